@@ -1,0 +1,13 @@
+/** Writes the reference pages that come from tables in the sources. */
+import { writeFileSync } from "node:fs";
+import { configReference } from "../src/config/reference.ts";
+import { REASONS } from "../src/kinds/verdict.ts";
+import { METRICS } from "../src/kinds/names.ts";
+import { reasonsReference, metricsReference } from "../src/kinds/reference.ts";
+
+const page = (name: string, text: string): void =>
+  writeFileSync(new URL(`../docs/reference/${name}.md`, import.meta.url), text);
+
+page("configuration", configReference());
+page("reasons", reasonsReference(REASONS));
+page("metrics", metricsReference(METRICS));

@@ -1,0 +1,67 @@
+/** Reading what commands are given: files of objects, configuration, the environment. */
+import { readFileSync, readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { parseAllDocuments } from "yaml";
+import { loadConfig } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import { isObject, type KubeObject } from "../kinds/kube.ts";
+
+/** Bad usage or unreadable input: exit code 2. */
+export class UsageError extends Error {}
+
+export function readText(path: string): string {
+  try {
+    return readFileSync(path === "-" ? 0 : path, "utf8");
+  } catch (error) {
+    throw new UsageError(`${path}: cannot be read: ${(error as Error).message}`);
+  }
+}
+
+/** Configuration as every command loads it: `--config FILE`, the environment, `--set PATH=VALUE`. */
+export function readConfig(options: { config?: string; set?: readonly string[] }): Config {
+  const flags = Object.fromEntries((options.set ?? []).map(splitFlag));
+  const file = options.config === undefined ? {} : { text: readText(options.config), name: options.config };
+  return loadConfig({ ...file, environment: process.env, flags });
+}
+
+function splitFlag(text: string): [string, string] {
+  const at = text.indexOf("=");
+  if (at < 1) throw new UsageError(`--set ${text}: give PATH=VALUE, as router.listen=127.0.0.1:9002`);
+  return [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** Collects a repeatable option. */
+export const collect = (value: string, previous: readonly string[] = []): readonly string[] => [...previous, value];
+
+/** The objects of YAML or JSON files, folders of them, or `-`; Lists are opened. Bad input names file and document. */
+export function readObjects(paths: readonly string[]): KubeObject[] {
+  return paths.flatMap(expand).flatMap((path) => parseObjects(readText(path), path));
+}
+
+function expand(path: string): string[] {
+  if (path === "-" || !statSync(path, { throwIfNoEntry: false })?.isDirectory()) return [path];
+  return readdirSync(path)
+    .filter((file) => /\.(ya?ml|json)$/.test(file))
+    .sort()
+    .map((file) => join(path, file));
+}
+
+export function parseObjects(text: string, name: string): KubeObject[] {
+  const documents = parseAllDocuments(text);
+  if (!Array.isArray(documents)) return [];
+  return documents.flatMap((document, index) => {
+    const [error] = document.errors;
+    if (error !== undefined) throw new UsageError(`${name}: document ${index + 1}: not YAML: ${error.message}`);
+    return openList(document.toJS(), `${name}: document ${index + 1}`);
+  });
+}
+
+function openList(value: unknown, place: string): KubeObject[] {
+  if (value === null || value === undefined) return [];
+  if (!isObject(value) || typeof value["apiVersion"] !== "string" || typeof value["kind"] !== "string")
+    throw new UsageError(`${place}: not a Kubernetes object: apiVersion and kind are needed`);
+  if (value["kind"].endsWith("List") && Array.isArray(value["items"]))
+    return value["items"].flatMap((item, index) => openList(item, `${place}: item ${index + 1}`));
+  if (!isObject(value["metadata"])) throw new UsageError(`${place}: ${value["kind"]} without metadata`);
+  return [value as KubeObject];
+}

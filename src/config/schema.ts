@@ -1,0 +1,171 @@
+/**
+ * The one schema of the configuration: types, defaults, validation and `docs/reference/configuration.md` come from it.
+ *
+ * Every key has a default, so an empty file is a valid configuration. Unknown keys are errors. Durations carry their
+ * unit in the name; sizes are bytes.
+ */
+import Type, { type Static } from "typebox";
+
+const closed = { additionalProperties: false };
+const text = (value: string, description: string) => Type.String({ default: value, description });
+const listen = (value: string, description: string) =>
+  Type.String({
+    default: value,
+    description,
+    pattern: "^(|\\[[0-9a-fA-F:]+\\]:\\d{1,5}|[^:\\s]*:\\d{1,5})$",
+    accepts: "host:port, or empty for off",
+  });
+const integer = (value: number, minimum: number, maximum: number, description: string) =>
+  Type.Integer({ default: value, minimum, maximum, description });
+const number = (value: number, minimum: number, maximum: number, description: string) =>
+  Type.Number({ default: value, minimum, maximum, description });
+const flag = (value: boolean, description: string) => Type.Boolean({ default: value, description });
+const oneOf = <const V extends string[]>(values: V, value: V[number], description: string) =>
+  Type.Enum(values, { default: value, description });
+
+export const StaticEndpoint = Type.Object(
+  {
+    address: Type.String({
+      description: "ip:port of the engine's API server.",
+      pattern: "^(\\[[0-9a-fA-F:]+\\]|[^:\\s]+):\\d{1,5}$",
+      accepts: "ip:port",
+    }),
+    role: oneOf(["prefill", "decode", "both"], "both", "What the endpoint may be used for."),
+    model: Type.String({ description: "Handle of the service, as the label tandem.sh/model.", minLength: 1 }),
+    served: Type.Array(Type.String({ minLength: 1 }), {
+      default: [],
+      description: "Model names that requests may use, beside those that /v1/models lists.",
+    }),
+    group: text("", "Unit of pairing; default: the model."),
+    cell: text("0", "Unit of gang and topology."),
+    connector: oneOf(["nixl", "mooncake", "none"], "nixl", "How KV blocks travel."),
+    fabric: text("", "Endpoints of different fabrics never pair."),
+    compat: text("", "Endpoints with different values never pair."),
+  },
+  { ...closed, description: "An engine named in the configuration instead of discovered by label." },
+);
+
+export const ConfigSchema = Type.Object(
+  {
+    cluster: Type.Object(
+      {
+        kubeconfig: text("", "Path of a kubeconfig; empty: $KUBECONFIG, the service account, or ~/.kube/config."),
+        namespace: text("", "Only this namespace is watched; empty: all."),
+        requestTimeoutMs: integer(10000, 100, 60000, "Deadline of one call to the API server."),
+      },
+      { ...closed, description: "The Kubernetes API server." },
+    ),
+    admission: Type.Object(
+      {
+        listen: listen("127.0.0.1:9443", "HTTPS address of the webhooks and of the scheduler extender."),
+        target: oneOf(["split", "pod"], "split", "Where injection happens: workload and Pod, or the Pod alone."),
+        defaultProfile: text("nvidia", "Device profile of a workload that names and requests none."),
+        strict: flag(false, "Group checks deny instead of warn."),
+        certificates: Type.Object(
+          {
+            directory: text("", "Folder with tls.crt and tls.key; empty: the controller's Secret."),
+            secret: text("tandem-webhook-tls", "Secret that holds the certificates made by the controller."),
+          },
+          { ...closed, description: "Serving certificates." },
+        ),
+        maxBodyBytes: integer(7340032, 65536, 67108864, "Largest AdmissionReview (old and new object together)."),
+        sharedMemory: text("16Gi", "Size limit of the /dev/shm volume given to engines that have none."),
+        networkInterface: text("eth0", "Network interface that HCCL, Gloo and NCCL are told to use."),
+      },
+      { ...closed, description: "Webhooks." },
+    ),
+    extender: Type.Object(
+      {
+        timeoutMs: integer(1000, 10, 10000, "Deadline of one call; keep it at half of the scheduler's httpTimeout."),
+        maxBodyBytes: integer(8388608, 65536, 67108864, "Largest call."),
+      },
+      { ...closed, description: "kube-scheduler extender." },
+    ),
+    topology: Type.Object(
+      {
+        source: oneOf(["hypernodes", "labels", "none"], "hypernodes", "Where the tree of domains comes from."),
+        levels: Type.Array(Type.String({ minLength: 1 }), {
+          default: [],
+          description: "Node labels from the closest domain to the widest, for source labels.",
+        }),
+      },
+      { ...closed, description: "Network topology." },
+    ),
+    controller: Type.Object(
+      {
+        namespace: text("tandem-system", "Namespace of Tandem's own Secret, Lease and Service."),
+        service: text("tandem-webhook", "Service in front of the webhooks; its DNS names go into the certificate."),
+        webhookConfiguration: text("tandem", "Name of the webhook configurations whose caBundle is kept."),
+        lease: text("tandem-controller", "Lease of the acting replica; empty: always act."),
+        resyncMs: integer(30000, 1000, 600000, "Longest time between two passes."),
+      },
+      { ...closed, description: "Controller." },
+    ),
+    router: Type.Object(
+      {
+        listen: listen("127.0.0.1:9002", "gRPC address of ext_proc."),
+        healthListen: listen("127.0.0.1:9003", "gRPC health service."),
+        endpoints: Type.Object(
+          {
+            static: Type.Array(StaticEndpoint, {
+              default: [],
+              description: "Engines by address; empty: Pods by label.",
+            }),
+          },
+          { ...closed, description: "Where engines are found." },
+        ),
+        maxBodyBytes: integer(16777216, 1024, 268435456, "Largest request body; 413 above."),
+        maxBufferedBytes: integer(536870912, 1048576, 8589934592, "Request bodies held at once; 503 above."),
+        maxStreams: integer(2000, 1, 100000, "Concurrent ext_proc streams of one connection."),
+        maxInflightPerEndpoint: integer(512, 1, 100000, "Requests on one endpoint; 429 when all are full."),
+        scrapeIntervalMs: integer(1000, 50, 60000, "Time between two reads of an engine's metrics."),
+        scrapeTimeoutMs: integer(2000, 10, 60000, "Deadline of one such read."),
+        prefill: Type.Object(
+          {
+            timeoutMs: integer(60000, 100, 3600000, "Deadline of one prefill leg."),
+            attempts: integer(3, 1, 10, "Prefill endpoints tried while connections are refused."),
+          },
+          { ...closed, description: "Prefill leg." },
+        ),
+        cost: Type.Object(
+          {
+            mu: number(4, 0, 100, "Price of burning prefill capacity and of evicting somebody's cache."),
+            beta: number(0.1, 0, 10, "Share of an inserted prefill that each request in flight suffers."),
+            prefillMsPerToken: number(0.1, 0.00001, 1000, "Linear prefill time of an uncached token."),
+            prefillMsPerTokenSquared: number(0.000001, 0, 1, "Quadratic prefill time (attention)."),
+            decodeStepMs: number(0.03, 0, 1000, "Growth of a decode step with each request in the batch."),
+            decodeTokens: integer(256, 1, 1000000, "Expected answer length where the request names no limit."),
+            transferMsPerToken: number(0.003, 0, 1000, "KV transfer time of a token."),
+            transferSetupMs: number(5, 0, 10000, "Fixed cost of a remote prefill."),
+          },
+          { ...closed, description: "Constants of the cost J, in milliseconds." },
+        ),
+        index: Type.Object(
+          {
+            blockBytes: integer(64, 16, 65536, "Bytes of canonical prompt text in one block of the approximate index."),
+            bytesPerToken: number(4, 0.1, 64, "Bytes of prompt text counted as one token."),
+            capacityTokens: integer(500000, 1024, 1000000000, "KV capacity assumed for an engine that does not tell."),
+          },
+          { ...closed, description: "Approximate prefix index." },
+        ),
+      },
+      { ...closed, description: "ext_proc router." },
+    ),
+    metrics: Type.Object(
+      { listen: listen("127.0.0.1:9090", "HTTP address of /metrics.") },
+      { ...closed, description: "Metrics." },
+    ),
+    admin: Type.Object(
+      { listen: listen("127.0.0.1:8081", "HTTP address of /livez, /readyz and /debug.") },
+      { ...closed, description: "Probes and admin API." },
+    ),
+    log: Type.Object(
+      { level: oneOf(["debug", "info", "warn", "error"], "info", "Least severe line that is written.") },
+      { ...closed, description: "Log." },
+    ),
+  },
+  { ...closed, description: "Configuration of Tandem." },
+);
+
+export type Config = Static<typeof ConfigSchema>;
+export type StaticEndpointConfig = Static<typeof StaticEndpoint>;

@@ -1,0 +1,48 @@
+/**
+ * An endpoint: one API server of an engine, that a request can be sent to.
+ *
+ * The instance is the unit of failure and drain; several endpoints (data-parallel ranks) may belong to one.
+ */
+export type Role = "prefill" | "decode" | "both";
+
+/** How KV blocks travel from prefill to decode. */
+export type Connector = "nixl" | "mooncake" | "mooncake-layerwise" | "sglang" | "none";
+
+/** What both sides of a KV transfer must agree on, as far as it is known. Unknown fields never refuse a pair. */
+export interface Compatibility {
+  readonly connector: Connector;
+  /** `vllm`, `vllm-ascend`, `sglang` */
+  readonly engine: string;
+  /** The user's `tandem.sh/compat`, empty when absent. */
+  readonly tag: string;
+  /** Devices that can reach each other's memory; different fabrics never pair. */
+  readonly fabric: string;
+  readonly tensorParallel?: number;
+  /** Tokens of a KV block. */
+  readonly blockSize?: number;
+}
+
+export interface Endpoint {
+  /** Pod uid and rank, or `static:ip:port`: unique for one incarnation. */
+  readonly id: string;
+  /** `ip:port` */
+  readonly address: string;
+  /** Namespace and name of the Pod, or the address of a static endpoint. For people. */
+  readonly name: string;
+  readonly namespace: string;
+  readonly role: Role;
+  /** `tandem.sh/model`: handle of the service. Never compared with the model of a request. */
+  readonly service: string;
+  readonly group: string;
+  readonly cell: string;
+  readonly instance: string;
+  readonly dataParallelRank: number;
+  /** Model names that requests may use, from arguments, annotations and `/v1/models`. */
+  readonly models: readonly string[];
+  readonly compatibility: Compatibility;
+  /** True once the pod is being deleted or told to finish: gets no new work. */
+  readonly draining: boolean;
+  readonly ready: boolean;
+  /** Changes whenever the engine process is new, so that what was cached is gone. */
+  readonly bootId: string;
+}

@@ -1,0 +1,210 @@
+/**
+ * Every label, annotation, header, gate, field manager and metric name, in one place.
+ * `docs/reference/` lists exactly these; a test compares.
+ */
+export const PREFIX = "tandem.sh/";
+export const STATUS_PREFIX = "status.tandem.sh/";
+export const AUTOSCALING_PREFIX = "autoscaling.tandem.sh/";
+export const ROUTING_PREFIX = "routing.tandem.sh/";
+
+/** On workloads (by the user, copied to pod templates) and on pods (by us). */
+export const LABEL = {
+  model: "tandem.sh/model",
+  role: "tandem.sh/role",
+  group: "tandem.sh/group",
+  cell: "tandem.sh/cell",
+  instance: "tandem.sh/instance",
+  nodeRank: "tandem.sh/node-rank",
+  entry: "tandem.sh/entry",
+} as const;
+
+/** The user's intent, on workloads; the same keys on a Namespace are defaults. */
+export const ANNOTATION = {
+  mode: "tandem.sh/mode",
+  engine: "tandem.sh/engine",
+  container: "tandem.sh/container",
+  port: "tandem.sh/port",
+  rankPorts: "tandem.sh/rank-ports",
+  parallelism: "tandem.sh/parallelism",
+  dpMode: "tandem.sh/dp-mode",
+  servedModel: "tandem.sh/served-model",
+  accelerator: "tandem.sh/accelerator",
+  acceleratorsPerPod: "tandem.sh/accelerators-per-pod",
+  scheduler: "tandem.sh/scheduler",
+  queue: "tandem.sh/queue",
+  gang: "tandem.sh/gang",
+  topology: "tandem.sh/topology",
+  topologyTier: "tandem.sh/topology-tier",
+  kvConnector: "tandem.sh/kv-connector",
+  compat: "tandem.sh/compat",
+  nodesPerInstance: "tandem.sh/nodes-per-instance",
+  recovery: "tandem.sh/recovery",
+  disruption: "tandem.sh/disruption",
+  skip: "tandem.sh/skip",
+  plan: "tandem.sh/plan",
+} as const;
+
+/** Our answers. */
+export const STATUS = {
+  /** The recorded plan: what admission injected, from which profile version, over which template. */
+  plan: "status.tandem.sh/plan",
+  /** Facts of the WorkloadSpec that discovery reads off a pod: connector, parallel sizes, served models. */
+  endpoint: "status.tandem.sh/endpoint",
+  /** Set on a pod that must get no new work. */
+  drain: "status.tandem.sh/drain",
+} as const;
+
+/** Volcano's keys that we inject by design. */
+export const VOLCANO = {
+  groupName: "scheduling.k8s.io/group-name",
+  taskSpec: "volcano.sh/task-spec",
+  queueName: "scheduling.volcano.sh/queue-name",
+  podGroupApiVersion: "scheduling.volcano.sh/v1beta1",
+  hyperNodeApiVersion: "topology.volcano.sh/v1alpha1",
+  schedulerName: "volcano",
+} as const;
+
+export const FIELD_MANAGER = {
+  controller: "tandem-controller",
+  release: "tandem-release",
+} as const;
+
+/** Environment of the engine container; documented names, so that a start script can read every setting. */
+export const ENGINE_ENV = {
+  kvTransferConfig: "TANDEM_KV_TRANSFER_CONFIG",
+  tpSize: "TANDEM_TP_SIZE",
+  dpSize: "TANDEM_DP_SIZE",
+  dpLocal: "TANDEM_DP_LOCAL",
+  dpRankStart: "TANDEM_DP_RANK_START",
+  dpAddress: "TANDEM_DP_ADDRESS",
+  dpRpcPort: "TANDEM_DP_RPC_PORT",
+  portBase: "TANDEM_PORT_BASE",
+  kvPort: "TANDEM_KV_PORT",
+} as const;
+
+/** Headers between Envoy, the router and engines. Lower case, as HTTP/2 carries them. */
+export const HEADER = {
+  /** Where the request goes: `ip:port`, with fallbacks after commas. */
+  destination: "x-gateway-destination-endpoint",
+  destinationSubset: "x-gateway-destination-endpoint-subset",
+  destinationServed: "x-gateway-destination-endpoint-served",
+  prefiller: "x-prefiller-host-port",
+  encoders: "x-encoder-hosts-ports",
+  dataParallel: "x-data-parallel-host-port",
+  kvCacheSource: "x-kv-cache-source-host-port",
+  requestId: "x-request-id",
+  /** Ours, on the answer: which endpoints served, what was predicted. */
+  decodeEndpoint: "x-tandem-decode-endpoint",
+  prefillEndpoint: "x-tandem-prefill-endpoint",
+  predictedCachedTokens: "x-tandem-predicted-cached-tokens",
+  reason: "x-tandem-reason",
+} as const;
+
+/** Removed from every request, whatever path it takes: a client must never choose where it is sent. */
+export const UNTRUSTED_HEADERS: readonly string[] = [
+  HEADER.destination,
+  HEADER.destinationSubset,
+  HEADER.destinationServed,
+  HEADER.prefiller,
+  HEADER.encoders,
+  HEADER.dataParallel,
+  HEADER.kvCacheSource,
+  HEADER.decodeEndpoint,
+  HEADER.prefillEndpoint,
+  HEADER.predictedCachedTokens,
+  HEADER.reason,
+];
+
+/** Dynamic metadata namespace of the endpoint picker protocol. */
+export const LB_METADATA_NAMESPACE = "envoy.lb";
+export const SUBSET_METADATA_NAMESPACE = "envoy.lb.subset_hint";
+
+export interface MetricSpec {
+  readonly type: "counter" | "gauge" | "histogram";
+  readonly help: string;
+  readonly labels: readonly string[];
+  readonly buckets?: readonly number[];
+}
+
+const LATENCY_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
+/** Every metric, declared once. */
+export const METRICS = {
+  tandem_admission_requests_total: {
+    type: "counter",
+    help: "Admission reviews answered.",
+    labels: ["webhook", "kind", "outcome"],
+  },
+  tandem_admission_verdicts_total: {
+    type: "counter",
+    help: "Verdicts of admission stages and checks.",
+    labels: ["outcome", "reason"],
+  },
+  tandem_admission_duration_seconds: {
+    type: "histogram",
+    help: "Time to answer an admission review.",
+    labels: ["webhook"],
+    buckets: LATENCY_SECONDS,
+  },
+  tandem_extender_verdicts_total: {
+    type: "counter",
+    help: "Nodes judged for the scheduler.",
+    labels: ["verb", "reason"],
+  },
+  tandem_extender_duration_seconds: {
+    type: "histogram",
+    help: "Time to answer an extender call.",
+    labels: ["verb"],
+    buckets: LATENCY_SECONDS,
+  },
+  tandem_controller_writes_total: {
+    type: "counter",
+    help: "Writes to the API server by the controller.",
+    labels: ["kind", "outcome"],
+  },
+  tandem_controller_reconcile_duration_seconds: {
+    type: "histogram",
+    help: "Time of one pass of the controller.",
+    labels: [],
+    buckets: LATENCY_SECONDS,
+  },
+  tandem_cluster_watch_restarts_total: {
+    type: "counter",
+    help: "Watches that had to be begun again.",
+    labels: ["kind"],
+  },
+  tandem_cluster_objects: { type: "gauge", help: "Objects in the store.", labels: ["kind"] },
+  tandem_router_requests_total: {
+    type: "counter",
+    help: "Requests by what became of them.",
+    labels: ["outcome", "reason"],
+  },
+  tandem_router_streams: { type: "gauge", help: "ext_proc streams open now.", labels: [] },
+  tandem_router_pick_duration_seconds: {
+    type: "histogram",
+    help: "Time from the last body byte to the pick, without the prefill leg.",
+    labels: [],
+    buckets: [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05],
+  },
+  tandem_router_prefill_legs_total: {
+    type: "counter",
+    help: "Prefill legs by what became of them.",
+    labels: ["outcome"],
+  },
+  tandem_router_prefill_duration_seconds: {
+    type: "histogram",
+    help: "Time of a successful prefill leg.",
+    labels: [],
+    buckets: LATENCY_SECONDS,
+  },
+  tandem_router_cached_tokens_total: {
+    type: "counter",
+    help: "Prompt tokens predicted to be cached (kind predicted), reported as cached by engines (kind actual), and all (kind prompt).",
+    labels: ["kind"],
+  },
+  tandem_router_endpoints: { type: "gauge", help: "Endpoints known, by role and state.", labels: ["role", "state"] },
+  tandem_router_index_blocks: { type: "gauge", help: "Blocks in the prefix index.", labels: [] },
+  tandem_scrape_failures_total: { type: "counter", help: "Scrapes of engine metrics that failed.", labels: [] },
+} as const satisfies Readonly<Record<string, MetricSpec>>;
+
+export type MetricName = keyof typeof METRICS;

@@ -1,0 +1,66 @@
+/**
+ * The reason catalogue: every stable code a Verdict may carry, with what it means.
+ *
+ * `docs/reference/reasons.md` is generated from this table. A code, once released, keeps its meaning.
+ */
+export const REASONS = {
+  // admission: the user's contract
+  NotOurs: "The object carries no tandem.sh/model label, or its mode is off.",
+  ModeRoute: "Mode route or observe: discovered, nothing injected.",
+  InvalidLabel: "A tandem.sh/ label has a value outside the accepted ones.",
+  InvalidAnnotation: "A tandem.sh/ annotation has a value outside the accepted ones.",
+  UnknownKey: "A tandem.sh/ key that Tandem does not know; the nearest known key is named.",
+  GroupDisagrees:
+    "A group- or cell-scoped key, or a fact both sides must share, differs between workloads of the group.",
+  StageSkipped: "The stage is named in tandem.sh/skip.",
+  StageNothingToDo: "The stage found everything as wanted, or has nothing to do here.",
+  PlanReplayed: "The template is unchanged, so the recorded plan was applied again.",
+  Stripped: "What Tandem injected was taken out again.",
+  // admission: stages
+  SchedulingInjected: "Scheduler name, labels and mode facts were written to the template.",
+  GangInjected: "The workload joins the PodGroup of its cell.",
+  TopologyInjected: "Affinities keep the cell close together.",
+  DevicesInjected: "Device requests and what belongs to them were added.",
+  DevicesContradict: "The device request contradicts the accelerator profile or the engine's parallel sizes.",
+  EngineInjected: "Engine settings were added.",
+  EngineOpaque: "The engine's command is a script; settings are given as environment only.",
+  EngineContradict: "The engine's arguments contradict a declaration.",
+  KvInjected: "The KV transfer configuration was added.",
+  KvContradict: "The KV transfer arguments contradict the role or the connector.",
+  KvEngineIdShared: "A literal engine_id would be shared by several replicas.",
+  KvPortReserved: "The KV port lies in a range that the transfer library uses itself.",
+  PatchUnsound: "The patch did not give the planned object and was not sent.",
+  RequestMalformed: "The request could not be decoded.",
+  // placement
+  NodeFits: "The node fits; the number is its distance to the group.",
+  NodeUnknown: "The node is not in the store.",
+  NodeLacksDevices: "The node has fewer free devices than the pod asks for.",
+  NodeOutsideDomain: "The node lies outside the domain the cell is confined to.",
+  NodeUnschedulable: "The node is cordoned, not ready, or carries a taint that is not tolerated.",
+  NodeNotSelected: "The node does not match the pod's node selector or required affinity.",
+  NoDomainFits: "No domain of the allowed tier has room for the whole gang.",
+  Placed: "The pod was given this node.",
+  ClusterNotSynced: "The store has not been filled yet.",
+  // controller
+  PodGroupApplied: "The PodGroup of the cell was written.",
+  PodGroupAbsent: "Volcano's PodGroup API is not installed; the gang is not enforced by Volcano.",
+  SizesPublished: "The ConfigMap with both roles' parallel sizes was written.",
+  SizesWaiting: "The partner role is not known yet.",
+  PodLabelled: "Labels were written to a live pod.",
+  CertificatesIssued: "New certificates were made.",
+  Released: "Tandem let go of the object.",
+  // router
+  Picked: "The endpoint had the lowest cost.",
+  LocalPrefill: "Prefill runs on the decode endpoint: remote prefill would cost more, or is not to be had.",
+  NoEndpoint: "No endpoint that is ready, of the right role and compatible serves this model.",
+  ModelUnknown: "No endpoint serves the requested model.",
+  BodyInvalid: "The request body is not what the API wants.",
+  BodyTooLarge: "The request body exceeds the limit.",
+  MediaTypeUnsupported: "The request body has a media type or encoding that is not accepted.",
+  Saturated: "Every endpoint, or the router, is at its limit.",
+  PrefillRefused: "A prefill endpoint refused the connection; the next was tried.",
+  PrefillLost: "A prefill endpoint was lost after the request was sent.",
+  PrefillFailed: "The prefill leg failed and may not be tried again.",
+} as const satisfies Readonly<Record<string, string>>;
+
+export type Reason = keyof typeof REASONS;

@@ -1,0 +1,29 @@
+/** Reference pages written from the tables of this folder. */
+import type { MetricSpec } from "./names.ts";
+
+export const reasonsReference = (reasons: Readonly<Record<string, string>>): string =>
+  [
+    "# Reasons",
+    "",
+    "Every decision carries one of these codes: in replies, Events, metric labels, log lines and `explain`. Written by `npm run docs`.",
+    "",
+    "| reason | meaning |",
+    "|---|---|",
+    ...Object.entries(reasons).map(([code, meaning]) => `| \`${code}\` | ${meaning} |`),
+    "",
+  ].join("\n");
+
+export const metricsReference = (metrics: Readonly<Record<string, MetricSpec>>): string =>
+  [
+    "# Metrics",
+    "",
+    "Served at `/metrics` on `metrics.listen`. Written by `npm run docs`.",
+    "",
+    "| metric | type | labels | meaning |",
+    "|---|---|---|---|",
+    ...Object.entries(metrics).map(
+      ([name, spec]) =>
+        `| \`${name}\` | ${spec.type} | ${spec.labels.map((label) => `\`${label}\``).join(", ")} | ${spec.help} |`,
+    ),
+    "",
+  ].join("\n");

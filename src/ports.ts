@@ -1,0 +1,121 @@
+/**
+ * What the outside world looks like from the inside: interfaces, no code.
+ *
+ * Time, randomness, timers, logs, metrics, the API server and the engines reach every capability through these, so a
+ * decision can be replayed from its inputs and the simulator runs the code that production runs.
+ */
+import type { KubeObject, ObjectRef } from "./kinds/kube.ts";
+import type { Verdict } from "./kinds/verdict.ts";
+
+/** Time as an argument. */
+export interface Clock {
+  /** Milliseconds since the Unix epoch. */
+  now(): number;
+  /** Milliseconds of a clock that never goes back; only differences mean something. */
+  monotonic(): number;
+}
+
+/** The only source of randomness. */
+export interface Random {
+  /** A number in [0, 1). */
+  next(): number;
+  /** A fresh identifier, unguessable, of lower-case hexadecimal digits and dashes. */
+  id(): string;
+}
+
+/** Stops what it belongs to; calling it twice is harmless. */
+export type Cancel = () => void;
+
+export interface Timers {
+  /** Calls once, after `ms` milliseconds. */
+  after(ms: number, task: () => void): Cancel;
+  /** Calls every `ms` milliseconds until cancelled. */
+  every(ms: number, task: () => void): Cancel;
+}
+
+export type LogFields = Readonly<Record<string, unknown>>;
+
+/** Structured log. Never given prompts, salts, keys or header values. */
+export interface Log {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+  /** A log whose every line carries `fields`. */
+  with(fields: LogFields): Log;
+}
+
+export type MetricLabels = Readonly<Record<string, string>>;
+
+/** Metrics by the names of `kinds/names.ts`; an undeclared name is a bug and throws. */
+export interface Metrics {
+  count(name: string, labels?: MetricLabels, by?: number): void;
+  gauge(name: string, value: number, labels?: MetricLabels): void;
+  /** Histogram observation, in the unit that the name ends in. */
+  observe(name: string, value: number, labels?: MetricLabels): void;
+}
+
+/** One read of the API server, outside the watch: for commands and for checks just before a write. */
+export interface KubeReader {
+  /** The object, or undefined where the server says 404. */
+  get(ref: ObjectRef): Promise<KubeObject | undefined>;
+  list(kind: Omit<ObjectRef, "name">, selector?: string): Promise<readonly KubeObject[]>;
+}
+
+export type PatchType = "json" | "merge" | "strategic";
+
+/** The only way anything is written to the API server. Every call has a deadline. */
+export interface KubeWriter {
+  /** Server-side apply under our field manager. */
+  apply(object: KubeObject, manager: string): Promise<KubeObject>;
+  create(object: KubeObject): Promise<KubeObject>;
+  patch(ref: ObjectRef, type: PatchType, body: unknown): Promise<KubeObject>;
+  /** Deleting what is already gone succeeds. With `uid`, only that incarnation goes. */
+  remove(ref: ObjectRef, uid?: string): Promise<void>;
+  /** An Event on an object, told once for the same object, reason and message. */
+  event(about: KubeObject, verdict: Verdict): Promise<void>;
+}
+
+/** An immutable view of everything of one kind, with a version that grows with every change. */
+export interface Snapshot<T> {
+  readonly version: number;
+  readonly items: readonly T[];
+}
+
+/** A watched kind: one writer (the reflector), readers take snapshots. */
+export interface Source<T> {
+  snapshot(): Snapshot<T>;
+  /** True after the first full list. */
+  synced(): boolean;
+  /** Called after a change, at most once a turn of the event loop. */
+  onChange(listener: () => void): Cancel;
+}
+
+export interface EngineRequest {
+  /** `ip:port` */
+  readonly address: string;
+  readonly method: "GET" | "POST";
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * What became of a call to an engine. `refused`: nothing was sent, so trying elsewhere is free of doubt. `lost`: the
+ * engine may have begun. `late`: the deadline passed. `aborted`: our own signal.
+ */
+export type EngineReply =
+  | {
+      readonly kind: "answer";
+      readonly status: number;
+      readonly headers: Readonly<Record<string, string>>;
+      readonly body: Uint8Array;
+    }
+  | { readonly kind: "refused" | "lost" | "late" | "aborted"; readonly detail: string };
+
+/** HTTP towards engines. Never throws: every ending is an EngineReply. */
+export interface EngineClient {
+  send(request: EngineRequest): Promise<EngineReply>;
+}
