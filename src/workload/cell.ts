@@ -1,0 +1,61 @@
+/**
+ * A cell's identity, and the names of the objects we make for it.
+ *
+ * Label values and object names have different alphabets, so a name is a slug of group and cell with a short hash of
+ * the exact values: stable, readable, and never the same for two cells of one namespace.
+ */
+import { createHash } from "node:crypto";
+import type { WorkloadSpec } from "./spec.ts";
+
+export interface CellId {
+  readonly namespace: string;
+  readonly model: string;
+  readonly group: string;
+  readonly cell: string;
+}
+
+export const cellOf = (spec: WorkloadSpec): CellId => ({
+  namespace: spec.namespace,
+  model: spec.model,
+  group: spec.group,
+  cell: spec.cell,
+});
+
+/** Unique over the cluster; for maps. Label values hold no slash. */
+export const cellKey = (cell: CellId): string => `${cell.namespace}/${cell.model}/${cell.group}/${cell.cell}`;
+
+/** Object names have 253 characters at most, but some become label values (63); hash and prefix take 16 of them. */
+const SLUG_LENGTH = 40;
+
+const slug = (text: string): string =>
+  text
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .slice(0, SLUG_LENGTH)
+    .replace(/^-+|-+$/g, "");
+
+const hash = (parts: readonly string[]): string =>
+  createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 8);
+
+/** `tandem-<slug of group and cell>-<hash>`: the PodGroup of the cell. */
+export const cellObjectName = (cell: CellId): string =>
+  `tandem-${slug(`${cell.group}-${cell.cell}`)}-${hash([cell.model, cell.group, cell.cell])}`;
+
+/**
+ * The immutable ConfigMap of the cell and `compat` value with both roles' parallel sizes. Its keys are the roles; each
+ * value is the whole KV transfer configuration of that role as JSON.
+ */
+export const sizesName = (cell: CellId, compat: string): string =>
+  `tandem-${slug(`${cell.group}-${cell.cell}`)}-${hash([cell.model, cell.group, cell.cell, compat, "sizes"])}`;
+
+/** The cells of some workloads, each with its workloads in their order. */
+export function groupByCell(specs: readonly WorkloadSpec[]): ReadonlyMap<string, readonly WorkloadSpec[]> {
+  const cells = new Map<string, WorkloadSpec[]>();
+  for (const spec of specs) {
+    const key = cellKey(cellOf(spec));
+    const members = cells.get(key);
+    if (members === undefined) cells.set(key, [spec]);
+    else members.push(spec);
+  }
+  return cells;
+}
