@@ -1,0 +1,37 @@
+/** Resource names: from the kind of an object to its place in the API. */
+import type { KubeObject, ObjectRef } from "./kube.ts";
+
+/** The kinds Tandem reads or writes, by resource name. */
+const PLURALS: Readonly<Record<string, string>> = {
+  ConfigMap: "configmaps",
+  Deployment: "deployments",
+  Event: "events",
+  HyperNode: "hypernodes",
+  Lease: "leases",
+  LeaderWorkerSet: "leaderworkersets",
+  MutatingWebhookConfiguration: "mutatingwebhookconfigurations",
+  Namespace: "namespaces",
+  Node: "nodes",
+  Pod: "pods",
+  PodDisruptionBudget: "poddisruptionbudgets",
+  PodGroup: "podgroups",
+  ReplicaSet: "replicasets",
+  Secret: "secrets",
+  Service: "services",
+  StatefulSet: "statefulsets",
+  ValidatingWebhookConfiguration: "validatingwebhookconfigurations",
+};
+
+/** Resource name of a kind. Throws for a kind that is not in the table: that is a bug, never an input. */
+export function pluralOf(kind: string): string {
+  if (!Object.hasOwn(PLURALS, kind)) throw new Error(`no resource name is known for kind ${kind}`);
+  return PLURALS[kind] ?? "";
+}
+
+/** Where an object lives. */
+export const refOf = (object: KubeObject): ObjectRef => ({
+  apiVersion: object.apiVersion,
+  plural: pluralOf(object.kind),
+  ...(object.metadata.namespace === undefined ? {} : { namespace: object.metadata.namespace }),
+  name: object.metadata.name ?? "",
+});
