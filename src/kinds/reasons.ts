@@ -41,6 +41,11 @@ export const REASONS = {
   NoDomainFits: "No domain of the allowed tier has room for the whole gang.",
   Placed: "The pod was given this node.",
   ClusterNotSynced: "The store has not been filled yet.",
+  HyperNodeInvalid:
+    "A HyperNode cannot be read in part: bad pattern or selector, or a member that is not of a lower tier.",
+  HyperNodeDangling: "A HyperNode names a node or a HyperNode that does not exist.",
+  HyperNodeOverlaps: "A node or a HyperNode is claimed by two HyperNodes; the first of the closest tier has it.",
+  GangIncomplete: "The pod waits because the minimum viable set of its cell cannot be placed whole.",
   // controller
   PodGroupApplied: "The PodGroup of the cell was written.",
   PodGroupAbsent: "Volcano's PodGroup API is not installed; the gang is not enforced by Volcano.",

@@ -1,0 +1,46 @@
+/** What a set of nodes costs in distance: KV blocks travel between every prefill and every decode pod of a cell. */
+import type { Domain, TopologyTree } from "./tree.ts";
+
+/** Steps from a node to a set of nodes, as mean and as share of the set at each distance. */
+export interface Distances {
+  /** Mean steps from this node to the set; 0 for an empty set. */
+  mean(node: string): number;
+  /** How many of the set lie at each distance, by index 0 .. `tree.diameter`. */
+  spread(node: string): readonly number[];
+}
+
+/**
+ * Distances to a set of nodes (one entry for each pod, so nodes may repeat). Counting the set below each domain once
+ * makes each question cost as many steps as the tree is high, whatever the size of the set.
+ */
+export function distancesTo(tree: TopologyTree, set: readonly string[]): Distances {
+  const onNode = new Map<string, number>();
+  const below = new Map<Domain, number>();
+  for (const node of set) {
+    onNode.set(node, (onNode.get(node) ?? 0) + 1);
+    for (let at: Domain | undefined = tree.leafOf(node); at !== undefined; at = at.parent)
+      below.set(at, (below.get(at) ?? 0) + 1);
+  }
+  const spread = (node: string): readonly number[] => {
+    const counts = new Array<number>(tree.diameter + 1).fill(0);
+    let nearer = onNode.get(node) ?? 0;
+    counts[0] = nearer;
+    for (let at: Domain | undefined = tree.leafOf(node); at !== undefined; at = at.parent) {
+      const within = below.get(at) ?? 0;
+      counts[at.step] = within - nearer;
+      nearer = within;
+    }
+    return counts;
+  };
+  const mean = (node: string): number =>
+    set.length === 0 ? 0 : spread(node).reduce((sum, count, steps) => sum + count * steps, 0) / set.length;
+  return { mean, spread };
+}
+
+/** Cost of a placement: the mean steps between two of its pods; 0 for one node, `tree.diameter` at most. */
+export function placementCost(tree: TopologyTree, nodes: readonly string[]): number {
+  if (nodes.length < 2) return 0;
+  const { mean } = distancesTo(tree, nodes);
+  const sum = nodes.reduce((total, node) => total + mean(node) * nodes.length, 0);
+  return sum / (nodes.length * (nodes.length - 1));
+}

@@ -1,0 +1,44 @@
+/** The node label keys that stand for topology domains, for affinities that any scheduler understands. */
+import { labelOf, type HyperNode, type LabelSelector } from "../kinds/kube.ts";
+
+/** On HyperNodes made by Volcano's discovery from node labels: their `tierName` is the node label key. */
+const DISCOVERY_SOURCE = "volcano.sh/network-topology-source";
+
+/**
+ * Keys of the label selectors of HyperNodes, closest tier first. A key stands for a tier only where it tells its
+ * HyperNodes apart: one that has the same value in two of them (a GPU type beside the rack) is no topology key.
+ */
+export function topologyKeys(hyperNodes: readonly HyperNode[]): readonly string[] {
+  const tiers = [...new Set(hyperNodes.map(({ spec }) => spec.tier))].sort((a, b) => a - b);
+  return [...new Set(tiers.flatMap((tier) => keysOf(hyperNodes.filter(({ spec }) => spec.tier === tier))))];
+}
+
+function keysOf(sameTier: readonly HyperNode[]): string[] {
+  const owners = new Map<string, Map<string, Set<HyperNode>>>();
+  for (const hyperNode of sameTier)
+    for (const [key, value] of pairsOf(hyperNode)) {
+      const values = owners.get(key) ?? new Map<string, Set<HyperNode>>();
+      values.set(value, (values.get(value) ?? new Set()).add(hyperNode));
+      owners.set(key, values);
+    }
+  return [...owners.entries()]
+    .filter(([, values]) => [...values.values()].every((claimants) => claimants.size === 1))
+    .map(([key]) => key)
+    .sort();
+}
+
+function pairsOf(hyperNode: HyperNode): [string, string][] {
+  const selected = hyperNode.spec.members.flatMap(({ selector }) => equalities(selector.labelMatch));
+  const { tierName } = hyperNode.spec;
+  const value = tierName === undefined ? undefined : labelOf(hyperNode, tierName);
+  const discovered = labelOf(hyperNode, DISCOVERY_SOURCE) === "label" && tierName !== undefined && value !== undefined;
+  return discovered ? [...selected, [tierName, value]] : selected;
+}
+
+/** Only equality with one value names a domain by a label. */
+function equalities(selector: LabelSelector | undefined): [string, string][] {
+  const single = (selector?.matchExpressions ?? []).flatMap(({ key, operator, values = [] }): [string, string][] =>
+    operator === "In" && values.length === 1 && values[0] !== undefined ? [[key, values[0]]] : [],
+  );
+  return [...Object.entries(selector?.matchLabels ?? {}), ...single];
+}
