@@ -4,9 +4,9 @@ import type { Domain, TopologyTree } from "./tree.ts";
 /** Steps from a node to a set of nodes, as mean and as share of the set at each distance. */
 export interface Distances {
   /** Mean steps from this node to the set; 0 for an empty set. */
-  mean(node: string): number;
+  readonly mean: (node: string) => number;
   /** How many of the set lie at each distance, by index 0 .. `tree.diameter`. */
-  spread(node: string): readonly number[];
+  readonly spread: (node: string) => readonly number[];
 }
 
 /**

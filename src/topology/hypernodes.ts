@@ -6,9 +6,9 @@
  * the first contradiction, every contradiction is reported and the rest of the tree stands.
  */
 import type { HyperNode, HyperNodeMember, Node } from "../kinds/kube.ts";
+import { selectorMatches } from "../kinds/selector.ts";
 import { warned, type Verdict } from "../kinds/verdict.ts";
 import { compilePattern } from "./pattern.ts";
-import { selectsLabels } from "./selector.ts";
 import type { DomainDraft, DraftedDomains } from "./tree.ts";
 
 interface Build {
@@ -96,7 +96,7 @@ function nodesOf(hyperNode: HyperNode, { selector }: HyperNodeMember, build: Bui
   const labels = selector.labelMatch;
   if (labels === undefined || isEmpty(labels.matchLabels, labels.matchExpressions)) return [];
   return build.nodes
-    .filter((node) => selectsLabels(labels, node.metadata.labels))
+    .filter((node) => selectorMatches(labels, node.metadata.labels))
     .map((node) => node.metadata.name ?? "");
 }
 
@@ -131,14 +131,24 @@ function claim(hyperNode: HyperNode, node: string, build: Build): void {
   build.verdicts.push(warned("HyperNodeOverlaps", message, { subject: nameOf(hyperNode) }));
 }
 
-function toDraft(hyperNode: HyperNode, build: Build): DomainDraft {
+function ownedNodes({ owners }: Build): ReadonlyMap<string, readonly string[]> {
+  const owned = new Map<string, string[]>();
+  for (const [node, owner] of owners) {
+    const nodes = owned.get(owner) ?? [];
+    nodes.push(node);
+    owned.set(owner, nodes);
+  }
+  return owned;
+}
+
+function toDraft(hyperNode: HyperNode, owned: ReadonlyMap<string, readonly string[]>, { parents }: Build): DomainDraft {
   const name = nameOf(hyperNode);
-  const parent = build.parents.get(name);
+  const parent = parents.get(name);
   const { tierName } = hyperNode.spec;
   return {
     name,
     tier: tierOf(hyperNode),
-    nodes: [...build.owners].filter(([, owner]) => owner === name).map(([node]) => node),
+    nodes: owned.get(name) ?? [],
     ...(tierName === undefined ? {} : { tierName }),
     ...(parent === undefined ? {} : { parent }),
   };

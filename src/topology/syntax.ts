@@ -81,6 +81,12 @@ const ASSERT: Readonly<Record<string, (text: string, at: number) => boolean>> = 
   B: (text, at) => !atBoundary(text, at),
 };
 
+const SIMPLE_BOUNDS: Readonly<Record<string, { min: number; max: number }>> = {
+  "*": { min: 0, max: Infinity },
+  "+": { min: 1, max: Infinity },
+  "?": { min: 0, max: 1 },
+};
+
 class Parser {
   #at = 0;
   #depth = 0;
@@ -142,7 +148,7 @@ class Parser {
     const end = this.#text.indexOf("\\E", this.#at);
     const literal = this.#text.slice(this.#at, end === -1 ? undefined : end);
     this.#at += literal.length + (end === -1 ? 0 : 2);
-    return [...literal].map((char) => this.#char(is(char)));
+    return Array.from(literal, (char) => this.#char(is(char)));
   }
 
   #repeated(part: Term): Term {
@@ -154,13 +160,13 @@ class Parser {
   }
 
   #bounds(): { min: number; max: number } | undefined {
-    if (this.#take("*")) return { min: 0, max: Infinity };
-    if (this.#take("+")) return { min: 1, max: Infinity };
-    if (this.#take("?")) return { min: 0, max: 1 };
-    const found = this.#match(/\{(\d+)(?:(,)(\d*))?\}/y);
-    if (found === undefined) return undefined;
-    const min = Number(found[1]);
-    const max = found[2] === undefined ? min : found[3] === "" ? Infinity : Number(found[3]);
+    const simple = this.#match(/[*+?]/y);
+    if (simple !== undefined) return SIMPLE_BOUNDS[simple[0]];
+    const counted = this.#match(/\{(\d+)(?:(,)(\d*))?\}/y);
+    if (counted === undefined) return undefined;
+    const [, low, comma, high] = counted;
+    const min = Number(low);
+    const max = comma === undefined ? min : high === "" ? Infinity : Number(high);
     if (min > MAX_COUNT || (max !== Infinity && max > MAX_COUNT) || max < min) this.#fail("bad repetition count");
     return { min, max };
   }
@@ -186,12 +192,8 @@ class Parser {
         return { kind: "assert", test: this.#lineAware(atEnd, 0) };
       case "\\":
         return this.#escape();
-      case "*":
-      case "+":
-      case "?":
-        return this.#fail("nothing to repeat");
       default:
-        return this.#char(is(char));
+        return /[*+?]/.test(char) ? this.#fail("nothing to repeat") : this.#char(is(char));
     }
   }
 

@@ -143,23 +143,30 @@ class Tree implements TopologyTree {
   }
 
   #hang(top: GrowingDomain, drafts: readonly DomainDraft[]): void {
-    const steps = new Map(this.tiers.map((tier, index) => [tier, index + 1]));
-    const grown = new Map<string, GrowingDomain>();
-    for (const { nodes: _, parent: __, ...rest } of [...drafts].sort((a, b) => byText(a.name, b.name)))
-      grown.set(rest.name, { ...rest, step: steps.get(rest.tier) ?? 1, parent: top, children: [], nodes: [] });
-    for (const { name, parent } of drafts) {
+    const grown = this.#grow(top, drafts);
+    for (const { name, parent = "" } of drafts) {
       const domain = grown.get(name);
-      if (domain !== undefined) domain.parent = (parent === undefined ? undefined : grown.get(parent)) ?? top;
+      if (domain !== undefined) domain.parent = grown.get(parent) ?? top;
     }
     for (const domain of grown.values()) {
       domain.parent?.children.push(domain);
       this.#byName.set(domain.name, domain);
-      const tier = this.#byTier.get(domain.tier);
-      if (tier === undefined) this.#byTier.set(domain.tier, [domain]);
-      else tier.push(domain);
+      this.#byTier.get(domain.tier)?.push(domain);
     }
     for (const { name, nodes } of drafts) this.#fill(grown.get(name), nodes);
     for (const domain of grown.values()) domain.nodes.sort(byText);
+  }
+
+  #grow(top: GrowingDomain, drafts: readonly DomainDraft[]): Map<string, GrowingDomain> {
+    const steps = new Map(this.tiers.map((tier, index) => [tier, index + 1]));
+    const grown = new Map<string, GrowingDomain>();
+    for (const tier of this.tiers) this.#byTier.set(tier, []);
+    for (const { name, tier, tierName } of [...drafts].sort((a, b) => byText(a.name, b.name))) {
+      const named = tierName === undefined ? {} : { tierName };
+      const step = steps.get(tier) ?? 1;
+      grown.set(name, { name, tier, ...named, step, parent: top, children: [], nodes: [] });
+    }
+    return grown;
   }
 
   #fill(leaf: GrowingDomain | undefined, nodes: readonly string[]): void {
@@ -200,7 +207,7 @@ class Tree implements TopologyTree {
 
   path(node: string): string {
     const names: string[] = [];
-    for (let at: Domain | undefined = this.leafOf(node); at?.parent !== undefined; at = at.parent) names.push(at.name);
+    for (let at = this.leafOf(node); at.parent !== undefined; at = at.parent) names.push(at.name);
     return names.length === 0 ? ROOT_NAME : names.join(" / ");
   }
 
