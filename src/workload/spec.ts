@@ -71,4 +71,12 @@ export interface WorkloadSpec {
   readonly planLatest: boolean;
   /** True where the engine's command is a script, so that arguments cannot be appended. */
   readonly opaque: boolean;
+  /** True where a script or a file hides the parallel sizes: `parallelism` then holds ones that nobody vouches for. */
+  readonly sizesHidden?: boolean;
+  /** Tokens of a KV block, from the arguments or the engine's default. */
+  readonly blockSize?: number;
+  /** First port of the KV connector. */
+  readonly kvPort?: number;
+  /** `kv_connector_module_path`, for engine versions that do not register the connector themselves. */
+  readonly connectorModule?: string;
 }
