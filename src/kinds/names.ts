@@ -48,11 +48,18 @@ export const ANNOTATION = {
 export const STATUS = {
   /** The recorded plan: what admission injected, from which profile version, over which template. */
   plan: "status.tandem.sh/plan",
+  /** The workload's annotations that pods need at creation; on the pod template, where its presence says `manage`. */
+  intent: "status.tandem.sh/intent",
   /** Facts of the WorkloadSpec that discovery reads off a pod: connector, parallel sizes, served models. */
   endpoint: "status.tandem.sh/endpoint",
   /** Set on a pod that must get no new work. */
   drain: "status.tandem.sh/drain",
+  /** Which labels the controller put on a live pod of a `route` workload: these, and no others, are taken off again. */
+  labels: "status.tandem.sh/labels",
 } as const;
+
+/** On PodGroups and ConfigMaps that the controller makes: only what carries it is ever changed or deleted. */
+export const OWNERSHIP = { label: "tandem.sh/owned-by", value: "controller" } as const;
 
 /** Volcano's keys that we inject by design. */
 export const VOLCANO = {
@@ -97,6 +104,8 @@ export const HEADER = {
   decodeEndpoint: "x-tandem-decode-endpoint",
   prefillEndpoint: "x-tandem-prefill-endpoint",
   predictedCachedTokens: "x-tandem-predicted-cached-tokens",
+  /** Cached tokens that the prefill endpoint itself reported. */
+  cachedTokens: "x-tandem-cached-tokens",
   reason: "x-tandem-reason",
 } as const;
 
@@ -112,6 +121,7 @@ export const UNTRUSTED_HEADERS: readonly string[] = [
   HEADER.decodeEndpoint,
   HEADER.prefillEndpoint,
   HEADER.predictedCachedTokens,
+  HEADER.cachedTokens,
   HEADER.reason,
 ];
 

@@ -1,0 +1,59 @@
+/**
+ * What is kept of a watched object: the fields that decisions read. A cluster of 50,000 pods holds some 500 MB as the
+ * server sends them; containers' environment, images' lists, managed fields and volumes of foreign pods make most of it.
+ */
+import { labelOf, type Container, type KubeObject, type Node, type ObjectMeta, type Pod } from "../kinds/kube.ts";
+import { LABEL } from "../kinds/names.ts";
+
+const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
+
+/** Without managed fields and the copy that `kubectl apply` leaves behind. */
+export function slimObject<T extends KubeObject>(object: T): T {
+  return { ...object, metadata: slimMeta(object.metadata) };
+}
+
+function slimMeta(metadata: ObjectMeta): ObjectMeta {
+  const kept: ObjectMeta = { ...metadata };
+  delete kept["managedFields"];
+  if (metadata.annotations === undefined || !Object.hasOwn(metadata.annotations, LAST_APPLIED)) return kept;
+  const annotations = Object.entries(metadata.annotations).filter(([key]) => key !== LAST_APPLIED);
+  return { ...kept, annotations: Object.fromEntries(annotations) };
+}
+
+/** Pods of ours keep their spec; of all others only what they take from their node remains. */
+export function slimPod(object: KubeObject): Pod {
+  const pod = slimObject(object as Pod);
+  return labelOf(pod, LABEL.model) === undefined ? { ...pod, spec: foreignSpec(pod), status: podStatus(pod) } : pod;
+}
+
+function foreignSpec({ spec }: Pod): Pod["spec"] {
+  const { nodeName, schedulerName, overhead, initContainers } = spec;
+  return defined({
+    containers: spec.containers.map(resourcesOnly),
+    initContainers: initContainers?.map(resourcesOnly),
+    nodeName,
+    schedulerName,
+    overhead,
+  }) as Pod["spec"];
+}
+
+/** `restartPolicy: Always` makes an init container a sidecar, whose requests add up with the others. */
+const resourcesOnly = ({ name, resources, restartPolicy }: Container): Container =>
+  defined({ name, resources, restartPolicy }) as Container;
+
+function podStatus({ status }: Pod): NonNullable<Pod["status"]> {
+  return defined({ phase: status?.phase, podIP: status?.podIP, conditions: status?.conditions });
+}
+
+/** Without the list of images, which alone may take 30 KB. */
+export function slimNode(object: KubeObject): Node {
+  const node = slimObject(object as Node);
+  const { allocatable, conditions } = node.status ?? {};
+  return {
+    ...node,
+    status: defined({ allocatable, conditions: conditions?.map(({ type, status }) => ({ type, status })) }),
+  };
+}
+
+const defined = (fields: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));

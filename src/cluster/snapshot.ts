@@ -1,0 +1,48 @@
+/** ClusterSnapshot from the sources: the same object until one of them changed, so that readers may cache by identity. */
+import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import type { Snapshot } from "../ports.ts";
+import type { ClusterSources } from "./sources.ts";
+
+/** Gives the function that reads the present snapshot. Costs one comparison a source while nothing changed. */
+export function snapshotOf(sources: ClusterSources): () => ClusterSnapshot {
+  let parts: readonly unknown[] = [];
+  let current: ClusterSnapshot | undefined;
+  return () => {
+    const next = readAll(sources);
+    const flat = [...Object.values<unknown>(next.items), next.apis.podGroups, next.apis.hyperNodes];
+    if (current === undefined || flat.some((part, index) => part !== parts[index])) {
+      current = combine(next);
+      parts = flat;
+    }
+    return current;
+  };
+}
+
+type Items = { readonly [N in keyof ClusterSources]: ReturnType<ClusterSources[N]["snapshot"]> };
+
+interface Reading {
+  /** Snapshots are the same object while their version is. */
+  readonly items: Items;
+  readonly apis: ClusterSnapshot["apis"];
+}
+
+const readAll = (sources: ClusterSources): Reading => ({
+  items: Object.fromEntries(
+    Object.entries(sources).map(([name, source]: [string, { snapshot(): Snapshot<unknown> }]) => [
+      name,
+      source.snapshot(),
+    ]),
+  ) as unknown as Items,
+  apis: { podGroups: sources.podGroups.installed(), hyperNodes: sources.hyperNodes.installed() },
+});
+
+const combine = ({ items, apis }: Reading): ClusterSnapshot => ({
+  workloads: [...items.deployments.items, ...items.statefulSets.items],
+  pods: items.pods.items,
+  nodes: items.nodes.items,
+  hyperNodes: items.hyperNodes.items,
+  namespaces: items.namespaces.items,
+  podGroups: items.podGroups.items,
+  configMaps: items.configMaps.items,
+  apis,
+});

@@ -1,0 +1,200 @@
+/**
+ * HTTP towards the API server: JSON in, JSON out, lines of a watch. Every answer is bounded, every failure is a
+ * KubeError. It knows paths and bytes only; what they mean is said in `client.ts` and `reflector.ts`.
+ */
+import { request as httpRequest, type IncomingMessage, type OutgoingHttpHeaders } from "node:http";
+import { request as httpsRequest, type RequestOptions } from "node:https";
+import { KubeError } from "../kinds/kube-error.ts";
+import { isObject } from "../kinds/kube.ts";
+
+export interface Call {
+  readonly method: "GET" | "POST" | "PATCH" | "DELETE";
+  /** As `/api/v1/namespaces/default/pods`. */
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string | undefined>>;
+  readonly body?: unknown;
+  readonly contentType?: string;
+  readonly signal?: AbortSignal;
+}
+
+export interface Transport {
+  /** The decoded answer. Throws a KubeError for a status of 400 and above, and where no whole answer came in time. */
+  call(call: Call): Promise<unknown>;
+  /** The lines of an answer that has no end of its own. Ends when the server ends it; throws a KubeError otherwise. */
+  lines(call: Call): AsyncIterable<string>;
+  close(): void;
+}
+
+/** Where to, and with which credentials; asked for every call, since tokens and certificates are renewed. */
+export interface Connection {
+  readonly server: URL;
+  readonly options: Omit<RequestOptions, "headers"> & { headers?: OutgoingHttpHeaders };
+}
+
+export interface TransportOptions {
+  readonly connect: () => Promise<Connection>;
+  readonly close?: () => void;
+  /** Deadline of `call`, in milliseconds. */
+  readonly timeoutMs: number;
+}
+
+/** A page of 500 objects is some 10 MiB; etcd allows 1.5 MiB for one. */
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+const MAX_LINE_BYTES = 16 * 1024 * 1024;
+const NEWLINE = 0x0a;
+
+export function createTransport(options: TransportOptions): Transport {
+  return {
+    call: (call) => timed(call, options),
+    lines: (call) => streamLines(call, options),
+    close: () => options.close?.(),
+  };
+}
+
+async function timed(call: Call, options: TransportOptions): Promise<unknown> {
+  const deadline = AbortSignal.timeout(options.timeoutMs);
+  const signal = call.signal === undefined ? deadline : AbortSignal.any([deadline, call.signal]);
+  try {
+    const answer = await open({ ...call, signal }, options);
+    const body = await readAll(answer);
+    if (isFailure(answer)) throw failureOf(answer, body);
+    return parse(body);
+  } catch (error) {
+    throw named(error, call, deadline.aborted ? "Timeout" : "Unreachable");
+  }
+}
+
+async function* streamLines(call: Call, options: TransportOptions): AsyncGenerator<string, void> {
+  try {
+    const answer = await open(call, options);
+    if (isFailure(answer)) throw failureOf(answer, await readAll(answer));
+    yield* splitLines(answer);
+  } catch (error) {
+    throw named(error, call, "Unreachable");
+  }
+}
+
+const isFailure = (answer: IncomingMessage): boolean => (answer.statusCode ?? 0) >= 300;
+
+async function open(call: Call, options: TransportOptions): Promise<IncomingMessage> {
+  const connection = await options.connect();
+  try {
+    return await send(call, connection);
+  } catch (error) {
+    // The server may close a kept-alive connection just as we use it; nothing is lost by reading again.
+    if (call.method === "GET" && (error as Stale).stale === true) return send(call, connection);
+    throw error;
+  }
+}
+
+interface Stale extends Error {
+  stale?: boolean;
+}
+
+function send(call: Call, { server, options }: Connection): Promise<IncomingMessage> {
+  const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
+  const start = server.protocol === "http:" ? httpRequest : httpsRequest;
+  return new Promise((resolve, reject) => {
+    const request = start(urlOf(server, call), {
+      ...options,
+      method: call.method,
+      headers: { ...options.headers, ...headersOf(call, body) },
+      ...(call.signal === undefined ? {} : { signal: call.signal }),
+    });
+    request.once("response", resolve);
+    request.once("error", (error: Stale) => {
+      error.stale = request.reusedSocket && (error as NodeJS.ErrnoException).code === "ECONNRESET";
+      reject(error);
+    });
+    request.end(body);
+  });
+}
+
+const headersOf = (call: Call, body: Buffer | undefined): Record<string, string | number> => ({
+  accept: "application/json",
+  "user-agent": "tandem",
+  ...(body === undefined
+    ? {}
+    : { "content-type": call.contentType ?? "application/json", "content-length": body.length }),
+});
+
+function urlOf(server: URL, call: Call): URL {
+  const url = new URL(server);
+  url.pathname = server.pathname.replace(/\/$/, "") + call.path;
+  for (const [key, value] of Object.entries(call.query ?? {}))
+    if (value !== undefined) url.searchParams.set(key, value);
+  return url;
+}
+
+async function readAll(answer: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of answer as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_ANSWER_BYTES) throw malformed(`answer longer than ${MAX_ANSWER_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** Splits at newline bytes, so that a character cut by a chunk stays whole. A cut last line is dropped. */
+async function* splitLines(answer: IncomingMessage): AsyncGenerator<string, void> {
+  let rest: Buffer[] = [];
+  let held = 0;
+  for await (const chunk of answer as AsyncIterable<Buffer>) {
+    let from = 0;
+    for (let at = chunk.indexOf(NEWLINE); at !== -1; at = chunk.indexOf(NEWLINE, from)) {
+      const line = Buffer.concat([...rest, chunk.subarray(from, at)]).toString("utf8");
+      [rest, held, from] = [[], 0, at + 1];
+      if (line !== "") yield line;
+    }
+    held += chunk.length - from;
+    if (held > MAX_LINE_BYTES) throw malformed(`watch line longer than ${MAX_LINE_BYTES} bytes`);
+    if (from < chunk.length) rest.push(chunk.subarray(from));
+  }
+}
+
+function parse(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString("utf8")) as unknown;
+  } catch {
+    throw malformed("the answer is not JSON");
+  }
+}
+
+export const malformed = (message: string): KubeError => new KubeError({ status: 0, reason: "Malformed", message });
+
+/** A `Status` object where the server sent one; else the status line with the beginning of the text. */
+function failureOf(answer: IncomingMessage, body: Buffer): KubeError {
+  const status = answer.statusCode ?? 0;
+  const text = body.toString("utf8");
+  const decoded = statusObject(text);
+  return new KubeError({
+    status,
+    reason: decoded.reason ?? answer.statusMessage ?? "",
+    message: decoded.message ?? `${status} ${text.slice(0, 200).trim()}`,
+  });
+}
+
+function statusObject(text: string): { reason?: string; message?: string } {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (!isObject(value)) return {};
+    const { reason, message } = value;
+    return {
+      ...(typeof reason === "string" && reason !== "" ? { reason } : {}),
+      ...(typeof message === "string" && message !== "" ? { message } : {}),
+    };
+  } catch {
+    return {};
+  }
+}
+
+function named(error: unknown, call: Call, reason: string): KubeError {
+  const prefix = `${call.method} ${call.path}`;
+  if (error instanceof KubeError)
+    return new KubeError({ status: error.status, reason: error.reason, message: `${prefix}: ${error.message}` });
+  const aborted = call.signal?.aborted === true;
+  const message = `${prefix}: ${aborted ? "aborted" : (error as Error).message}`;
+  return new KubeError({ status: 0, reason: aborted ? "Aborted" : reason, message });
+}
