@@ -4,7 +4,7 @@
  * Every key has a default, so an empty file is a valid configuration. Unknown keys are errors. Durations carry their
  * unit in the name; sizes are bytes.
  */
-import Type, { type Static } from "typebox";
+import Type, { type Static, type TEnum } from "typebox";
 
 const closed = { additionalProperties: false };
 const text = (value: string, description: string) => Type.String({ default: value, description });
@@ -20,8 +20,8 @@ const integer = (value: number, minimum: number, maximum: number, description: s
 const number = (value: number, minimum: number, maximum: number, description: string) =>
   Type.Number({ default: value, minimum, maximum, description });
 const flag = (value: boolean, description: string) => Type.Boolean({ default: value, description });
-const oneOf = <const V extends string[]>(values: V, value: V[number], description: string) =>
-  Type.Enum(values, { default: value, description });
+const oneOf = <const V extends string[]>(values: readonly [...V], value: V[number], description: string): TEnum<V> =>
+  Type.Enum<V>(values, { default: value, description });
 
 export const StaticEndpoint = Type.Object(
   {
@@ -120,9 +120,15 @@ export const ConfigSchema = Type.Object(
         maxInflightPerEndpoint: integer(512, 1, 100000, "Requests on one endpoint; 429 when all are full."),
         scrapeIntervalMs: integer(1000, 50, 60000, "Time between two reads of an engine's metrics."),
         scrapeTimeoutMs: integer(2000, 10, 60000, "Deadline of one such read."),
+        explainHeaders: flag(false, "Answers name the endpoints chosen, in x-tandem-* headers."),
         prefill: Type.Object(
           {
             timeoutMs: integer(60000, 100, 3600000, "Deadline of one prefill leg."),
+            policy: oneOf(
+              ["cost", "always"],
+              "cost",
+              "Remote prefill where it costs less, or wherever an endpoint is to be had.",
+            ),
             attempts: integer(3, 1, 10, "Prefill endpoints tried while connections are refused."),
           },
           { ...closed, description: "Prefill leg." },
@@ -131,12 +137,24 @@ export const ConfigSchema = Type.Object(
           {
             mu: number(4, 0, 100, "Price of burning prefill capacity and of evicting somebody's cache."),
             beta: number(0.1, 0, 10, "Share of an inserted prefill that each request in flight suffers."),
+            decodeMu: number(16, 0, 1000, "As mu, for prefill on an endpoint of role decode."),
+            decodeBeta: number(
+              1,
+              0,
+              10,
+              "As beta, for prefill on an endpoint of role decode: it stalls every decoder.",
+            ),
             prefillMsPerToken: number(0.1, 0.00001, 1000, "Linear prefill time of an uncached token."),
             prefillMsPerTokenSquared: number(0.000001, 0, 1, "Quadratic prefill time (attention)."),
             decodeStepMs: number(0.03, 0, 1000, "Growth of a decode step with each request in the batch."),
             decodeTokens: integer(256, 1, 1000000, "Expected answer length where the request names no limit."),
             transferMsPerToken: number(0.003, 0, 1000, "KV transfer time of a token."),
-            transferSetupMs: number(5, 0, 10000, "Fixed cost of a remote prefill."),
+            transferSetupMs: number(
+              25,
+              0,
+              10000,
+              "Fixed cost of a remote prefill: a second request and the transfer's set-up.",
+            ),
           },
           { ...closed, description: "Constants of the cost J, in milliseconds." },
         ),

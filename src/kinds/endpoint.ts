@@ -46,3 +46,17 @@ export interface Endpoint {
   /** Changes whenever the engine process is new, so that what was cached is gone. */
   readonly bootId: string;
 }
+
+/** What an engine's metrics said, and when. */
+export interface EngineStats {
+  /** Milliseconds of the monotonic clock at the read. */
+  readonly at: number;
+  readonly running: number;
+  readonly waiting: number;
+  /** 0 to 1; cached blocks that nobody uses count as free. */
+  readonly kvUsage: number;
+  /** Tokens of a KV block, where the engine tells. */
+  readonly blockSize?: number;
+  /** KV blocks of the engine, where it tells. */
+  readonly blocks?: number;
+}

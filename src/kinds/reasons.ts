@@ -52,7 +52,8 @@ export const REASONS = {
   SizesPublished: "The ConfigMap with both roles' parallel sizes was written.",
   SizesWaiting: "The partner role is not known yet.",
   PodLabelled: "Labels were written to a live pod.",
-  CertificatesIssued: "New certificates were made.",
+  CertificatesIssued: "New certificates were made, or their authority was published.",
+  CertificatesForeign: "The Secret with the certificates is not the controller's, and is left alone.",
   Released: "Tandem let go of the object.",
   // router
   Picked: "The endpoint had the lowest cost.",

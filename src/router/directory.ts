@@ -1,0 +1,35 @@
+/** The endpoints that exist, with what their engines say of themselves: the router's view of the world. */
+import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
+
+export interface KnownEndpoint {
+  readonly endpoint: Endpoint;
+  readonly stats: EngineStats | undefined;
+}
+
+export interface Directory {
+  /** All endpoints; the same array until something changes. */
+  list(): readonly KnownEndpoint[];
+}
+
+export interface Fleet {
+  /** False where no endpoint, ready or not, serves the model. */
+  readonly modelKnown: boolean;
+  readonly prefill: readonly KnownEndpoint[];
+  /** Roles decode and both. */
+  readonly decode: readonly KnownEndpoint[];
+}
+
+/** The endpoints that may serve a model now. */
+export function fleetOf(known: readonly KnownEndpoint[], model: string): Fleet {
+  const serving = known.filter(({ endpoint }) => endpoint.models.includes(model));
+  const fit = serving.filter(({ endpoint }) => endpoint.ready && !endpoint.draining);
+  return {
+    modelKnown: serving.length > 0,
+    prefill: fit.filter(({ endpoint }) => endpoint.role === "prefill"),
+    decode: fit.filter(({ endpoint }) => endpoint.role !== "prefill"),
+  };
+}
+
+/** Every model name that some endpoint serves, sorted. */
+export const modelsOf = (known: readonly KnownEndpoint[]): string[] =>
+  [...new Set(known.flatMap(({ endpoint }) => endpoint.models))].sort();

@@ -1,0 +1,78 @@
+/**
+ * Bodies of the two legs, by splicing: the prefill leg generates one token and keeps its KV blocks, the decode leg
+ * carries what the prefill engine answered, byte for byte.
+ *
+ * Formats: vLLM's NixlConnector and vLLM-Ascend's MooncakeConnectorV1 (reference kv-cache-and-pd.md, 5.1 and 5.3).
+ */
+import type { Connector } from "../../kinds/endpoint.ts";
+import type { RequestFacts } from "../request/facts.ts";
+import { editObject, scanObject, ScanError, valueBytes, type Edits } from "../request/scan.ts";
+
+const PARAMS = "kv_transfer_params";
+
+/** Asks the engine to keep the blocks of the prompt for a remote decode. */
+const KEEP_FOR_REMOTE = JSON.stringify({
+  do_remote_decode: true,
+  do_remote_prefill: false,
+  remote_engine_id: null,
+  remote_block_ids: null,
+  remote_host: null,
+  remote_port: null,
+});
+
+const has = (facts: RequestFacts, key: string): boolean => facts.scan.members.some((member) => member.key === key);
+
+/** The prefill leg: one token, no stream. Mooncake must finish by `length`, which `min_tokens: 1` makes sure of. */
+export function prefillBody(body: Buffer, facts: RequestFacts, connector: Connector): Buffer {
+  const edits = new Map<string, string | undefined>([
+    ["stream", "false"],
+    ["stream_options", undefined],
+    ["max_tokens", "1"],
+    ["min_tokens", connector === "mooncake" ? "1" : undefined],
+    [PARAMS, KEEP_FOR_REMOTE],
+  ]);
+  if (has(facts, "max_completion_tokens")) edits.set("max_completion_tokens", "1");
+  return editObject(body, facts.scan, edits);
+}
+
+/**
+ * The decode leg. Without `params` the engine prefills by itself; a client's own `kv_transfer_params` are taken out,
+ * since they name hosts. Returns the very same buffer where nothing changes.
+ */
+export function decodeBody(body: Buffer, facts: RequestFacts, params: Buffer | undefined): Buffer {
+  if (params === undefined && !has(facts, PARAMS)) return body;
+  const edits: Edits = new Map([[PARAMS, params]]);
+  return editObject(body, facts.scan, edits);
+}
+
+export interface PrefillResult {
+  /** Opaque: goes into the decode leg as it is. Absent where the engine kept nothing. */
+  readonly params: Buffer | undefined;
+  /** `usage.prompt_tokens_details.cached_tokens`, where the engine reports it. */
+  readonly cachedTokens: number | undefined;
+}
+
+/** Reads the prefill engine's answer; undefined where it is no JSON object. */
+export function readPrefillResult(body: Buffer): PrefillResult | undefined {
+  try {
+    const scan = scanObject(body);
+    const raw = (key: string): Buffer | undefined => {
+      const member = scan.members.find((each) => each.key === key);
+      return member === undefined ? undefined : valueBytes(body, member);
+    };
+    const params = raw(PARAMS);
+    return { params: params?.[0] === 0x7b ? params : undefined, cachedTokens: cachedTokens(raw("usage")) };
+  } catch (error) {
+    if (error instanceof ScanError) return undefined;
+    throw error;
+  }
+}
+
+function cachedTokens(usage: Buffer | undefined): number | undefined {
+  const value =
+    usage === undefined
+      ? undefined
+      : (JSON.parse(usage.toString("utf8")) as { prompt_tokens_details?: { cached_tokens?: unknown } | null } | null);
+  const cached = value?.prompt_tokens_details?.cached_tokens;
+  return typeof cached === "number" ? cached : undefined;
+}

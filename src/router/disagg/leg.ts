@@ -1,0 +1,80 @@
+/**
+ * Runs the prefill leg: which endpoint is asked, and what follows from what becomes of it.
+ *
+ * Nothing sent (connection refused, or the engine says it is busy): the next endpoint, then prefill on the decode
+ * endpoint. Lost after sending (reset, deadline, 500): one retry elsewhere, be it the decode endpoint, then failure,
+ * because a prompt that kills engines must not visit them all. A refusal of the request itself (4xx) is the client's answer.
+ */
+import type { EngineClient, EngineReply } from "../../ports.ts";
+import { readPrefillResult } from "./bodies.ts";
+
+/** What a reply means for the leg. */
+export type Meaning = "done" | "untouched" | "lost" | "refusal" | "aborted";
+
+const BUSY = new Set([429, 502, 503, 504]);
+
+export function meaning(reply: EngineReply): Meaning {
+  if (reply.kind !== "answer")
+    return reply.kind === "refused" ? "untouched" : reply.kind === "aborted" ? "aborted" : "lost";
+  if (reply.status < 300) return "done";
+  if (BUSY.has(reply.status)) return "untouched";
+  return reply.status >= 500 ? "lost" : "refusal";
+}
+
+/** How the leg goes on after `history`, which ends with the newest meaning. */
+export function next(
+  history: readonly Meaning[],
+  limits: { endpoints: number; attempts: number },
+): "again" | "local" | "fail" | "stop" {
+  const last = history.at(-1);
+  if (last === undefined) return "again";
+  if (last === "done" || last === "refusal" || last === "aborted") return "stop";
+  if (history.filter((each) => each === "lost").length > 1) return "fail";
+  return history.length < Math.min(limits.endpoints, limits.attempts) ? "again" : "local";
+}
+
+export type LegOutcome<T> =
+  | { readonly kind: "transferred"; readonly by: T; readonly params: Buffer; readonly cachedTokens: number | undefined }
+  | { readonly kind: "local" }
+  | { readonly kind: "refusal"; readonly status: number; readonly body: Uint8Array }
+  | { readonly kind: "failed"; readonly detail: string }
+  | { readonly kind: "aborted" };
+
+export interface LegInput<T> {
+  /** Endpoints in the order of their cost. */
+  readonly endpoints: readonly T[];
+  readonly attempts: number;
+  readonly client: EngineClient;
+  /** The request for one of them. */
+  readonly request: (endpoint: T) => Parameters<EngineClient["send"]>[0];
+  /** Called around each try, for accounting. */
+  readonly onStart: (endpoint: T) => (meaning: Meaning) => void;
+}
+
+export async function runPrefillLeg<T>(input: LegInput<T>): Promise<LegOutcome<T>> {
+  const limits = { endpoints: input.endpoints.length, attempts: input.attempts };
+  const history: Meaning[] = [];
+  let reply: EngineReply = { kind: "refused", detail: "no prefill endpoint" };
+  let endpoint: T | undefined;
+  while (next(history, limits) === "again") {
+    endpoint = input.endpoints[history.length];
+    if (endpoint === undefined) break;
+    const finished = input.onStart(endpoint);
+    reply = await input.client.send(input.request(endpoint));
+    history.push(meaning(reply));
+    finished(meaning(reply));
+  }
+  return endpoint === undefined ? { kind: "local" } : conclude(next(history, limits), reply, endpoint);
+}
+
+function conclude<T>(step: ReturnType<typeof next>, reply: EngineReply, by: T): LegOutcome<T> {
+  if (step === "fail")
+    return { kind: "failed", detail: reply.kind === "answer" ? `status ${reply.status}` : reply.detail };
+  if (step === "local") return { kind: "local" };
+  if (reply.kind !== "answer") return { kind: "aborted" };
+  if (meaning(reply) === "refusal") return { kind: "refusal", status: reply.status, body: reply.body };
+  const result = readPrefillResult(Buffer.from(reply.body));
+  // An engine that finished the answer, or was started without a connector, keeps nothing: decode computes it all.
+  if (result?.params === undefined) return { kind: "local" };
+  return { kind: "transferred", by, params: result.params, cachedTokens: result.cachedTokens };
+}

@@ -1,0 +1,244 @@
+/**
+ * gRPC server of envoy.service.ext_proc.v3.ExternalProcessor/Process over node:http2 (h2c).
+ *
+ * Carries bytes between Envoy, the stream state machine and the request router; decides nothing. Bounded by streams a
+ * connection, bytes a body and bytes in total. A stream that ends early aborts what it started.
+ */
+import { constants, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import type { AddressInfo } from "node:net";
+import type { Log, Metrics } from "../../ports.ts";
+import type { RequestRouter, Routed, Ticket } from "../exchange.ts";
+import { decodeRequest, encodeReply, type Reply } from "./codec.ts";
+import { Deframer, frame, GRPC } from "./grpc.ts";
+import { ExchangeStream, type Action, type StreamEvent } from "./stream.ts";
+import { WireError } from "./wire.ts";
+
+const METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
+/** Headers and framing beside the largest body in one BUFFERED message. */
+const MESSAGE_SLACK = 1024 * 1024;
+const MIB = 1024 * 1024;
+
+export interface ExtProcOptions {
+  readonly router: RequestRouter;
+  readonly maxStreams: number;
+  /** Request bodies held at once over all streams. */
+  readonly maxBufferedBytes: number;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+export interface ExtProcServer {
+  /** `host:port` it really listens on. */
+  readonly address: string;
+  /** No new streams (GOAWAY); resolves when running ones are done, or after `graceMs` cuts them. */
+  stop(graceMs: number, after: (ms: number, task: () => void) => () => void): Promise<void>;
+}
+
+/** What all streams of a server share. */
+interface Shared extends ExtProcOptions {
+  streams: number;
+  buffered: number;
+}
+
+export async function startExtProcServer(
+  listen: { host: string; port: number },
+  options: ExtProcOptions,
+): Promise<ExtProcServer> {
+  const shared: Shared = { ...options, streams: 0, buffered: 0 };
+  const server = createServer({
+    // Measured settings of the reference: windows of 1 MiB keep long prompts from stalling, push is never used.
+    settings: { maxConcurrentStreams: options.maxStreams, initialWindowSize: MIB, enablePush: false },
+    maxSessionMemory: 256,
+    maxHeaderListPairs: 64,
+  });
+  const sessions = new Set<ServerHttp2Session>();
+  server.on("session", (session) => {
+    sessions.add(session);
+    session.setLocalWindowSize(16 * MIB);
+    session.on("error", (error: Error) => options.log.debug("ext_proc connection", { error: error.message }));
+    session.once("close", () => sessions.delete(session));
+  });
+  server.on("sessionError", (error: Error) => options.log.debug("ext_proc connection", { error: error.message }));
+  server.on("stream", (stream, headers) => {
+    if (headers[":path"] === METHOD) new Exchange(stream, shared);
+    else refuse(stream, GRPC.unimplemented, `method ${headers[":path"] ?? ""} is not served here`);
+  });
+  await listening(server, listen);
+  const { address, port } = server.address() as AddressInfo;
+  return {
+    address: `${address.includes(":") ? `[${address}]` : address}:${port}`,
+    stop: (graceMs, after) => stop(server, sessions, after, graceMs),
+  };
+}
+
+const listening = (server: Http2Server, listen: { host: string; port: number }): Promise<void> =>
+  new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(listen.port, listen.host, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+
+function stop(
+  server: Http2Server,
+  sessions: ReadonlySet<ServerHttp2Session>,
+  after: (ms: number, task: () => void) => () => void,
+  graceMs: number,
+): Promise<void> {
+  return new Promise((resolve) => {
+    const cancel = after(graceMs, () => {
+      for (const session of sessions) session.destroy();
+    });
+    server.close(() => {
+      cancel();
+      resolve();
+    });
+    for (const session of sessions) session.close();
+  });
+}
+
+function refuse(stream: ServerHttp2Stream, code: number, message: string): void {
+  stream.on("error", () => undefined);
+  stream.respond(
+    {
+      ":status": 200,
+      "content-type": "application/grpc",
+      "grpc-status": String(code),
+      "grpc-message": encodeURIComponent(message),
+    },
+    { endStream: true },
+  );
+}
+
+/** One stream: frames in, events to the state machine, actions out. */
+class Exchange {
+  readonly #stream: ServerHttp2Stream;
+  readonly #shared: Shared;
+  readonly #machine: ExchangeStream;
+  readonly #frames: Deframer;
+  #ticket: Ticket | undefined;
+  #held = 0;
+  #over = false;
+
+  constructor(stream: ServerHttp2Stream, shared: Shared) {
+    this.#stream = stream;
+    this.#shared = shared;
+    this.#machine = new ExchangeStream(shared.router.maxBodyBytes);
+    this.#frames = new Deframer(shared.router.maxBodyBytes + MESSAGE_SLACK);
+    shared.streams += 1;
+    shared.metrics.gauge("tandem_router_streams", shared.streams);
+    stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+    stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": String(GRPC.ok) }));
+    stream.on("data", (chunk: Buffer) => this.#receive(chunk));
+    stream.on("end", () => this.#finish());
+    stream.on("error", (error) => shared.log.debug("ext_proc stream", { error: error.message }));
+    stream.once("close", () => this.#release());
+  }
+
+  #receive(chunk: Buffer): void {
+    if (this.#over) return;
+    try {
+      for (const message of this.#frames.push(chunk)) this.#feed(decodeRequest(message));
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.#fail(GRPC.invalidArgument, error.message);
+    }
+  }
+
+  #feed(event: StreamEvent): void {
+    if (this.#over) return;
+    const actions = this.#machine.advance(event);
+    if (!this.#account()) return;
+    for (const action of actions) if (!this.#carryOut(action)) return;
+  }
+
+  /** Counts the body bytes held; false where the router's own limit is passed and the request was answered. */
+  #account(): boolean {
+    const change = this.#machine.held - this.#held;
+    this.#held += change;
+    this.#shared.buffered += change;
+    if (change <= 0 || this.#shared.buffered <= this.#shared.maxBufferedBytes) return true;
+    this.#routed(this.#shared.router.saturated());
+    return false;
+  }
+
+  /** False once nothing more may follow. */
+  #carryOut(action: Action): boolean {
+    switch (action.kind) {
+      case "reply":
+        this.#write(action.reply);
+        return true;
+      case "precheck": {
+        const refusal = this.#shared.router.precheck(action.head);
+        if (refusal !== undefined) this.#routed(refusal);
+        return refusal === undefined;
+      }
+      case "route":
+        this.#route(this.#shared.router.begin(action.request));
+        return true;
+      case "tooLarge":
+        this.#routed(this.#shared.router.tooLarge());
+        return false;
+      case "responseStarted":
+        this.#ticket?.responseStarted(action.status);
+        return true;
+      case "close":
+        this.#finish();
+        return false;
+      case "violation":
+        this.#fail(GRPC.invalidArgument, action.detail);
+        return false;
+    }
+  }
+
+  #route(ticket: Ticket): void {
+    this.#ticket = ticket;
+    ticket.routed.then(
+      (routed) => this.#routed(routed),
+      (error: unknown) => {
+        this.#shared.log.error("routing failed", { error: error instanceof Error ? error.stack : String(error) });
+        this.#fail(GRPC.internal, "routing failed");
+      },
+    );
+  }
+
+  #routed(routed: Routed): void {
+    this.#feed({ kind: "routed", routed });
+  }
+
+  #write(reply: Reply): void {
+    if (this.#stream.destroyed || this.#stream.writableEnded) return;
+    this.#stream.cork();
+    for (const part of frame(encodeReply(reply))) if (part.length > 0) this.#stream.write(part);
+    this.#stream.uncork();
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.#ticket?.finish();
+    if (!this.#stream.destroyed && !this.#stream.writableEnded) this.#stream.end();
+  }
+
+  #fail(code: number, message: string): void {
+    this.#over = true;
+    this.#ticket?.finish();
+    this.#shared.log.warn("ext_proc stream ended", { code, message });
+    if (this.#stream.destroyed) return;
+    this.#stream.removeAllListeners("wantTrailers");
+    this.#stream.once("wantTrailers", () =>
+      this.#stream.sendTrailers({ "grpc-status": String(code), "grpc-message": encodeURIComponent(message) }),
+    );
+    this.#stream.end();
+    this.#stream.close(constants.NGHTTP2_NO_ERROR);
+  }
+
+  #release(): void {
+    this.#over = true;
+    this.#ticket?.finish();
+    this.#shared.buffered -= this.#held;
+    this.#held = 0;
+    this.#shared.streams -= 1;
+    this.#shared.metrics.gauge("tandem_router_streams", this.#shared.streams);
+  }
+}

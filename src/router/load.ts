@@ -1,0 +1,67 @@
+/**
+ * Work that this router sent and that is not finished: known at once and exactly, before any scrape shows it.
+ *
+ * One writer, the router; every start returns the release of just that work, which is safe to call twice.
+ */
+export interface EndpointLoad {
+  /** Prefill work sent and not finished, in milliseconds of that endpoint: the Q of the cost. */
+  readonly prefillMs: number;
+  /** Requests on the endpoint, either leg. */
+  readonly inflight: number;
+  /** Number of the last assignment; 0 = never. Ties go to the smallest. */
+  readonly assigned: number;
+  /** Monotonic time until which the endpoint is left alone, after it refused a connection. */
+  readonly shunnedUntil: number;
+}
+
+type Mutable = { -readonly [K in keyof EndpointLoad]: EndpointLoad[K] };
+export type Release = () => void;
+
+const IDLE: EndpointLoad = { prefillMs: 0, inflight: 0, assigned: 0, shunnedUntil: 0 };
+
+export class LoadBook {
+  readonly #entries = new Map<string, Mutable>();
+  #sequence = 0;
+
+  of(endpoint: string): EndpointLoad {
+    return this.#entries.get(endpoint) ?? IDLE;
+  }
+
+  /** A request is on the endpoint until released. */
+  request(endpoint: string): Release {
+    const entry = this.#entry(endpoint);
+    entry.inflight += 1;
+    entry.assigned = ++this.#sequence;
+    return once(() => (entry.inflight -= 1));
+  }
+
+  /** Prefill work is on the endpoint until released. */
+  prefill(endpoint: string, ms: number): Release {
+    const entry = this.#entry(endpoint);
+    entry.prefillMs += ms;
+    return once(() => (entry.prefillMs = Math.max(0, entry.prefillMs - ms)));
+  }
+
+  shun(endpoint: string, until: number): void {
+    this.#entry(endpoint).shunnedUntil = until;
+  }
+
+  /** Forgets endpoints that no longer exist and carry nothing. */
+  keep(endpoints: ReadonlySet<string>): void {
+    for (const [id, entry] of this.#entries) if (entry.inflight === 0 && !endpoints.has(id)) this.#entries.delete(id);
+  }
+
+  #entry(endpoint: string): Mutable {
+    const entry = this.#entries.get(endpoint) ?? { ...IDLE };
+    this.#entries.set(endpoint, entry);
+    return entry;
+  }
+}
+
+function once(task: () => void): Release {
+  let done = false;
+  return () => {
+    if (!done) task();
+    done = true;
+  };
+}

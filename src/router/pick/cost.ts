@@ -1,0 +1,47 @@
+/**
+ * The cost of giving a request to an endpoint, in milliseconds; every term is a function of its own.
+ *
+ * `J = Q + own * (1 + mu + beta * inflight)`: `Q` prefill work already there, `own` this request's uncached prefill,
+ * `mu` the price of burning prefill capacity and somebody's cache, `beta` what each request in flight suffers from the
+ * inserted prefill. Source: reference kv-cache-and-pd.md, section 4.4. Only the shape of `own` matters, so uncalibrated
+ * constants pick well; it degrades to least work where nothing is cached.
+ */
+import type { Config } from "../../config/schema.ts";
+import type { EngineStats, Role } from "../../kinds/endpoint.ts";
+import type { EndpointLoad } from "../load.ts";
+
+export type CostConstants = Config["router"]["cost"];
+
+/**
+ * Prefill time of the part of a prompt that is not cached: linear work for each token, plus attention over what stands
+ * before it.
+ * @param tokens of the prompt
+ * @param cached leading tokens that the endpoint holds
+ */
+export function ownPrefillMs(tokens: number, cached: number, constants: CostConstants): number {
+  const fresh = Math.max(0, tokens - cached);
+  return constants.prefillMsPerToken * fresh + 2 * constants.prefillMsPerTokenSquared * fresh * (cached + fresh / 2);
+}
+
+/** Requests on the endpoint: our own count, or the engine's where others send to it too. */
+export const requestsOn = (load: EndpointLoad, stats: EngineStats | undefined): number =>
+  Math.max(load.inflight, (stats?.running ?? 0) + (stats?.waiting ?? 0));
+
+/** J of prefilling on an endpoint. On a decode endpoint a prefill stalls every decoder, so its prices are higher. */
+export function prefillCost(
+  own: number,
+  role: Role,
+  load: EndpointLoad & { requests: number },
+  constants: CostConstants,
+): number {
+  const [mu, beta] = role === "decode" ? [constants.decodeMu, constants.decodeBeta] : [constants.mu, constants.beta];
+  return load.prefillMs + own * (1 + mu + beta * load.requests);
+}
+
+/** Longer decode steps for everybody: each request in the batch adds its share to each of the tokens to come. */
+export const decodeCost = (requests: number, tokens: number, constants: CostConstants): number =>
+  constants.decodeStepMs * requests * tokens;
+
+/** Moving the KV blocks of a prompt between two endpoints, with the fixed cost of the second request. */
+export const transferCost = (tokens: number, constants: CostConstants): number =>
+  constants.transferSetupMs + constants.transferMsPerToken * tokens;
