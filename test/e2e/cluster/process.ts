@@ -72,7 +72,8 @@ export async function ready(process: Running, probe: () => Promise<boolean>, tim
 /** Polls until `check` gives something other than undefined; fails naming what it waited for, and what it last saw. */
 export async function eventually<T>(what: string, check: () => Promise<T | undefined>, timeoutMs = 30_000): Promise<T> {
   const deadline = performance.now() + timeoutMs;
-  for (let last = "nothing"; ; await sleep(2 * POLL_MS)) {
+  let last = "nothing";
+  for (;;) {
     try {
       const value = await check();
       if (value !== undefined) return value;
@@ -80,6 +81,7 @@ export async function eventually<T>(what: string, check: () => Promise<T | undef
       last = (error as Error).message;
     }
     if (performance.now() > deadline) throw new Error(`${what}: not after ${timeoutMs / 1000} s; last: ${last}`);
+    await sleep(2 * POLL_MS);
   }
 }
 

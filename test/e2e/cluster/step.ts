@@ -44,7 +44,10 @@ async function run(command: string, args: readonly string[], options: StepOption
   const watch = (chunk: string): void => {
     tail = (tail + chunk).slice(-TAIL_BYTES);
   };
-  child.stdout.setEncoding("utf8").on("data", watch).on("data", (chunk: string) => out.push(chunk));
+  child.stdout
+    .setEncoding("utf8")
+    .on("data", watch)
+    .on("data", (chunk: string) => out.push(chunk));
   child.stderr.setEncoding("utf8").on("data", watch);
   const code = await new Promise<number | null>((resolve, reject) =>
     child.once("error", reject).once("close", resolve),
