@@ -5,6 +5,8 @@ import type { Domain, TopologyTree } from "./tree.ts";
 export interface Distances {
   /** Mean steps from this node to the set; 0 for an empty set. */
   readonly mean: (node: string) => number;
+  /** Mean steps to the set from a node of this leaf that carries none of the set. */
+  readonly meanFrom: (leaf: Domain) => number;
   /** How many of the set lie at each distance, by index 0 .. `tree.diameter`. */
   readonly spread: (node: string) => readonly number[];
 }
@@ -21,20 +23,21 @@ export function distancesTo(tree: TopologyTree, set: readonly string[]): Distanc
     for (let at: Domain | undefined = tree.leafOf(node); at !== undefined; at = at.parent)
       below.set(at, (below.get(at) ?? 0) + 1);
   }
-  const spread = (node: string): readonly number[] => {
+  const climb = (leaf: Domain, here: number): number[] => {
     const counts = new Array<number>(tree.diameter + 1).fill(0);
-    let nearer = onNode.get(node) ?? 0;
+    let nearer = here;
     counts[0] = nearer;
-    for (let at: Domain | undefined = tree.leafOf(node); at !== undefined; at = at.parent) {
+    for (let at: Domain | undefined = leaf; at !== undefined; at = at.parent) {
       const within = below.get(at) ?? 0;
       counts[at.step] = within - nearer;
       nearer = within;
     }
     return counts;
   };
-  const mean = (node: string): number =>
-    set.length === 0 ? 0 : spread(node).reduce((sum, count, steps) => sum + count * steps, 0) / set.length;
-  return { mean, spread };
+  const average = (counts: readonly number[]): number =>
+    set.length === 0 ? 0 : counts.reduce((sum, count, steps) => sum + count * steps, 0) / set.length;
+  const spread = (node: string): number[] => climb(tree.leafOf(node), onNode.get(node) ?? 0);
+  return { spread, mean: (node) => average(spread(node)), meanFrom: (leaf) => average(climb(leaf, 0)) };
 }
 
 /** Cost of a placement: the mean steps between two of its pods; 0 for one node, `tree.diameter` at most. */

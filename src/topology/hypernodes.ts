@@ -35,10 +35,9 @@ export function hyperNodeDomains(nodes: readonly Node[], hyperNodes: readonly Hy
   };
   for (const hyperNode of ordered) for (const child of childrenOf(hyperNode, build)) adopt(hyperNode, child, build);
   for (const hyperNode of ordered) for (const node of membersOf(hyperNode, build)) claim(hyperNode, node, build);
-  return {
-    domains: [...build.byName.values()].map((hyperNode) => toDraft(hyperNode, build)),
-    verdicts: build.verdicts,
-  };
+  const owned = ownedNodes(build);
+  const domains = [...build.byName.values()].map((hyperNode) => toDraft(hyperNode, owned, build));
+  return { domains, verdicts: build.verdicts };
 }
 
 const nameOf = (hyperNode: HyperNode): string => hyperNode.metadata.name ?? "";

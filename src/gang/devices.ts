@@ -1,0 +1,175 @@
+/**
+ * What is free on each node: allocatable minus the requests of the pods bound to it.
+ *
+ * Counted as kube-scheduler counts (its NodeInfo): every bound pod that has not ended, terminating ones too, since their
+ * devices are held until they are gone. Knows nothing of which device is which.
+ */
+import type { Container, Node, Pod, PodSpec, ResourceRequirements } from "../kinds/kube.ts";
+import { replaced } from "./change.ts";
+import { amountOf } from "./quantity.ts";
+
+/** Amounts by resource name, in the whole units of `amountOf`. */
+export type Amounts = ReadonlyMap<string, number>;
+
+type Counts = Map<string, number>;
+
+/** Answers what is free. */
+export interface Room {
+  /** Free amount of a resource on a node; 0 for what the node does not have. */
+  free(node: string, resource: string): number;
+  /** Allocatable amount, whoever holds it now. */
+  allocatable(node: string, resource: string): number;
+}
+
+/** An extended resource is named `vendor/device`; the bare names are Kubernetes' own (`cpu`, `hugepages-2Mi`, ...). */
+export const isDevice = (resource: string): boolean => resource.includes("/");
+
+export const hasEnded = (pod: Pod): boolean => pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
+
+export const isBound = (pod: Pod): boolean => (pod.spec.nodeName ?? "") !== "" && !hasEnded(pod);
+
+/**
+ * What a pod asks of its node: the larger of all containers together and the hungriest init container, where restartable
+ * init containers (sidecars) run beside everything that starts after them; plus overhead; and one of `pods`. Requests
+ * that are not given are the limits, as the API server fills them in.
+ */
+export function podDemand(spec: PodSpec): Amounts {
+  const total: Counts = new Map();
+  for (const container of spec.containers) add(total, requestsOf(container.resources));
+  const sidecars: Counts = new Map();
+  const peak: Counts = new Map();
+  for (const container of spec.initContainers ?? []) {
+    const requests = requestsOf(container.resources);
+    if (isSidecar(container)) add(sidecars, requests);
+    raise(peak, isSidecar(container) ? sidecars : sum(sidecars, requests));
+  }
+  add(total, sidecars);
+  raise(total, peak);
+  overrule(total, spec["resources"] as ResourceRequirements | undefined);
+  add(total, amounts(spec["overhead"] as Record<string, string> | undefined));
+  total.set("pods", 1);
+  return total;
+}
+
+const isSidecar = (container: Container): boolean => container["restartPolicy"] === "Always";
+
+const amounts = (quantities: Readonly<Record<string, string | number>> | undefined): Amounts =>
+  new Map(Object.entries(quantities ?? {}).map(([resource, value]) => [resource, amountOf(resource, value)]));
+
+const requestsOf = (resources: ResourceRequirements | undefined): Amounts =>
+  amounts({ ...resources?.limits, ...resources?.requests });
+
+/** Requests of the whole pod (Kubernetes 1.34) stand above the sum of its containers'. */
+function overrule(total: Counts, resources: ResourceRequirements | undefined): void {
+  for (const [resource, amount] of requestsOf(resources)) total.set(resource, amount);
+}
+
+function add(total: Counts, more: Amounts, sign: 1 | -1 = 1): void {
+  for (const [resource, amount] of more) total.set(resource, (total.get(resource) ?? 0) + sign * amount);
+}
+
+function raise(total: Counts, floor: Amounts): void {
+  for (const [resource, amount] of floor) total.set(resource, Math.max(total.get(resource) ?? 0, amount));
+}
+
+function sum(a: Amounts, b: Amounts): Amounts {
+  const total = new Map(a);
+  add(total, b);
+  return total;
+}
+
+/**
+ * Free devices of every node, kept from one snapshot to the next.
+ *
+ * One writer calls `update`. Lists of a snapshot keep their order, so after a change only the stretch between the first
+ * and the last difference is counted anew: one pod bound among 100 000 costs a comparison of pointers, not 100 000 sums.
+ */
+export class DeviceLedger implements Room {
+  #nodes: readonly Node[] = [];
+  #pods: readonly Pod[] = [];
+  readonly #allocatable = new Map<string, Amounts>();
+  readonly #used = new Map<string, Counts>();
+  /** A pod object never changes; its demand is worked out once. */
+  readonly #demands = new WeakMap<Pod, Amounts>();
+
+  /** Brings the ledger to these nodes and pods; nothing is done for lists it has seen last. */
+  update(nodes: readonly Node[], pods: readonly Pod[]): this {
+    replaced(this.#nodes, nodes, {
+      left: (node) => this.#allocatable.delete(node.metadata.name ?? ""),
+      came: (node) => this.#allocatable.set(node.metadata.name ?? "", amounts(node.status?.allocatable)),
+    });
+    replaced(this.#pods, pods, { left: (pod) => this.#count(pod, -1), came: (pod) => this.#count(pod, 1) });
+    this.#nodes = nodes;
+    this.#pods = pods;
+    return this;
+  }
+
+  demand(pod: Pod): Amounts {
+    const known = this.#demands.get(pod) ?? podDemand(pod.spec);
+    this.#demands.set(pod, known);
+    return known;
+  }
+
+  free(node: string, resource: string): number {
+    return this.allocatable(node, resource) - (this.#used.get(node)?.get(resource) ?? 0);
+  }
+
+  allocatable(node: string, resource: string): number {
+    return this.#allocatable.get(node)?.get(resource) ?? 0;
+  }
+
+  #count(pod: Pod, sign: 1 | -1): void {
+    const node = pod.spec.nodeName ?? "";
+    if (!isBound(pod)) return;
+    const used = this.#used.get(node) ?? new Map<string, number>();
+    this.#used.set(node, used);
+    add(used, this.demand(pod), sign);
+  }
+}
+
+/** Room with some pods placed on trial; dropping the trial takes nothing back from what lies below. */
+export class Trial implements Room {
+  readonly #below: Room;
+  readonly #taken = new Map<string, Counts>();
+
+  constructor(below: Room) {
+    this.#below = below;
+  }
+
+  free(node: string, resource: string): number {
+    return this.#below.free(node, resource) - (this.#taken.get(node)?.get(resource) ?? 0);
+  }
+
+  allocatable(node: string, resource: string): number {
+    return this.#below.allocatable(node, resource);
+  }
+
+  take(node: string, demand: Amounts): void {
+    const taken = this.#taken.get(node) ?? new Map<string, number>();
+    this.#taken.set(node, taken);
+    add(taken, demand);
+  }
+}
+
+/** The first resource of which the node has too little, or undefined where the demand fits. */
+export function lacking(room: Room, node: string, demand: Amounts): string | undefined {
+  for (const [resource, amount] of demand) if (amount > 0 && room.free(node, resource) < amount) return resource;
+  return undefined;
+}
+
+/** How many such pods fit on the node. */
+export function capacity(room: Room, node: string, demand: Amounts): number {
+  let pods = Infinity;
+  for (const [resource, amount] of demand)
+    if (amount > 0) pods = Math.min(pods, Math.floor(room.free(node, resource) / amount));
+  return Math.max(0, pods);
+}
+
+/** The resource that decides where pods go: the device asked for most, else `cpu`. */
+export function scarcest(demands: Iterable<Amounts>): string {
+  const total: Counts = new Map();
+  for (const demand of demands) add(total, demand);
+  const devices = [...total].filter(([resource, amount]) => isDevice(resource) && amount > 0);
+  devices.sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
+  return devices[0]?.[0] ?? "cpu";
+}

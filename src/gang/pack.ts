@@ -1,0 +1,184 @@
+/**
+ * Packing pods onto the nodes of one domain: all of them or none.
+ *
+ * Greedy and deterministic: the largest and the most constrained pods first, each to the node nearest to those already
+ * placed, and among equals to the one that is left with least free. For the pods of one cell, which come in one or two
+ * sizes that divide a node, this finds a packing whenever there is one; in general it may miss one.
+ */
+import type { Role } from "../kinds/endpoint.ts";
+import type { Node, Pod } from "../kinds/kube.ts";
+import { distancesTo, type Distances } from "../topology/cost.ts";
+import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
+import { capacity, lacking, Trial, type Amounts, type Room } from "./devices.ts";
+import { unfit } from "./fit.ts";
+
+/** What many pods have in common: their demand, and the nodes that would carry them if they were empty. */
+export interface Pattern {
+  readonly demand: Amounts;
+  readonly feasible: ReadonlySet<string>;
+}
+
+/** A pod to place. */
+export interface Task {
+  readonly pod: Pod;
+  /** `namespace/name` */
+  readonly key: string;
+  readonly role: Role;
+  readonly pattern: Pattern;
+}
+
+export interface Field {
+  readonly tree: TopologyTree;
+  readonly room: Room;
+  /** The resource by which nodes are compared. */
+  readonly resource: string;
+  /** Nodes of pods to be close to, one entry a pod; undefined: closeness does not count. */
+  readonly near: readonly string[] | undefined;
+}
+
+export type Assignment = ReadonlyMap<Task, string>;
+
+/** Patterns of pods over one list of nodes. */
+export class Patterns {
+  readonly #nodes: readonly Node[];
+  readonly #known = new Map<string, Pattern>();
+  readonly #feasible = new Map<string, ReadonlySet<string>>();
+
+  constructor(nodes: readonly Node[]) {
+    this.#nodes = nodes;
+  }
+
+  of(pod: Pod, demand: Amounts): Pattern {
+    const { nodeSelector = {}, affinity, tolerations = [] } = pod.spec;
+    const wishes = JSON.stringify([nodeSelector, affinity?.nodeAffinity ?? {}, tolerations]);
+    const key = `${wishes}${JSON.stringify([...demand])}`;
+    const known = this.#known.get(key) ?? { demand, feasible: this.#feasibleFor(wishes, pod) };
+    this.#known.set(key, known);
+    return known;
+  }
+
+  #feasibleFor(wishes: string, pod: Pod): ReadonlySet<string> {
+    const known =
+      this.#feasible.get(wishes) ??
+      new Set(this.#nodes.filter((node) => unfit(pod, node) === undefined).map(({ metadata }) => metadata.name ?? ""));
+    this.#feasible.set(wishes, known);
+    return known;
+  }
+}
+
+/** A node for each task within the domain, or undefined where not all of them fit. */
+export function pack(tasks: readonly Task[], domain: Domain, field: Field): Assignment | undefined {
+  const trial = new Trial(field.room);
+  const leaves = leavesOf(domain, field);
+  const placed = new Map<Task, string>();
+  for (const task of inOrder(tasks, field)) {
+    const near = field.near === undefined ? [] : [...field.near, ...placed.values()];
+    const node = bestNode(task, leaves, { ...field, room: trial, distances: distancesTo(field.tree, near) });
+    if (node === undefined) return undefined;
+    trial.take(node, task.pattern.demand);
+    placed.set(task, node);
+  }
+  return placed;
+}
+
+const inOrder = (tasks: readonly Task[], { resource }: Field): readonly Task[] =>
+  tasks.toSorted(
+    (a, b) =>
+      (b.pattern.demand.get(resource) ?? 0) - (a.pattern.demand.get(resource) ?? 0) ||
+      a.pattern.feasible.size - b.pattern.feasible.size ||
+      byText(a.key, b.key),
+  );
+
+/** The nodes of a domain by their leaf: all nodes of a leaf are equally far from everything outside it. */
+interface Leaf {
+  readonly domain: Domain;
+  readonly nodes: readonly string[];
+}
+
+const leavesOf = (domain: Domain, { tree }: Field): readonly Leaf[] =>
+  [...Map.groupBy(domain.nodes, (node) => tree.leafOf(node))].map(([leaf, nodes]) => ({ domain: leaf, nodes }));
+
+interface Choice extends Field {
+  readonly distances: Distances;
+}
+
+/** The best node of the nearest leaf that has one; leaves equally near are compared by what is free in them. */
+function bestNode(task: Task, leaves: readonly Leaf[], choice: Choice): string | undefined {
+  const ranked = leaves
+    .map((leaf) => ({ leaf, away: choice.distances.meanFrom(leaf.domain) }))
+    .sort((a, b) => a.away - b.away);
+  let best: { node: string; free: number } | undefined;
+  let reach = Infinity;
+  for (const { leaf, away } of ranked) {
+    if (away > reach) break;
+    const node = bestOfLeaf(task, leaf, choice);
+    if (node === undefined) continue;
+    reach = away;
+    const free = leaf.nodes.reduce((sum, name) => sum + choice.room.free(name, choice.resource), 0);
+    if (best === undefined || free < best.free || (free === best.free && node < best.node)) best = { node, free };
+  }
+  return best?.node;
+}
+
+function bestOfLeaf({ pattern }: Task, { nodes }: Leaf, { room, resource, distances }: Choice): string | undefined {
+  let best: { node: string; away: number; free: number } | undefined;
+  for (const node of nodes) {
+    if (!pattern.feasible.has(node) || lacking(room, node, pattern.demand) !== undefined) continue;
+    const found = { node, away: distances.mean(node), free: room.free(node, resource) };
+    if (best === undefined || isBetter(found, best)) best = found;
+  }
+  return best?.node;
+}
+
+type Rank = { readonly node: string; readonly away: number; readonly free: number };
+
+const isBetter = (a: Rank, b: Rank): boolean => (a.away - b.away || a.free - b.free || byText(a.node, b.node)) < 0;
+
+/**
+ * What each domain has, for some patterns: enough to say that tasks do not fit in it without trying, and to compare
+ * domains. Counted once for a cell.
+ */
+export class Census {
+  readonly #counts = new Map<Domain, { free: number; readonly slots: Map<Pattern, number> }>();
+  readonly #field: Field;
+
+  constructor(patterns: readonly Pattern[], field: Field) {
+    this.#field = field;
+    for (const node of field.tree.root.nodes) this.#count(node, patterns);
+  }
+
+  #count(node: string, patterns: readonly Pattern[]): void {
+    const { tree, room, resource } = this.#field;
+    const usable = patterns.filter(({ feasible }) => feasible.has(node));
+    if (usable.length === 0) return;
+    const free = Math.max(0, room.free(node, resource));
+    const slots = usable.map((pattern) => [pattern, capacity(room, node, pattern.demand)] as const);
+    for (let at: Domain | undefined = tree.leafOf(node); at !== undefined; at = at.parent) {
+      const known = this.#counts.get(at) ?? { free: 0, slots: new Map<Pattern, number>() };
+      this.#counts.set(at, known);
+      known.free += free;
+      for (const [pattern, count] of slots) known.slots.set(pattern, (known.slots.get(pattern) ?? 0) + count);
+    }
+  }
+
+  /** Free amount of the field's resource on the nodes that could carry one of the pods. */
+  free(domain: Domain): number {
+    return this.#counts.get(domain)?.free ?? 0;
+  }
+
+  /** How many pods of this pattern fit, if nothing else comes. */
+  slots(domain: Domain, pattern: Pattern): number {
+    return this.#counts.get(domain)?.slots.get(pattern) ?? 0;
+  }
+
+  /** False where the tasks cannot all fit; true is only a hope. */
+  mayFit(domain: Domain, tasks: readonly Task[]): boolean {
+    const counts = new Map<Pattern, number>();
+    for (const { pattern } of tasks) counts.set(pattern, (counts.get(pattern) ?? 0) + 1);
+    if ([...counts].some(([pattern, count]) => this.slots(domain, pattern) < count)) return false;
+    return this.free(domain) >= totalOf(tasks, this.#field.resource);
+  }
+}
+
+export const totalOf = (tasks: readonly Task[], resource: string): number =>
+  tasks.reduce((sum, { pattern }) => sum + (pattern.demand.get(resource) ?? 0), 0);
