@@ -1,0 +1,119 @@
+/** One engine in memory: its settings with their defaults, and its parts wired together. No connection yet. */
+import type { Clock, Random, Timers } from "../../ports.ts";
+import type { EngineSettings } from "./batch.ts";
+import { HttpRemoteKv } from "./client.ts";
+import { EngineCore } from "./engine.ts";
+import { newCounts, type EngineCounts, type EngineFacts } from "./facts.ts";
+import { EngineMetrics } from "./metrics.ts";
+import type { Serving } from "./serving.ts";
+import { H200_LLAMA_8B, speedUp, type TimingProfile } from "./timing.ts";
+import { Pins, type PairConnector } from "./transfer.ts";
+
+export interface EngineOptions {
+  /** An address of this machine, as `127.64.0.5`. */
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  /** Names that requests may use; the first is the one of the metrics and of requests that name none. */
+  readonly models: readonly string[];
+  readonly connector: PairConnector;
+  /** `both` by default. Only told in the metrics: as in vLLM, what a request gets is up to its parameters. */
+  readonly role?: "prefill" | "decode" | "both";
+  /** A new one for each start by default, so that a restarted engine knows nothing of its former pins. */
+  readonly engineId?: string;
+  /** Tokens of a block: 16 (default) as vLLM, 128 as vLLM-Ascend. */
+  readonly blockSize?: number;
+  /** Blocks of the KV cache; by default what the profile's device holds. */
+  readonly capacityBlocks?: number;
+  /** H200 with Llama-3.1-8B by default. */
+  readonly profile?: TimingProfile;
+  /** 10 runs ten times faster than real time; 1 by default. Leases are not sped up. */
+  readonly timeScale?: number;
+  /** How long a finished prefill leg keeps its blocks; 30,000 by default, as vLLM. */
+  readonly leaseMs?: number;
+  /** Longest prompt and answer together: 131,072 by default, and never more than the KV cache holds. */
+  readonly maxModelLen?: number;
+  /** Sequences and tokens of a step at most; 256 and 8,192 by default. */
+  readonly maxSequences?: number;
+  readonly tokenBudget?: number;
+  readonly tensorParallel?: number;
+  /** Mean length of an answer that nothing cuts short, tokens; 128 by default. */
+  readonly meanOutputTokens?: number;
+}
+
+export interface HostPorts {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+}
+
+export type InstanceSettings = Required<EngineOptions>;
+
+export interface EngineInstance {
+  readonly settings: InstanceSettings;
+  readonly core: EngineCore;
+  readonly pins: Pins;
+  readonly metrics: EngineMetrics;
+  readonly counts: EngineCounts;
+  readonly remote: HttpRemoteKv;
+  readonly serving: Serving;
+  readonly facts: () => EngineFacts;
+}
+
+function complete(options: EngineOptions, random: Random): InstanceSettings {
+  const profile = options.profile ?? H200_LLAMA_8B;
+  const blockSize = options.blockSize ?? 16;
+  const capacityBlocks = options.capacityBlocks ?? Math.floor(profile.capacityTokens / blockSize);
+  return {
+    role: "both",
+    engineId: random.id(),
+    timeScale: 1,
+    leaseMs: 30_000,
+    maxSequences: 256,
+    tokenBudget: 8192,
+    tensorParallel: 1,
+    meanOutputTokens: 128,
+    ...options,
+    profile,
+    blockSize,
+    capacityBlocks,
+    maxModelLen: Math.min(options.maxModelLen ?? 131_072, capacityBlocks * blockSize),
+  };
+}
+
+/** @param port where other engines will reach this one, once it listens */
+export function newInstance(options: EngineOptions, ports: HostPorts, port: () => number): EngineInstance {
+  const settings = complete(options, ports.random);
+  const counts = newCounts();
+  const remote = new HttpRemoteKv(ports.timers, (why) => (counts.transferFailures[why] += 1));
+  const sped: EngineSettings = { ...settings, profile: speedUp(settings.profile, settings.timeScale) };
+  const metrics = newMetrics(settings, counts, () => facts());
+  const core = new EngineCore(sped, { ...ports, remote, monitor: metrics });
+  const pins = new Pins(ports.timers, settings.leaseMs, (blocks) => core.free(blocks), counts);
+  const facts = (): EngineFacts => snapshot(counts, core, pins);
+  const renew: Serving["renew"] = (source) => remote.renew(source);
+  const address = (): { host: string; port: number } => ({ host: settings.host, port: port() });
+  const serving: Serving = { ...ports, core, pins, renew, settings: { ...settings, address } };
+  return { settings, core, pins, metrics, counts, remote, serving, facts };
+}
+
+const newMetrics = (settings: InstanceSettings, counts: EngineCounts, facts: () => EngineFacts): EngineMetrics =>
+  new EngineMetrics(
+    { ...settings, model: settings.models[0] ?? "", kvBytesPerToken: settings.profile.kvBytesPerToken },
+    counts,
+    facts,
+  );
+
+function snapshot(counts: EngineCounts, core: EngineCore, pins: Pins): EngineFacts {
+  const { waiting, deferred, ...load } = core.load();
+  const { finished, transferFailures } = counts;
+  return {
+    ...counts,
+    finished: { ...finished },
+    transferFailures: { ...transferFailures },
+    ...load,
+    waiting: waiting + deferred,
+    deferred,
+    pinnedRequests: pins.size,
+  };
+}

@@ -1,0 +1,243 @@
+/**
+ * One request of the OpenAI API, from its decoded body to its answer: makes the sequences, collects or streams their
+ * tokens, and pins what a prefill leg leaves. Writes to a Reply; whoever owns the connection implements it.
+ */
+import type { Cancel, Clock, Random, Timers } from "../../ports.ts";
+import { roleChunk, tokenChunk, usageChunk, wholeAnswer, type AnswerHead, type Choice, type Usage } from "./answers.ts";
+import type { EngineCore } from "./engine.ts";
+import { blockKeys, sequenceDigest } from "./keys.ts";
+import { planOutput, type OutputPlan } from "./output.ts";
+import type { GenerationRequest } from "./requests.ts";
+import type { RemoteSource, SequenceEnd, SequenceSpec } from "./sequence.ts";
+import { keepsBlocks, transferParams, type PairConnector, type Pins } from "./transfer.ts";
+
+/** Where an answer goes. Calls after the connection is gone do nothing. */
+export interface Reply {
+  json(status: number, body: unknown): void;
+  /** Begins a stream: the head leaves now, before the first token, as vLLM's does. */
+  open(): void;
+  event(data: unknown): void;
+  /** `[DONE]`, and the end. */
+  close(): void;
+}
+
+export interface ServingSettings {
+  readonly connector: PairConnector;
+  readonly engineId: string;
+  readonly blockSize: number;
+  readonly maxModelLen: number;
+  readonly leaseMs: number;
+  readonly tensorParallel: number;
+  /** Mean length of an answer that nothing cuts short, tokens. */
+  readonly meanOutputTokens: number;
+  /** Where other engines reach this one. */
+  readonly address: () => { readonly host: string; readonly port: number };
+}
+
+export interface Serving {
+  readonly core: EngineCore;
+  readonly pins: Pins;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  /** Keeps a prefix on another engine pinned for one more lease. */
+  readonly renew: (source: RemoteSource) => void;
+  readonly settings: ServingSettings;
+}
+
+/** One sequence of the request: its place in the answer, and what is planned for it. */
+interface Part {
+  readonly index: number;
+  readonly prompt: readonly number[];
+  readonly digest: number;
+  readonly output: OutputPlan;
+  readonly spec: SequenceSpec;
+}
+
+const PREFIX = { completion: "cmpl", chat: "chatcmpl" } as const;
+
+/** Starts a request; the result aborts what is left of it. */
+export function serve(serving: Serving, request: GenerationRequest, id: string, reply: Reply): Cancel {
+  const head: AnswerHead = {
+    kind: request.kind,
+    id: `${PREFIX[request.kind]}-${id}`,
+    created: Math.floor(serving.clock.now() / 1000),
+    model: request.model,
+  };
+  const parts = request.prompts.flatMap((prompt, at) =>
+    Array.from({ length: request.samples }, (_, sample) =>
+      plan(serving, request, { prompt, sample, index: at * request.samples + sample, id: head.id }),
+    ),
+  );
+  const answer = request.stream ? new Streamed(head, request, parts, reply) : new Whole(head, parts, reply);
+  const aborts = parts.map((part) => start(serving, part, answer));
+  return () => aborts.forEach((abort) => abort());
+}
+
+interface Place {
+  readonly prompt: readonly number[];
+  readonly sample: number;
+  readonly index: number;
+  /** Of the whole answer. */
+  readonly id: string;
+}
+
+/** Decides the answer and the keys of every block before anything runs. */
+function plan(serving: Serving, request: GenerationRequest, { prompt, sample, index, id }: Place): Part {
+  const { settings, random } = serving;
+  const digest = sequenceDigest(prompt, request.salt);
+  const output = planOutput({
+    digest,
+    sample,
+    maxTokens: request.maxTokens ?? settings.maxModelLen - prompt.length,
+    minTokens: request.minTokens,
+    ignoreEos: request.ignoreEos,
+    meanTokens: settings.meanOutputTokens,
+    continues: request.kind === "completion",
+  });
+  const isPrefill = request.transfer.kind === "prefill";
+  const spec: SequenceSpec = {
+    // vLLM adds eight random digits, so that two requests with one X-Request-Id never share a pin.
+    id: `${id}${request.kind === "completion" ? `-${index}` : ""}-${random.id().slice(0, 8)}`,
+    promptTokens: prompt.length,
+    outputTokens: output.ids.length,
+    keys: blockKeys([...prompt, ...output.ids], settings.blockSize, request.salt),
+    digest,
+    leg: isPrefill ? "prefill" : "decode",
+    finish: output.finish,
+    keep: isPrefill && keepsBlocks(settings.connector, output.finish),
+    ...(request.transfer.kind === "decode" ? { remote: request.transfer.source } : {}),
+  };
+  return { index, prompt, digest, output, spec };
+}
+
+/** What an answer hears of its sequences. */
+interface Answer {
+  token(part: Part, count: number): void;
+  finished(part: Part, end: SequenceEnd, transfer: Record<string, unknown> | null): void;
+}
+
+function start(serving: Serving, part: Part, answer: Answer): Cancel {
+  const stopRenewing = keepRenewing(serving, part.spec.remote);
+  const abort = serving.core.submit(part.spec, {
+    token: (count) => {
+      stopRenewing();
+      answer.token(part, count);
+    },
+    finished: (end) => answer.finished(part, end, pin(serving, part, end)),
+  });
+  return () => {
+    stopRenewing();
+    abort();
+  };
+}
+
+/** vLLM's decode engines renew a lease six times before it would end. */
+const RENEWALS_PER_LEASE = 6;
+
+function keepRenewing({ timers, settings, renew }: Serving, source: RemoteSource | undefined): Cancel {
+  if (source === undefined) return () => undefined;
+  return timers.every(settings.leaseMs / RENEWALS_PER_LEASE, () => renew(source));
+}
+
+/** Pins the blocks that a prefill leg leaves, and says where they are. */
+function pin({ pins, settings }: Serving, part: Part, end: SequenceEnd): Record<string, unknown> | null {
+  if (!part.spec.keep) return null;
+  pins.hold(part.spec.id, { blocks: end.kept, tokens: part.prompt.length, digest: part.digest });
+  return transferParams(settings.connector, {
+    engineId: settings.engineId,
+    requestId: part.spec.id,
+    ...settings.address(),
+    blocks: end.kept,
+    tokens: part.prompt.length,
+    blockSize: settings.blockSize,
+    lastTokenId: part.output.ids.at(-1) ?? 0,
+    tensorParallel: settings.tensorParallel,
+  });
+}
+
+/** As vLLM: prompts are counted once for each prompt, cached tokens of the last one that finished. */
+class Tally {
+  readonly #promptTokens: number;
+  completionTokens = 0;
+  cachedTokens = 0;
+
+  constructor(parts: readonly Part[]) {
+    const prompts = new Set(parts.map((part) => part.prompt));
+    this.#promptTokens = [...prompts].reduce((sum, prompt) => sum + prompt.length, 0);
+  }
+
+  get usage(): Usage {
+    const { completionTokens, cachedTokens } = this;
+    return { promptTokens: this.#promptTokens, completionTokens, cachedTokens };
+  }
+}
+
+const wholeText = (part: Part): string => part.output.ids.map((_, index) => part.output.text(index)).join("");
+
+class Whole implements Answer {
+  readonly #head: AnswerHead;
+  readonly #reply: Reply;
+  readonly #tally: Tally;
+  readonly #choices: Choice[] = [];
+  readonly #total: number;
+  #transfer: Record<string, unknown> | null = null;
+
+  constructor(head: AnswerHead, parts: readonly Part[], reply: Reply) {
+    this.#head = head;
+    this.#reply = reply;
+    this.#tally = new Tally(parts);
+    this.#total = parts.length;
+  }
+
+  token(): void {
+    this.#tally.completionTokens += 1;
+  }
+
+  finished(part: Part, end: SequenceEnd, transfer: Record<string, unknown> | null): void {
+    this.#choices.push({ index: part.index, text: wholeText(part), finish: part.output.finish });
+    this.#tally.cachedTokens = end.cachedTokens;
+    if (part.index === 0) this.#transfer = transfer;
+    if (this.#choices.length < this.#total) return;
+    const choices = this.#choices.toSorted((a, b) => a.index - b.index);
+    this.#reply.json(200, wholeAnswer(this.#head, choices, this.#tally.usage, this.#transfer));
+  }
+}
+
+class Streamed implements Answer {
+  readonly #head: AnswerHead;
+  readonly #request: GenerationRequest;
+  readonly #reply: Reply;
+  readonly #tally: Tally;
+  #left: number;
+
+  constructor(head: AnswerHead, request: GenerationRequest, parts: readonly Part[], reply: Reply) {
+    this.#head = head;
+    this.#request = request;
+    this.#reply = reply;
+    this.#tally = new Tally(parts);
+    this.#left = parts.length;
+    reply.open();
+  }
+
+  token(part: Part, count: number): void {
+    if (count === 1 && this.#head.kind === "chat")
+      this.#reply.event(roleChunk(this.#head, part.index, this.#soFar(part, 0)));
+    this.#tally.completionTokens += 1;
+    const isLast = count === part.spec.outputTokens;
+    const delta = { index: part.index, text: part.output.text(count - 1), finish: isLast ? part.output.finish : null };
+    this.#reply.event(tokenChunk(this.#head, delta, this.#soFar(part, count)));
+  }
+
+  finished(_: Part, end: SequenceEnd): void {
+    this.#tally.cachedTokens = end.cachedTokens;
+    this.#left -= 1;
+    if (this.#left > 0) return;
+    if (this.#request.includeUsage) this.#reply.event(usageChunk(this.#head, this.#tally.usage));
+    this.#reply.close();
+  }
+
+  #soFar(part: Part, completionTokens: number): Usage | undefined {
+    return this.#request.continuousUsage ? { promptTokens: part.prompt.length, completionTokens } : undefined;
+  }
+}
