@@ -7,6 +7,7 @@ export const REASONS = {
   // admission: the user's contract
   NotOurs: "The object carries no tandem.sh/model label, or its mode is off.",
   ModeRoute: "Mode route or observe: discovered, nothing injected.",
+  Decoded: "The contract was read; the message says what it came to.",
   InvalidLabel: "A tandem.sh/ label has a value outside the accepted ones.",
   InvalidAnnotation: "A tandem.sh/ annotation has a value outside the accepted ones.",
   UnknownKey: "A tandem.sh/ key that Tandem does not know; the nearest known key is named.",

@@ -156,8 +156,16 @@ const givenPort = (value: unknown): number | undefined => {
 const present = <T extends object>(value: { [K in keyof T]: T[K] | undefined }): T =>
   Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as T;
 
+/** A MultiConnector's own connectors stand in its extra configuration; the first that transfers is meant. */
+function meant(config: JsonObject): JsonObject {
+  const extra = config["kv_connector_extra_config"];
+  const inner = isObject(extra) && Array.isArray(extra["connectors"]) ? extra["connectors"].filter(isObject) : [];
+  return inner.find((one) => Object.hasOwn(CLASS_NAMES, text(one["kv_connector"]) ?? "")) ?? config;
+}
+
 /** Reads a user's transfer configuration. A class that Tandem does not know leaves `connector` absent. */
-export function readTransfer(config: JsonObject): GivenTransfer {
+export function readTransfer(given: JsonObject): GivenTransfer {
+  const config = meant(given);
   const className = text(config["kv_connector"]);
   const extra = config["kv_connector_extra_config"];
   return present<GivenTransfer>({

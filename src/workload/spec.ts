@@ -54,6 +54,7 @@ export interface WorkloadSpec {
   readonly served: readonly string[];
   /** Name of the device profile. */
   readonly accelerator: string;
+  /** 0 where neither request nor sizes tell. */
   readonly acceleratorsPerPod: number;
   readonly scheduler: "keep" | "volcano" | "default";
   readonly queue: string;

@@ -1,0 +1,188 @@
+/**
+ * What a container's command line says to the engine: found in `command` and `args`, or inside `sh -c "..."`.
+ *
+ * Reads `--flag value`, `--flag=value`, short flags, JSON values, dotted JSON keys and the positional model. A value that
+ * is not known before the container runs is absent and marked, never guessed.
+ */
+import { isObject, type Container, type JsonObject } from "../kinds/kube.ts";
+import { engineOfImage, engineProfile, findStart, type EngineId } from "../profiles/engines.ts";
+import { shellCommands } from "./shell.ts";
+
+/** How a container starts its engine. */
+export interface EngineCommand {
+  /** Absent where neither command nor image tell. */
+  readonly engine?: EngineId;
+  /** True where the engine's own arguments were found. */
+  readonly found: boolean;
+  /** True where arguments appended to `args` would not reach the engine. */
+  readonly opaque: boolean;
+  /** The script of `sh -c`, empty for others. */
+  readonly script: string;
+  readonly flags: Flags;
+}
+
+/** Flags with their values, in the normal form of their names, and the words before the first flag. */
+export interface Flags {
+  readonly values: ReadonlyMap<string, readonly string[]>;
+  readonly positional: readonly string[];
+}
+
+const NO_FLAGS: Flags = { values: new Map(), positional: [] };
+
+/** `-1`, `-0.5` are values. */
+const isFlag = (word: string): boolean => /^--?[A-Za-z]/.test(word);
+
+/** vLLM's parser reads underscores in a name as dashes; keys after a dot belong to JSON and stay. */
+function normalName(name: string): string {
+  const [head = "", ...keys] = name.split(".");
+  return [head.replaceAll("_", "-"), ...keys].join(".");
+}
+
+/** Words after the engine's start -> flags. The last of a repeated flag wins, as in argparse. */
+export function readFlags(words: readonly string[]): Flags {
+  const values = new Map<string, string[]>();
+  const positional: string[] = [];
+  let current: string[] = positional;
+  for (const word of words) {
+    if (!isFlag(word)) {
+      current.push(word);
+      continue;
+    }
+    const at = word.indexOf("=");
+    current = at === -1 ? [] : [word.slice(at + 1)];
+    values.set(normalName(at === -1 ? word : word.slice(0, at)), current);
+  }
+  return { values, positional };
+}
+
+/** Environment with literal values: what `$(NAME)` in arguments can be resolved by. */
+export const literalEnv = (container: Container): ReadonlyMap<string, string> =>
+  new Map((container.env ?? []).flatMap((item) => (typeof item.value === "string" ? [[item.name, item.value]] : [])));
+
+/** Kubernetes' own expansion; `$$(NAME)` is an escape. */
+const resolve = (word: string, env: ReadonlyMap<string, string>): string =>
+  word.replace(/\$?\$\(([-._a-zA-Z0-9]+)\)/g, (whole, name: string) =>
+    whole.startsWith("$$") ? whole : (env.get(name) ?? whole),
+  );
+
+const SHELL = /(^|\/)(ba|da|a|z)?sh$/;
+
+/** The script of `sh -c SCRIPT`, also `bash -lc` and `-e -c`; undefined for other commands. */
+function scriptOf(words: readonly string[]): string | undefined {
+  if (!SHELL.test(words[0] ?? "")) return undefined;
+  const at = words.findIndex((word, index) => index > 0 && /^-[a-z]*c$/.test(word));
+  return at === -1 ? undefined : words[at + 1];
+}
+
+const strings = (value: unknown): string[] =>
+  Array.isArray(value) ? value.filter((word): word is string => typeof word === "string") : [];
+
+function readScript(script: string, env: ReadonlyMap<string, string>, image: EngineId | undefined): EngineCommand {
+  for (const words of shellCommands(script, env)) {
+    const start = findStart(words);
+    if (start === undefined) continue;
+    const flags = readFlags(words.slice(start.first));
+    return { engine: variant(start.engine, image), found: true, opaque: true, script, flags };
+  }
+  return { ...engineField(image), found: false, opaque: true, script, flags: NO_FLAGS };
+}
+
+/** vLLM-Ascend is started by vLLM's own command. */
+const variant = (command: EngineId, image: EngineId | undefined): EngineId =>
+  command === "vllm" && image === "vllm-ascend" ? image : command;
+
+const engineField = (engine: EngineId | undefined): { engine?: EngineId } => (engine === undefined ? {} : { engine });
+
+/** Reads how the container starts its engine. */
+export function readCommand(container: Container): EngineCommand {
+  const env = literalEnv(container);
+  const image = engineOfImage(container.image ?? "");
+  const command = strings(container.command);
+  const words = [...command, ...strings(container.args)].map((word) => resolve(word, env));
+  const script = scriptOf(words);
+  if (script !== undefined) return readScript(script, env, image);
+  const start = findStart(words);
+  if (start !== undefined) {
+    const flags = readFlags(words.slice(start.first));
+    return { engine: variant(start.engine, image), found: true, opaque: false, script: "", flags };
+  }
+  const serves = command.length === 0 && image !== undefined && engineProfile(image).imageServes;
+  return {
+    ...engineField(image),
+    found: serves,
+    opaque: !serves,
+    script: "",
+    flags: serves ? readFlags(words) : NO_FLAGS,
+  };
+}
+
+/** The values of the first of `names` that is given; aliases come later in the list. */
+export const flagValues = (flags: Flags, names: readonly string[]): readonly string[] | undefined => {
+  const name = names.find((candidate) => flags.values.has(candidate));
+  return name === undefined ? undefined : flags.values.get(name);
+};
+
+/** True for a value that only the running container knows. */
+const isUnresolved = (text: string): boolean => text.includes("$");
+
+/** A positive integer flag; `hidden` where it is given but not known before the container runs. */
+export function integerFlag(flags: Flags, names: readonly string[]): number | "hidden" | undefined {
+  const text = flagValues(flags, names)?.[0];
+  if (text === undefined) return undefined;
+  if (isUnresolved(text)) return "hidden";
+  return /^\d{1,9}$/.test(text) && Number(text) > 0 ? Number(text) : undefined;
+}
+
+/** `--flag`, unless `--no-flag` follows. */
+export const isSet = (flags: Flags, names: readonly string[]): boolean =>
+  names.some((name) => flags.values.has(name)) && !names.some((name) => flags.values.has(name.replace(/^--/, "--no-")));
+
+const parseObject = (text: string): JsonObject | undefined => {
+  try {
+    const value: unknown = JSON.parse(text);
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+};
+
+/** Sets `a.b.c` of nested objects. Names come from the command line, so that none may reach a prototype. */
+function setDotted(target: JsonObject, keys: readonly string[], value: string): JsonObject {
+  const [key = "", ...rest] = keys;
+  const inner = Object.hasOwn(target, key) && isObject(target[key]) ? target[key] : {};
+  return { ...target, [key]: rest.length === 0 ? value : setDotted(inner, rest, value) };
+}
+
+/** A JSON argument: present in any form, with what of it could be read. */
+export interface JsonFlag {
+  readonly given: boolean;
+  readonly value: JsonObject;
+}
+
+/** `--name '{...}'` and `--name.key.inner value`. */
+export function jsonFlag(flags: Flags, name: string): JsonFlag {
+  const whole = flags.values.get(name)?.[0];
+  const dotted = [...flags.values].filter(([flag]) => flag.startsWith(`${name}.`));
+  const base = whole === undefined ? {} : (parseObject(whole) ?? {});
+  const value = dotted.reduce(
+    (all, [flag, [text = ""]]) => setDotted(all, flag.slice(name.length + 1).split("."), text),
+    base,
+  );
+  return { given: whole !== undefined || dotted.length > 0, value };
+}
+
+/** Names of `--lora-modules`: `name=path`, or JSON with `name`. */
+export const loraNames = (flags: Flags): readonly string[] =>
+  (flags.values.get("--lora-modules") ?? []).flatMap((item) => {
+    const name = item.startsWith("{") ? parseObject(item)?.["name"] : item.split("=")[0];
+    return typeof name === "string" && name !== "" ? [name] : [];
+  });
+
+/** Model names that the engine answers to: the served names, else the model itself, and LoRA modules. */
+export function servedNames(flags: Flags, engine: EngineId): readonly string[] {
+  const names = engineProfile(engine).names;
+  const served = flagValues(flags, names.served);
+  const model = flagValues(flags, names.model)?.slice(0, 1) ?? flags.positional.slice(0, 1);
+  const own = served !== undefined && served.length > 0 ? served : model;
+  return [...own, ...loraNames(flags)].filter((name) => !isUnresolved(name));
+}

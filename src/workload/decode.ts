@@ -1,0 +1,193 @@
+/**
+ * Labels + annotations + pod template -> WorkloadSpec: the user's contract, decoded once.
+ *
+ * Annotations of the workload win over those of its Namespace, those over what the template tells, that over the
+ * configuration. An invalid value is a denial that names key, value and what is accepted; an unknown key a warning with
+ * the nearest known one. It never changes the object and never asks the cluster.
+ */
+import { entry, type KubeObject, type Namespace, type PodTemplate, type StringMap } from "../kinds/kube.ts";
+import { STATUS } from "../kinds/names.ts";
+import { denied, allowed, isDenied, skipped, type Verdict } from "../kinds/verdict.ts";
+import { servedNames } from "./arguments.ts";
+import { devicesOf, portsOf, transferOf } from "./derive.ts";
+import { infer, type Inferred } from "./infer.ts";
+import { readIntent } from "./intent.ts";
+import { KEYS } from "./keys.ts";
+import { reader, unknownKeys, type Reader } from "./reader.ts";
+import type { GangSetting, Mode, WorkloadSpec } from "./spec.ts";
+import { templateOf } from "./template.ts";
+
+export interface DecodeContext {
+  /** The object's Namespace, whose annotations are defaults. */
+  readonly namespace?: Namespace;
+  /** Device profile of a workload that names and requests none; empty where it is not known. */
+  readonly defaultProfile: string;
+  /** For Pods: annotations of the workload that made the Pod. */
+  readonly inherited?: StringMap;
+  /** For Pods without a carried intent: true where the Pod alone is the mounting point, so that a role means `manage`. */
+  readonly managePods?: boolean;
+}
+
+export interface Decoded {
+  /** Absent where the object is not ours, its mode is off, or something is denied. */
+  readonly spec?: WorkloadSpec;
+  readonly verdicts: readonly Verdict[];
+}
+
+const NOT_OURS: Decoded = { verdicts: [skipped("NotOurs", `no label ${KEYS.model.key}`)] };
+
+/** Decodes one workload or Pod. */
+export function workloadSpec(object: KubeObject, context: DecodeContext): Decoded {
+  const { labels, annotations } = object.metadata;
+  if (entry(labels, KEYS.model.key) === undefined) return NOT_OURS;
+  const found = templateOf(object);
+  const intent = readIntent(entry(annotations, STATUS.intent));
+  const reading = reader(labels, [
+    { map: intent, of: "" },
+    { map: annotations, of: "" },
+    { map: context.inherited, of: " of the workload" },
+    { map: context.namespace?.metadata.annotations, of: " of the Namespace" },
+  ]);
+  const mode = modeOf(object, reading, context, intent !== undefined);
+  if (mode === "off") return { verdicts: [skipped("NotOurs", `${KEYS.mode.key} is off`)] };
+  if (found === undefined) return noTemplate(object);
+  const spec = decode(object, found.template, mode, { reading, context });
+  reading.verdicts.push(...unknownKeys(labels, "label"), ...unknownKeys(annotations, "annotation"));
+  const { verdicts } = reading;
+  return spec === undefined || verdicts.some(isDenied)
+    ? { verdicts }
+    : { spec, verdicts: [allowed("Decoded", summary(spec)), ...verdicts] };
+}
+
+const noTemplate = (object: KubeObject): Decoded => ({
+  verdicts: [denied("RequestMalformed", `${object.kind} has no pod template with named containers`)],
+});
+
+/** A Pod that carries its workload's intent is managed; another one only where Pods are the mounting point. */
+function modeOf(object: KubeObject, reading: Reader, context: DecodeContext, carried: boolean): Mode {
+  const given = reading.read("mode");
+  if (given !== undefined) return given;
+  if (carried) return "manage";
+  if (object.kind === "Pod" && context.managePods !== true) return "route";
+  return entry(object.metadata.labels, KEYS.role.key) === "both" ? "route" : "manage";
+}
+
+interface Decoding {
+  readonly reading: Reader;
+  readonly context: DecodeContext;
+}
+
+function decode(
+  object: KubeObject,
+  template: PodTemplate,
+  mode: Mode,
+  { reading, context }: Decoding,
+): WorkloadSpec | undefined {
+  const service = serviceOf(reading);
+  const inferred = inferOf(template, reading);
+  if (service === undefined || inferred === undefined) return undefined;
+  const base = { mode, role: service.role, inferred, template };
+  const devices = devicesOf(reading, base, context.defaultProfile);
+  return {
+    ...identity(object),
+    mode,
+    ...service,
+    engine: inferred.engine.id,
+    container: inferred.container.name,
+    ...portsOf(reading, inferred),
+    ...devices,
+    dataParallelMode: reading.read("dpMode") ?? inferred.dataParallelMode,
+    served: served(reading, inferred),
+    ...intents(object, reading),
+    ...transferOf(reading, base, devices.accelerator),
+    opaque: inferred.command.opaque,
+    ...(inferred.blockSize === undefined ? {} : { blockSize: inferred.blockSize }),
+  };
+}
+
+type Service = Pick<WorkloadSpec, "role" | "model" | "group" | "cell">;
+
+function serviceOf(reading: Reader): Service | undefined {
+  const model = reading.read("model");
+  const role = reading.read("role");
+  if (!reading.has("role")) reading.verdicts.push(missingRole());
+  const [group, cell] = [reading.read("group"), reading.read("cell")];
+  if (model === undefined || role === undefined) return undefined;
+  return { role, model, group: group ?? model, cell: cell ?? "0" };
+}
+
+const missingRole = (): Verdict =>
+  denied("InvalidLabel", `${KEYS.role.key} is missing; give ${KEYS.role.accepts.replaceAll("`", "")}`, {
+    subject: KEYS.role.key,
+  });
+
+function inferOf(template: PodTemplate, reading: Reader): Inferred | undefined {
+  const container = reading.read("container");
+  const inferred = infer(template, { container, engine: reading.read("engine") });
+  if (inferred === undefined) reading.verdicts.push(noContainer(container, template));
+  return inferred;
+}
+
+/** Names found in the arguments, then those declared, each once. */
+const served = (reading: Reader, inferred: Inferred): readonly string[] => [
+  ...new Set([...servedNames(inferred.command.flags, inferred.engine.id), ...(reading.read("servedModel") ?? [])]),
+];
+
+const noContainer = (name: string | undefined, template: PodTemplate): Verdict =>
+  denied(
+    "InvalidAnnotation",
+    `${KEYS.container.key}: "${name ?? ""}" is no container; give ${template.spec.containers.map((one) => one.name).join(", ")}`,
+    { subject: KEYS.container.key },
+  );
+
+/** Where the object stands, and how many pods it asks for. */
+const identity = ({
+  kind,
+  metadata,
+  ...rest
+}: KubeObject): Pick<WorkloadSpec, "kind" | "namespace" | "name" | "uid" | "replicas"> => {
+  const replicas = (rest["spec"] as { replicas?: unknown } | undefined)?.replicas;
+  return {
+    kind,
+    namespace: metadata.namespace ?? "default",
+    name: metadata.name ?? metadata.generateName ?? "",
+    uid: metadata.uid ?? "",
+    replicas: typeof replicas === "number" ? replicas : 1,
+  };
+};
+
+/** Kueue admits pods one by one: a gang of ours on top of it would wait for members that it holds back. */
+const KUEUE_QUEUE = "kueue.x-k8s.io/queue-name";
+
+function gangOf(object: KubeObject, reading: Reader): GangSetting {
+  const given = reading.read("gang");
+  if (given !== undefined) return given;
+  return { kind: entry(object.metadata.labels, KUEUE_QUEUE) === undefined ? "auto" : "off" };
+}
+
+type Intents = Pick<
+  WorkloadSpec,
+  "scheduler" | "queue" | "gang" | "topology" | "topologyTier" | "recovery" | "disruption" | "skip" | "planLatest"
+>;
+
+function intents(object: KubeObject, reading: Reader): Intents {
+  const tier = reading.read("topologyTier");
+  return {
+    scheduler: reading.read("scheduler") ?? "keep",
+    queue: reading.read("queue") ?? "",
+    gang: gangOf(object, reading),
+    topology: reading.read("topology") ?? "preferred",
+    ...(tier === undefined ? {} : { topologyTier: tier }),
+    recovery: reading.read("recovery") ?? "tandem",
+    disruption: reading.read("disruption") ?? "off",
+    skip: reading.read("skip") ?? [],
+    planLatest: reading.read("plan") === "latest",
+  };
+}
+
+const summary = (spec: WorkloadSpec): string =>
+  [
+    `${spec.role} of ${spec.model}, group ${spec.group}, cell ${spec.cell}, mode ${spec.mode}`,
+    `engine ${spec.engine} in container ${spec.container} on port ${spec.port}`,
+    `${spec.acceleratorsPerPod} x ${spec.accelerator}, connector ${spec.connector}`,
+  ].join("; ");

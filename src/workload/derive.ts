@@ -1,0 +1,143 @@
+/**
+ * The parts of a WorkloadSpec that a declaration and the template decide together: ports, sizes and devices, KV transfer.
+ * A declaration wins over what the template tells; where both are explicit and differ, it is a denial.
+ */
+import type { Connector } from "../kinds/endpoint.ts";
+import type { PodTemplate } from "../kinds/kube.ts";
+import { denied, warned, type Verdict } from "../kinds/verdict.ts";
+import { CONNECTORS } from "../profiles/connectors.ts";
+import { countRule, deviceProfile, mooncakePort } from "../profiles/devices.ts";
+import { connectorModule, givenKvPort, type Inferred } from "./infer.ts";
+import { KEYS, type GivenSizes } from "./keys.ts";
+import type { Reader } from "./reader.ts";
+import type { Mode, Parallelism, WorkloadSpec } from "./spec.ts";
+
+/** What is known before declarations are applied. */
+export interface Base {
+  readonly mode: Mode;
+  readonly role: WorkloadSpec["role"];
+  readonly inferred: Inferred;
+  readonly template: PodTemplate;
+}
+
+type Ports = Pick<WorkloadSpec, "port" | "rankPorts">;
+
+/** The serving port: declared, else the port named `http`, else `--port`, else the engine's. */
+export function portsOf(reading: Reader, inferred: Inferred): Ports {
+  const rankPorts = reading.read("rankPorts");
+  const declared = reading.read("port");
+  if (declared !== undefined && inferred.portFlag !== undefined && declared !== inferred.portFlag)
+    reading.verdicts.push(
+      denied("EngineContradict", `${KEYS.port.key} is ${declared}, but --port is ${inferred.portFlag}`),
+    );
+  const told = inferred.portHttp ?? inferred.portFlag ?? inferred.engine.port;
+  return { port: declared ?? rankPorts?.first ?? told, ...(rankPorts === undefined ? {} : { rankPorts }) };
+}
+
+type Devices = Pick<
+  WorkloadSpec,
+  "parallelism" | "accelerator" | "acceleratorsPerPod" | "nodesPerInstance" | "sizesHidden"
+>;
+
+/** Sizes from declaration over arguments; devices from those, or from an existing request where a script hides them. */
+export function devicesOf(reading: Reader, base: Base, defaultProfile: string): Devices {
+  const { request } = base.inferred;
+  const { given, hidden } = sizesOf(reading, base);
+  const nodesPerInstance = reading.read("nodesPerInstance") ?? 1;
+  const computed = hidden ? (request?.count ?? 0) : devicesPerPod(given, nodesPerInstance);
+  return {
+    parallelism: complete(given),
+    accelerator: reading.read("accelerator") ?? request?.device.name ?? defaultProfile,
+    acceleratorsPerPod: reading.read("acceleratorsPerPod") ?? computed,
+    nodesPerInstance,
+    ...(hidden ? { sizesHidden: true } : {}),
+  };
+}
+
+function sizesOf(reading: Reader, { inferred, mode }: Base): { given: GivenSizes; hidden: boolean } {
+  const declared = reading.read("parallelism") ?? {};
+  reading.verdicts.push(...sizeContradictions(declared, inferred.sizes));
+  const hidden = inferred.sizesHidden && declared.tp === undefined;
+  if (hidden && mode === "manage") reading.verdicts.push(hiddenSizes(inferred));
+  return { given: { ...inferred.sizes, ...declared }, hidden };
+}
+
+const ONE: Parallelism = { tp: 1, pp: 1, dp: 1, dpLocal: 1, pcp: 1, expert: false };
+
+/** vLLM runs all data-parallel ranks on the pod unless it is told how many are local. */
+const complete = (given: GivenSizes): Parallelism => ({
+  ...ONE,
+  ...given,
+  dpLocal: given.dpLocal ?? given.dp ?? 1,
+});
+
+/** Devices of one pod: tensor x pipeline x context x local data parallel size, spread over the pods of an instance. */
+function devicesPerPod(given: GivenSizes, nodes: number): number {
+  const { tp, pp, pcp, dp } = complete(given);
+  const engine = tp * pp * pcp;
+  return given.dpLocal === undefined ? Math.ceil((engine * dp) / nodes) : engine * given.dpLocal;
+}
+
+function sizeContradictions(declared: GivenSizes, told: GivenSizes): Verdict[] {
+  const keys = Object.keys(declared).filter((key) => key !== "expert") as (keyof GivenSizes)[];
+  return keys
+    .filter((key) => told[key] !== undefined && told[key] !== declared[key])
+    .map((key) =>
+      denied(
+        "EngineContradict",
+        `${KEYS.parallelism.key} says ${key}=${String(declared[key])}, the arguments say ${String(told[key])}`,
+      ),
+    );
+}
+
+const hiddenSizes = (inferred: Inferred): Verdict =>
+  warned(
+    "EngineOpaque",
+    `container ${inferred.container.name}: the parallel sizes cannot be read; give ${KEYS.parallelism.key}`,
+  );
+
+type Transfer = Pick<WorkloadSpec, "connector" | "compat" | "kvPort" | "connectorModule">;
+
+export function transferOf(reading: Reader, base: Base, accelerator: string): Transfer {
+  const connector = connectorOf(reading, base);
+  const port = givenKvPort(base.inferred) ?? defaultKvPort(connector, base, accelerator);
+  const module = connectorModule(base.inferred, connector);
+  return {
+    connector,
+    compat: reading.read("compat") ?? "",
+    ...(port === undefined ? {} : { kvPort: port }),
+    ...(module === undefined ? {} : { connectorModule: module }),
+  };
+}
+
+function defaultKvPort(connector: Connector, { template }: Base, accelerator: string): number | undefined {
+  if (connector !== "mooncake") return CONNECTORS[connector]?.port;
+  const device = deviceProfile(accelerator);
+  const rule = device === undefined ? undefined : countRule(device, template.spec.nodeSelector);
+  return mooncakePort(rule?.perNode);
+}
+
+/** Declared, else what the arguments load, else the engine's own for half of a managed pair. */
+function connectorOf(reading: Reader, base: Base): Connector {
+  const declared = reading.read("kvConnector");
+  const { transfer } = base.inferred;
+  const told = transfer?.connector;
+  if (declared === undefined) {
+    if (transfer !== undefined && told === undefined && base.mode === "manage")
+      reading.verdicts.push(unknownClass(base.inferred));
+    return told ?? undeclared(base);
+  }
+  if (told !== undefined && declared !== told)
+    reading.verdicts.push(denied("KvContradict", `${KEYS.kvConnector.key} is ${declared}, the arguments load ${told}`));
+  return declared;
+}
+
+/** An engine that loads an unknown class, serves alone or is left as it is transfers nothing that we know of. */
+const undeclared = ({ mode, role, inferred }: Base): Connector =>
+  mode !== "manage" || role === "both" || inferred.transfer !== undefined ? "none" : inferred.engine.connector;
+
+const unknownClass = (inferred: Inferred): Verdict =>
+  warned(
+    "KvContradict",
+    `kv_connector ${inferred.transfer?.className ?? "(unreadable)"} is not known; give ${KEYS.kvConnector.key}`,
+  );

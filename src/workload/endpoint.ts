@@ -1,0 +1,194 @@
+/**
+ * Pods -> endpoints: which API servers a Pod offers, and what is known of each.
+ *
+ * From the labels, and from the annotation that admission wrote at creation; where that is absent (mode `route`, bare
+ * labelled pods) from the pod's own containers. Only the Pod is read: no calls, no guesses about other pods.
+ */
+import type { Compatibility, Connector, Endpoint } from "../kinds/endpoint.ts";
+import { annotationOf, isObject, labelOf, type JsonObject, type Pod } from "../kinds/kube.ts";
+import { LABEL, STATUS } from "../kinds/names.ts";
+import { deviceProfile } from "../profiles/devices.ts";
+import { workloadSpec } from "./decode.ts";
+import { KEYS } from "./keys.ts";
+import type { DataParallelMode, WorkloadSpec } from "./spec.ts";
+
+/** What the annotation says, decoded. Everything is optional: an older or a newer Tandem may have written it. */
+interface Facts {
+  readonly connector: Connector;
+  readonly engine: string;
+  readonly tp?: number;
+  readonly blockSize?: number;
+  readonly port: number;
+  readonly rankPorts?: { readonly first: number; readonly count: number };
+  readonly dpMode: DataParallelMode;
+  readonly served: readonly string[];
+  readonly fabric: string;
+  readonly compat: string;
+  readonly instance?: string;
+  /** Name of the engine's container. */
+  readonly container?: string;
+}
+
+const factsOf = (spec: WorkloadSpec): Facts => ({
+  connector: spec.connector,
+  engine: spec.engine,
+  ...(spec.sizesHidden === true ? {} : { tp: spec.parallelism.tp }),
+  ...(spec.blockSize === undefined ? {} : { blockSize: spec.blockSize }),
+  port: spec.port,
+  ...(spec.rankPorts === undefined ? {} : { rankPorts: spec.rankPorts }),
+  dpMode: spec.dataParallelMode,
+  served: spec.served,
+  fabric: deviceProfile(spec.accelerator)?.fabric ?? spec.accelerator,
+  compat: spec.compat,
+  container: spec.container,
+});
+
+/** The annotation `status.tandem.sh/endpoint` of a Pod made from this contract: JSON. */
+export const endpointFacts = (spec: WorkloadSpec): string => JSON.stringify(factsOf(spec));
+
+/** Longest annotation that is read; a hundred model names fit. */
+const LONGEST = 65536;
+const MOST_NAMES = 256;
+
+const isPort = (value: unknown): value is number =>
+  typeof value === "number" && Number.isInteger(value) && value > 0 && value < 65536;
+const positive = (value: unknown): number | undefined =>
+  typeof value === "number" && Number.isInteger(value) && value > 0 ? value : undefined;
+const text = (value: unknown): string => (typeof value === "string" ? value : "");
+
+function ranks(value: unknown): Pick<Facts, "rankPorts"> {
+  if (!isObject(value) || !isPort(value["first"])) return {};
+  const count = positive(value["count"]);
+  return count === undefined || value["first"] + count > 65536 ? {} : { rankPorts: { first: value["first"], count } };
+}
+
+const optional = <K extends keyof Facts>(key: K, value: Facts[K] | undefined): Pick<Facts, K> | object =>
+  value === undefined ? {} : { [key]: value };
+
+function decodeFacts(value: JsonObject): Facts | undefined {
+  const connector = KEYS.kvConnector.parse(text(value["connector"]));
+  if (connector === undefined || !isPort(value["port"])) return undefined;
+  const served = Array.isArray(value["served"]) ? value["served"] : [];
+  return {
+    connector,
+    engine: text(value["engine"]),
+    ...optional("tp", positive(value["tp"])),
+    ...optional("blockSize", positive(value["blockSize"])),
+    port: value["port"],
+    ...ranks(value["rankPorts"]),
+    dpMode: KEYS.dpMode.parse(text(value["dpMode"])) ?? "internal",
+    served: served.filter((name) => typeof name === "string").slice(0, MOST_NAMES),
+    fabric: text(value["fabric"]),
+    compat: text(value["compat"]),
+    ...optional("instance", text(value["instance"]) || undefined),
+    ...optional("container", text(value["container"]) || undefined),
+  };
+}
+
+function annotated(pod: Pod): Facts | undefined {
+  const written = annotationOf(pod, STATUS.endpoint);
+  if (written === undefined || written.length > LONGEST) return undefined;
+  try {
+    const value: unknown = JSON.parse(written);
+    return isObject(value) ? decodeFacts(value) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function inferred(pod: Pod): Facts | undefined {
+  const { spec } = workloadSpec(pod, { defaultProfile: "" });
+  return spec === undefined ? undefined : factsOf(spec);
+}
+
+const isOver = (pod: Pod): boolean => pod.status?.phase === "Failed" || pod.status?.phase === "Succeeded";
+
+/** `off` on the Pod itself takes it out of discovery. */
+const isOff = (pod: Pod): boolean => annotationOf(pod, KEYS.mode.key) === "off";
+
+const nodeRank = (pod: Pod): number => Number(labelOf(pod, LABEL.nodeRank) ?? "0") || 0;
+
+/** Internal data parallelism serves from node rank 0 alone; otherwise every rank has its own API server. */
+const servesHere = (pod: Pod, facts: Facts): boolean =>
+  nodeRank(pod) === 0 || facts.rankPorts !== undefined || facts.dpMode !== "internal";
+
+/** `ip:port`, with brackets around IPv6. */
+const addressOf = (ip: string, port: number): string => (ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`);
+
+/** The address of a Pod that may serve: not over, not taken out of discovery. */
+const activeIp = (pod: Pod): string | undefined =>
+  isOver(pod) || isOff(pod) ? undefined : pod.status?.podIP || undefined;
+
+/** The endpoints of one Pod; none while it has no address, is over, is no part of a service, or only computes. */
+export function endpointsOf(pod: Pod): readonly Endpoint[] {
+  const service = serviceOf(pod);
+  const ip = activeIp(pod);
+  if (service === undefined || ip === undefined) return [];
+  const facts = annotated(pod) ?? inferred(pod);
+  if (facts === undefined || !servesHere(pod, facts)) return [];
+  const count = facts.rankPorts?.count ?? 1;
+  return Array.from({ length: count }, (_, index) => endpoint(pod, { service, facts, ip, index }));
+}
+
+type Service = Pick<Endpoint, "role" | "service" | "group" | "cell">;
+
+function serviceOf(pod: Pod): Service | undefined {
+  const model = labelOf(pod, LABEL.model) ?? "";
+  const role = KEYS.role.parse(labelOf(pod, LABEL.role) ?? "");
+  if (model === "" || role === undefined) return undefined;
+  return {
+    role,
+    service: model,
+    group: labelOf(pod, LABEL.group) ?? model,
+    cell: labelOf(pod, LABEL.cell) ?? "0",
+  };
+}
+
+interface Place {
+  readonly service: Service;
+  readonly facts: Facts;
+  readonly ip: string;
+  readonly index: number;
+}
+
+function endpoint(pod: Pod, { service, facts, ip, index }: Place): Endpoint {
+  const name = pod.metadata.name ?? "";
+  // Ranks of one instance go on over its pods: rank ports of node 1 follow those of node 0.
+  const rank = nodeRank(pod) * (facts.rankPorts?.count ?? 1) + index;
+  return {
+    id: `${pod.metadata.uid ?? name}/${rank}`,
+    address: addressOf(ip, (facts.rankPorts?.first ?? facts.port) + index),
+    name,
+    namespace: pod.metadata.namespace ?? "default",
+    ...service,
+    instance: labelOf(pod, LABEL.instance) ?? facts.instance ?? name,
+    dataParallelRank: rank,
+    models: facts.served,
+    compatibility: compatibility(facts),
+    draining: isDraining(pod),
+    ready: isReady(pod),
+    bootId: bootIdOf(pod, facts.container),
+  };
+}
+
+const isReady = (pod: Pod): boolean =>
+  pod.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
+
+const compatibility = (facts: Facts): Compatibility => ({
+  connector: facts.connector,
+  engine: facts.engine,
+  tag: facts.compat,
+  fabric: facts.fabric,
+  ...(facts.tp === undefined ? {} : { tensorParallel: facts.tp }),
+  ...(facts.blockSize === undefined ? {} : { blockSize: facts.blockSize }),
+});
+
+const isDraining = (pod: Pod): boolean =>
+  pod.metadata.deletionTimestamp !== undefined || (annotationOf(pod, STATUS.drain) ?? "false") !== "false";
+
+/** Pod uid, and restarts and id of the engine's container: new whenever the engine process is. */
+function bootIdOf(pod: Pod, container: string | undefined): string {
+  const statuses = pod.status?.containerStatuses ?? [];
+  const status = statuses.find(({ name }) => name === container) ?? statuses[0];
+  return [pod.metadata.uid ?? pod.metadata.name ?? "", status?.restartCount ?? 0, status?.containerID ?? ""].join("/");
+}

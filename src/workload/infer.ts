@@ -1,0 +1,136 @@
+/**
+ * What a pod template tells by itself: the engine container, the engine, its port, its parallel sizes, its devices and
+ * its KV transfer. Declarations (annotations) come on top in `decode.ts`.
+ */
+import type { Connector } from "../kinds/endpoint.ts";
+import { type Container, type PodTemplate } from "../kinds/kube.ts";
+import { readTransfer, type GivenTransfer } from "../profiles/connectors.ts";
+import { countRule, deviceRequest, type CountRule, type DeviceRequest } from "../profiles/devices.ts";
+import { engineProfile, mooncakeModule, type EngineId, type EngineProfile } from "../profiles/engines.ts";
+import { flagValues, integerFlag, isSet, jsonFlag, readCommand, type EngineCommand } from "./arguments.ts";
+import type { GivenSizes } from "./keys.ts";
+import type { DataParallelMode, Parallelism } from "./spec.ts";
+
+/** `--kv-transfer-config`, the flag of vLLM and vLLM-Ascend. */
+export const TRANSFER_FLAG = "--kv-transfer-config";
+
+export interface Inferred {
+  readonly container: Container;
+  readonly command: EngineCommand;
+  readonly engine: EngineProfile;
+  readonly request?: DeviceRequest;
+  readonly rule?: CountRule;
+  /** Sizes given by arguments; a hidden one is absent and `sizesHidden` is true. */
+  readonly sizes: GivenSizes;
+  readonly sizesHidden: boolean;
+  /** `--port`, if it is known. */
+  readonly portFlag?: number;
+  /** Container port named `http`. */
+  readonly portHttp?: number;
+  readonly blockSize?: number;
+  readonly dataParallelMode: DataParallelMode;
+  /** The user's own transfer configuration, when the flag is there in any form. */
+  readonly transfer?: GivenTransfer;
+}
+
+/** The container that asks for devices, else the first; `name` wins when it is given. Undefined: no such name. */
+export function engineContainer(template: PodTemplate, name: string | undefined): Container | undefined {
+  const { containers } = template.spec;
+  if (name !== undefined) return containers.find((container) => container.name === name);
+  return containers.find((container) => deviceRequest(container) !== undefined) ?? containers[0];
+}
+
+/** Declared, else told by command and image; plain vLLM on an Ascend device is vLLM-Ascend, its plugin. */
+function engineOf(
+  command: EngineCommand,
+  request: DeviceRequest | undefined,
+  declared: EngineId | undefined,
+): EngineId {
+  if (declared !== undefined) return declared;
+  const told = command.engine ?? "vllm";
+  return told === "vllm" && request?.device.vendor === "ascend" ? "vllm-ascend" : told;
+}
+
+type Sizes = { readonly sizes: GivenSizes; readonly sizesHidden: boolean };
+const SIZE_KEYS = ["tp", "pp", "dp", "dpLocal", "pcp"] as const satisfies readonly (keyof Parallelism)[];
+
+/** `--data-parallel-rank` starts one rank by itself: one rank on the pod. */
+const oneRank = (command: EngineCommand): boolean => command.flags.values.has("--data-parallel-rank");
+
+function readSizes(command: EngineCommand, engine: EngineProfile): Sizes {
+  const read = SIZE_KEYS.map((key) => [key, integerFlag(command.flags, engine.names[key])] as const);
+  const known = Object.fromEntries(read.filter(([, value]) => typeof value === "number")) as GivenSizes;
+  const local = oneRank(command) && known.dpLocal === undefined ? { dpLocal: 1 } : {};
+  const expert = isSet(command.flags, engine.names.expert) ? { expert: true } : {};
+  // A configuration file of the engine may hold any of them.
+  const inFile = command.flags.values.has("--config") && known.tp === undefined;
+  const hidden = !command.found || inFile || read.some(([, value]) => value === "hidden");
+  return { sizes: { ...known, ...local, ...expert }, sizesHidden: hidden };
+}
+
+function readDataParallelMode({ flags }: EngineCommand): DataParallelMode {
+  if (isSet(flags, ["--data-parallel-hybrid-lb"])) return "hybrid";
+  if (isSet(flags, ["--data-parallel-external-lb"]) || flags.values.has("--data-parallel-rank")) return "external";
+  return "internal";
+}
+
+const optional = <K extends string, V>(key: K, value: V | undefined): { readonly [P in K]?: V } =>
+  value === undefined ? {} : ({ [key]: value } as { [P in K]: V });
+
+const number = (value: number | "hidden" | undefined): number | undefined =>
+  typeof value === "number" ? value : undefined;
+
+function readPorts(container: Container, command: EngineCommand, engine: EngineProfile): Partial<Inferred> {
+  const http = container.ports?.find((port) => port.name === "http")?.containerPort;
+  const flag = number(integerFlag(command.flags, engine.names.port));
+  return { ...optional("portFlag", flag), ...optional("portHttp", http) };
+}
+
+/** vLLM forces nothing, Ascend forces its own size: there the argument says nothing. */
+function readBlockSize(command: EngineCommand, engine: EngineProfile): number | undefined {
+  if (engine.id === "vllm-ascend") return engine.blockSize;
+  return flagValues(command.flags, engine.names.blockSize) === undefined
+    ? engine.blockSize
+    : number(integerFlag(command.flags, engine.names.blockSize));
+}
+
+export interface Declared {
+  readonly container?: string | undefined;
+  readonly engine?: EngineId | undefined;
+}
+
+/** Everything a template tells; undefined where it has no container of the declared name. */
+export function infer(template: PodTemplate, declared: Declared): Inferred | undefined {
+  const container = engineContainer(template, declared.container);
+  if (container === undefined) return undefined;
+  const command = readCommand(container);
+  const request = deviceRequest(container);
+  const engine = engineProfile(engineOf(command, request, declared.engine));
+  const rule = request === undefined ? undefined : countRule(request.device, template.spec.nodeSelector);
+  const transfer = jsonFlag(command.flags, TRANSFER_FLAG);
+  return {
+    container,
+    command,
+    engine,
+    ...optional("request", request),
+    ...optional("rule", rule),
+    ...readSizes(command, engine),
+    ...readPorts(container, command, engine),
+    ...optional("blockSize", readBlockSize(command, engine)),
+    dataParallelMode: readDataParallelMode(command),
+    ...optional("transfer", transfer.given ? readTransfer(transfer.value) : undefined),
+  };
+}
+
+/** First port of the connector that the template's environment or configuration names. */
+export function givenKvPort(inferred: Inferred): number | undefined {
+  const named = inferred.container.env?.find((item) => item.name === "VLLM_NIXL_SIDE_CHANNEL_PORT")?.value;
+  const port = inferred.transfer?.port ?? Number(named);
+  return Number.isInteger(port) && port > 0 ? port : undefined;
+}
+
+/** Module of the connector class, for engine images that do not register it. */
+export const connectorModule = (inferred: Inferred, connector: Connector): string | undefined =>
+  connector === "mooncake" && inferred.engine.id === "vllm-ascend"
+    ? mooncakeModule(inferred.container.image ?? "")
+    : undefined;

@@ -1,0 +1,50 @@
+/** The reference page of labels and annotations, written from the key table. `npm run docs` writes it; a test compares. */
+import { LABEL, STATUS, VOLCANO } from "../kinds/names.ts";
+import { ALL_KEYS, type Key } from "./keys.ts";
+
+const cell = (text: string): string => text.replaceAll("|", "\\|");
+
+const row = (key: Key<unknown>): string =>
+  `| \`${key.key}\` | ${cell(key.accepts)} | ${cell(key.fallback)} | ${key.scope} | ${cell(key.meaning)} |`;
+
+const table = (where: Key<unknown>["where"]): string[] => [
+  "| key | accepts | default | scope | meaning |",
+  "|---|---|---|---|---|",
+  ...ALL_KEYS.filter((key) => key.where === where).map(row),
+];
+
+const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
+  [STATUS.plan, "workload", "What admission injected, and over which template: the means to take it out again."],
+  [STATUS.intent, "pod template", "The workload's annotations that pods need at creation; its presence says `manage`."],
+  [STATUS.endpoint, "pod", "Connector, engine, sizes, port and model names, for discovery."],
+  [STATUS.drain, "pod", "Gets no new work."],
+  [LABEL.instance, "pod", "Engine instance over several pods; the pod's name where absent."],
+  [LABEL.nodeRank, "pod", "Rank of the pod within its instance; 0 where absent."],
+  [LABEL.entry, "pod", "`true`: may receive client requests."],
+  [VOLCANO.groupName, "pod template, under Volcano", "PodGroup of the cell."],
+  [VOLCANO.taskSpec, "pod template, under Volcano", "Role, for the PodGroup; as annotation and as label."],
+  [VOLCANO.queueName, "pod template, under Volcano with gang off", "Queue of the PodGroups that Volcano makes."],
+];
+
+export function labelsReference(): string {
+  return [
+    "# Labels and annotations",
+    "",
+    "Written from the table in `src/workload/keys.ts` by `npm run docs`. An invalid value is denied with the key and what it accepts; an unknown `tandem.sh/` key is warned about.",
+    "",
+    "## Labels, on the workload; Tandem copies them to its pod template",
+    "",
+    ...table("label"),
+    "",
+    "## Annotations, on the workload; the same keys on its Namespace are defaults",
+    "",
+    ...table("annotation"),
+    "",
+    "## Written by Tandem",
+    "",
+    "| key | on | meaning |",
+    "|---|---|---|",
+    ...OURS.map(([key, on, meaning]) => `| \`${key}\` | ${on} | ${meaning} |`),
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,62 @@
+/**
+ * Where the pod templates of each kind stand, and the Pod that a template becomes.
+ */
+import { isObject, type Container, type KubeObject, type Pod, type PodTemplate, type Workload } from "../kinds/kube.ts";
+
+/** Path of every pod template of a kind; the one that serves requests first. A Pod is its own template. */
+const TEMPLATE_PATHS: Readonly<Record<string, readonly (readonly string[])[]>> = {
+  Deployment: [["spec", "template"]],
+  StatefulSet: [["spec", "template"]],
+  ReplicaSet: [["spec", "template"]],
+  DaemonSet: [["spec", "template"]],
+  LeaderWorkerSet: [
+    ["spec", "leaderWorkerTemplate", "leaderTemplate"],
+    ["spec", "leaderWorkerTemplate", "workerTemplate"],
+  ],
+  Pod: [[]],
+};
+
+/** The kinds whose templates admission writes to. */
+export const ADMITTED_KINDS: readonly string[] = ["Deployment", "StatefulSet"];
+
+const at = (object: unknown, path: readonly string[]): unknown =>
+  path.reduce<unknown>((value, key) => (isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined), object);
+
+export interface FoundTemplate {
+  readonly path: readonly string[];
+  readonly template: PodTemplate;
+}
+
+const isContainer = (value: unknown): value is Container => isObject(value) && typeof value["name"] === "string";
+
+/** Narrow enough to be walked: a list of named containers. */
+export const isTemplate = (value: unknown): value is PodTemplate => {
+  const containers = at(value, ["spec", "containers"]);
+  return Array.isArray(containers) && containers.length > 0 && containers.every(isContainer);
+};
+
+/** The pod template of an object that serves requests; undefined for kinds without, and for what is not a template. */
+export function templateOf(object: KubeObject): FoundTemplate | undefined {
+  const paths = Object.hasOwn(TEMPLATE_PATHS, object.kind) ? (TEMPLATE_PATHS[object.kind] ?? []) : [];
+  for (const path of paths) {
+    const template = at(object, path);
+    if (isTemplate(template)) return { path, template };
+  }
+  return undefined;
+}
+
+/** The Pod that a workload's template becomes, before admission. */
+export function podFromTemplate(workload: Workload, name: string): Pod {
+  const { template } = workload.spec;
+  const { namespace } = workload.metadata;
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      ...structuredClone(template.metadata ?? {}),
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+    },
+    spec: structuredClone(template.spec),
+  };
+}
