@@ -17,6 +17,7 @@ const DOMAIN = ["profiles", "workload", "topology", "gang"];
 const LEAVES = new Set(["kinds", "ports", "config"]);
 /** What pure code may use from outside: values in, values out. */
 const PURE_PACKAGES = new Set([
+  "node:util",
   "node:crypto",
   "fast-json-patch",
   "xxhash-wasm",

@@ -1,0 +1,72 @@
+/** Endpoints from wherever they are found, joined with what their engines say of themselves. */
+import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
+import type { StaticEndpointConfig } from "../config/schema.ts";
+import type { Scraper } from "./scrape.ts";
+
+/** Endpoints named in the configuration: always ready; that the engine is gone shows when a connection is refused. */
+export const staticEndpoints = (entries: readonly StaticEndpointConfig[]): readonly Endpoint[] =>
+  entries.map((entry) => ({
+    id: `static:${entry.address}`,
+    address: entry.address,
+    name: entry.address,
+    namespace: "",
+    role: entry.role,
+    service: entry.model,
+    group: entry.group === "" ? entry.model : entry.group,
+    cell: entry.cell,
+    instance: entry.address,
+    dataParallelRank: 0,
+    models: [entry.model, ...entry.served],
+    compatibility: {
+      connector: entry.connector,
+      engine: entry.connector === "mooncake" ? "vllm-ascend" : "vllm",
+      tag: entry.compat,
+      fabric: entry.fabric,
+    },
+    draining: false,
+    ready: true,
+    bootId: "static",
+  }));
+
+export interface Joined {
+  readonly endpoint: Endpoint;
+  readonly stats: EngineStats | undefined;
+}
+
+/**
+ * The joined list. It is built anew only when the endpoints or something scraped changed, so that readers on the hot
+ * path may hold on to it.
+ */
+export class EndpointDirectory {
+  readonly #endpoints: () => readonly Endpoint[];
+  readonly #scraper: Pick<Scraper, "of">;
+  #source: readonly Endpoint[] | undefined;
+  #scraped: readonly EngineStats[] = [];
+  #joined: readonly Joined[] = [];
+
+  constructor(endpoints: () => readonly Endpoint[], scraper: Pick<Scraper, "of">) {
+    this.#endpoints = endpoints;
+    this.#scraper = scraper;
+  }
+
+  list(): readonly Joined[] {
+    const source = this.#endpoints();
+    if (source !== this.#source || this.#stale(source)) this.#rebuild(source);
+    return this.#joined;
+  }
+
+  #stale(source: readonly Endpoint[]): boolean {
+    return source.some(({ id }, index) => this.#scraper.of(id).stats !== this.#scraped[index]);
+  }
+
+  #rebuild(source: readonly Endpoint[]): void {
+    this.#source = source;
+    this.#joined = source.map((endpoint) => {
+      const { stats, models } = this.#scraper.of(endpoint.id);
+      return { endpoint: { ...endpoint, models: union(endpoint.models, models) }, stats };
+    });
+    this.#scraped = this.#joined.map(({ stats }) => stats as EngineStats);
+  }
+}
+
+const union = (a: readonly string[], b: readonly string[]): readonly string[] => [...new Set([...a, ...b])];

@@ -1,0 +1,92 @@
+import t from "tap";
+import fc from "fast-check";
+import { editObject, scanObject, ScanError, valueBytes } from "../../src/router/request/scan.ts";
+
+const member = fc.tuple(fc.string(), fc.jsonValue({ maxDepth: 4 }));
+/** A JSON object with unique keys, written with some white space. */
+const object = fc
+  .uniqueArray(member, { selector: ([key]) => key, maxLength: 8 })
+  .chain((members) => fc.constantFrom("", " ", "\n\t").map((space) => ({ members, text: write(members, space) })));
+
+const write = (members: readonly (readonly [string, unknown])[], space: string): string =>
+  `${space}{${members.map(([key, value]) => `${space}${JSON.stringify(key)}${space}:${space}${JSON.stringify(value)}${space}`).join(",")}}${space}`;
+
+t.test("members are found where JSON.parse finds them", (t) => {
+  fc.assert(
+    fc.property(object, ({ members, text }) => {
+      const bytes = Buffer.from(text);
+      const found = scanObject(bytes).members.map((each) => [each.key, JSON.parse(valueBytes(bytes, each).toString())]);
+      t.same(found, JSON.parse(JSON.stringify(members)));
+    }),
+    { numRuns: 300 },
+  );
+  t.end();
+});
+
+t.test("every cut of a valid body is refused", (t) => {
+  fc.assert(
+    fc.property(object, fc.nat(), ({ text }, seed) => {
+      const trimmed = Buffer.from(text.trim());
+      const cut = trimmed.subarray(0, seed % trimmed.length);
+      try {
+        scanObject(cut);
+        return false;
+      } catch (error) {
+        return error instanceof ScanError;
+      }
+    }),
+    { numRuns: 500 },
+  );
+  t.end();
+});
+
+t.test("editing changes what it should and keeps every other byte", (t) => {
+  fc.assert(
+    fc.property(object, fc.string(), fc.jsonValue(), ({ members, text }, key, value) => {
+      const bytes = Buffer.from(text);
+      const scan = scanObject(bytes);
+      const raw = JSON.stringify(value);
+      const edited = editObject(bytes, scan, new Map([[key, raw]]));
+      const after = scanObject(edited);
+      const kept = members.filter(([name]) => name !== key);
+      for (const [name] of kept) {
+        const before = scan.members.find((each) => each.key === name)!;
+        const now = after.members.find((each) => each.key === name)!;
+        if (!valueBytes(edited, now).equals(valueBytes(bytes, before))) return false;
+      }
+      const set = after.members.find((each) => each.key === key)!;
+      return valueBytes(edited, set).toString() === raw && after.members.length === kept.length + 1;
+    }),
+    { numRuns: 300 },
+  );
+  t.end();
+});
+
+t.test("numbers beyond 2^53, key order and odd escapes survive an edit", (t) => {
+  const text = '{"z":12345678901234567890,"a":"\\u00e9\\/\\ud83d\\ude00","m":1e400,"stream":true}';
+  const bytes = Buffer.from(text);
+  const edited = editObject(bytes, scanObject(bytes), new Map([["stream", "false"]])).toString();
+  t.equal(edited, text.replace("true", "false"));
+  const removed = editObject(bytes, scanObject(bytes), new Map([["z", undefined]])).toString();
+  t.equal(removed, text.replace('"z":12345678901234567890,', ""));
+  t.end();
+});
+
+t.test("broken JSON names the byte", (t) => {
+  const table: [string, RegExp][] = [
+    ["", /a JSON object was expected at byte 0/],
+    ["[1]", /a JSON object was expected at byte 0/],
+    ['{"a":1,}', /comma stands before the closing brace at byte 6/],
+    ['{"a" 1}', /a colon was expected at byte 5/],
+    ['{"a":tru}', /not a JSON value at byte 5/],
+    ['{"a":01}', /not a JSON value at byte 5/],
+    ['{"a":[1}', /brackets do not match at byte 7/],
+    ['{"a":"x', /ends inside a string/],
+    ['{"a":1} x', /text follows the closing brace at byte 8/],
+    ["{a:1}", /a member name was expected at byte 1/],
+    [`{"a":${"[".repeat(65)}${"]".repeat(65)}}`, /nested deeper than 64/],
+  ];
+  for (const [text, wanted] of table)
+    t.throws(() => scanObject(Buffer.from(text)), { message: wanted }, text.slice(0, 20));
+  t.end();
+});

@@ -1,0 +1,80 @@
+import t from "tap";
+import { checkHead, isProblem, readFacts } from "../../../src/router/request/facts.ts";
+
+const CHAT = "/v1/chat/completions";
+const chat = (more: object): Buffer =>
+  Buffer.from(JSON.stringify({ model: "m", messages: [{ role: "user", content: "hi" }], ...more }));
+
+t.test("facts of a chat request", (t) => {
+  const facts = readFacts(CHAT, chat({ stream: true, max_tokens: 5, tools: [{ type: "function" }] }));
+  if (isProblem(facts)) throw new Error(facts.message);
+  t.match(facts, { api: "chat", model: "m", stream: true, maxTokens: 5 });
+  t.equal(Buffer.concat(facts.prompt).toString(), '[{"type":"function"}][{"role":"user","content":"hi"}');
+  t.end();
+});
+
+t.test("a conversation's next turn begins with the bytes of the turn before", (t) => {
+  const first = readFacts(CHAT, chat({}));
+  const messages = [
+    { role: "user", content: "hi" },
+    { role: "assistant", content: "hello" },
+  ];
+  const second = readFacts(CHAT, chat({ messages }));
+  if (isProblem(first) || isProblem(second)) throw new Error("refused");
+  t.ok(Buffer.concat(second.prompt).toString().startsWith(Buffer.concat(first.prompt).toString()));
+  t.end();
+});
+
+t.test("bad bodies are refused by name", (t) => {
+  const table: [string, Buffer, RegExp, string | undefined][] = [
+    ["not JSON", Buffer.from("hello"), /not valid JSON/, undefined],
+    ["cut off", chat({}).subarray(0, 30), /not valid JSON/, undefined],
+    ["broken inside a message", Buffer.from('{"model":"m","messages":[{"role":}]}'), /not valid JSON/, undefined],
+    ["no model", chat({ model: undefined }), /model is missing/, "model"],
+    ["model of a wrong type", chat({ model: 3 }), /model must be a string/, "model"],
+    ["model of a megabyte", chat({ model: "x".repeat(1e6) }), /model must be a string/, "model"],
+    ["model with NUL", chat({ model: "a\0" }), /model must be a string/, "model"],
+    ["two models", Buffer.from('{"model":"a","messages":[1],"model":"b"}'), /"model" is given twice/, "model"],
+    [
+      "two models, one escaped",
+      Buffer.from('{"model":"a","messages":[1],"mod\\u0065l":"b"}'),
+      /"model" is given twice/,
+      "model",
+    ],
+    ["no messages", chat({ messages: undefined }), /messages is missing/, "messages"],
+    ["empty messages", chat({ messages: [] }), /messages must not be empty/, "messages"],
+    ["messages of a wrong type", chat({ messages: "x" }), /messages must be a list/, "messages"],
+    ["negative limit", chat({ max_tokens: -1 }), /max_tokens must be an integer of at least 1/, "max_tokens"],
+    ["limit of zero", chat({ max_completion_tokens: 0 }), /max_completion_tokens must be/, "max_completion_tokens"],
+    ["limit as text", chat({ max_tokens: "9" }), /max_tokens must be/, "max_tokens"],
+    ["stream as text", chat({ stream: "yes" }), /stream must be true or false/, "stream"],
+  ];
+  for (const [name, body, message, param] of table) {
+    const problem = readFacts(CHAT, body);
+    if (!isProblem(problem)) throw new Error(`${name} was accepted`);
+    t.equal(problem.status, 400, name);
+    t.match(problem.message, message, name);
+    t.equal(problem.param, param, name);
+  }
+  t.end();
+});
+
+t.test("heads are refused before any body byte", (t) => {
+  const json: [string, string][] = [["content-type", "application/json; charset=utf-8"]];
+  const table: [string, string, [string, string][], number | undefined][] = [
+    ["POST", CHAT, json, undefined],
+    ["POST", `${CHAT}?x=1`, json, undefined],
+    ["GET", "/v1/models", [], undefined],
+    ["POST", "/v1/models", json, 405],
+    ["GET", CHAT, [], 405],
+    ["POST", "/v1/embeddings", json, 404],
+    ["POST", "/constructor", json, 404],
+    ["POST", CHAT, [["content-type", "text/plain"]], 415],
+    ["POST", CHAT, [], 415],
+    ["POST", CHAT, [...json, ["content-encoding", "gzip"]], 415],
+    ["POST", CHAT, [...json, ["content-length", "2000"]], 413],
+  ];
+  for (const [method, path, headers, status] of table)
+    t.equal(checkHead(method, path, headers, 1000)?.status, status, `${method} ${path}`);
+  t.end();
+});

@@ -1,0 +1,46 @@
+import t from "tap";
+import { blockCount, createBlockHasher } from "../../../src/router/kv/blocks.ts";
+import { createApproximateIndex } from "../../../src/router/kv/index.ts";
+
+const text = (length: number, salt = ""): Buffer[] => [
+  Buffer.from(salt + "abcdefghij".repeat(length)).subarray(0, length),
+];
+
+t.test("block keys chain: equal from the start, different from the first difference on", async (t) => {
+  const hasher = await createBlockHasher();
+  const a = hasher.keys(text(640), 64, "m");
+  t.equal(blockCount(a), 10);
+  t.same(hasher.keys([...text(320), text(640)[0]!.subarray(320)], 64, "m"), a, "parts do not matter");
+  const changed = Buffer.from(text(640)[0]!);
+  changed[200] = 0;
+  const b = hasher.keys([changed], 64, "m");
+  t.same(b.subarray(0, 6), a.subarray(0, 6), "three blocks before the change");
+  for (let block = 3; block < 10; block++)
+    t.notSame(b.subarray(block * 2, block * 2 + 2), a.subarray(block * 2, block * 2 + 2));
+  t.notSame(hasher.keys(text(640), 64, "other"), a, "the seed separates models");
+  t.equal(blockCount(hasher.keys(text(63), 64, "m")), 0, "an incomplete block has no key");
+});
+
+t.test("the index answers with the leading run, per endpoint", async (t) => {
+  const hasher = await createBlockHasher();
+  const index = createApproximateIndex(100);
+  const long = hasher.keys(text(640), 64, "m");
+  index.record("a", long.subarray(0, 8));
+  t.equal(index.match("a", long), 4);
+  t.equal(index.match("b", long), 0);
+  index.forget("a");
+  t.equal(index.match("a", long), 0);
+});
+
+t.test("capacity evicts the oldest prompt and tails before heads", async (t) => {
+  const hasher = await createBlockHasher();
+  const index = createApproximateIndex(10);
+  const [first, second] = [hasher.keys(text(384), 64, "m"), hasher.keys(text(512, "x"), 64, "m")];
+  index.record("a", first);
+  index.record("a", second);
+  t.equal(index.blocks, 10);
+  t.equal(index.match("a", second), 8);
+  t.equal(index.match("a", first), 2, "its first blocks are still there");
+  index.resize("a", 4);
+  t.equal(index.match("a", second), 4, "a smaller engine keeps the newest heads");
+});

@@ -1,0 +1,157 @@
+import t from "tap";
+import { loadConfig } from "../../../src/config/load.ts";
+import type { Endpoint, Role } from "../../../src/kinds/endpoint.ts";
+import { LoadBook } from "../../../src/router/load.ts";
+import { ownPrefillMs } from "../../../src/router/pick/cost.ts";
+import { pick, type Candidate, type PickInput } from "../../../src/router/pick/pick.ts";
+
+const constants = loadConfig().router.cost;
+const endpoint = (id: string, role: Role, more: Partial<Endpoint> = {}): Endpoint => ({
+  id,
+  address: `${id}:80`,
+  name: id,
+  namespace: "n",
+  role,
+  service: "s",
+  group: "g",
+  cell: "0",
+  instance: id,
+  dataParallelRank: 0,
+  models: ["m"],
+  compatibility: { connector: "nixl", engine: "vllm", tag: "", fabric: "" },
+  draining: false,
+  ready: true,
+  bootId: "1",
+  ...more,
+});
+const candidate = (id: string, role: Role, load: Partial<Candidate["load"]> = {}, cachedTokens = 0): Candidate => ({
+  endpoint: endpoint(id, role),
+  load: { prefillMs: 0, inflight: 0, assigned: 0, shunnedUntil: 0, ...load },
+  stats: undefined,
+  cachedTokens,
+});
+const choose = (input: Partial<PickInput>): string => {
+  const chosen = pick({
+    prefill: [],
+    decode: [],
+    promptTokens: 1000,
+    outputTokens: 100,
+    constants,
+    policy: "cost",
+    incompatible: () => undefined,
+    ...input,
+  });
+  return chosen === undefined
+    ? "none"
+    : `${chosen.prefill[0]?.candidate.endpoint.id ?? "local"} ${chosen.decode.endpoint.id}`;
+};
+
+t.test("own prefill time: linear in the fresh tokens, attention over what stands before", (t) => {
+  t.equal(ownPrefillMs(1000, 0, constants), 0.1 * 1000 + 2 * 1e-6 * 1000 * 500);
+  t.equal(ownPrefillMs(1000, 900, constants), 0.1 * 100 + 2 * 1e-6 * 100 * 950);
+  t.equal(ownPrefillMs(10, 20, constants), 0);
+  t.end();
+});
+
+t.test("picks", (t) => {
+  const p1 = candidate("p1", "prefill");
+  const p2 = candidate("p2", "prefill");
+  const d1 = candidate("d1", "decode");
+  const d2 = candidate("d2", "decode");
+  const table: [string, string, Partial<PickInput>][] = [
+    ["no decode endpoint", "none", { prefill: [p1] }],
+    ["no prefill endpoint", "local d1", { decode: [d1] }],
+    ["remote prefill for a long prompt", "p1 d1", { prefill: [p1], decode: [d1] }],
+    ["local prefill for a few tokens", "local d1", { prefill: [p1], decode: [d1], promptTokens: 8 }],
+    ["always remote where told so", "p1 d1", { prefill: [p1], decode: [d1], promptTokens: 8, policy: "always" }],
+    ["the cached prefix wins", "p2 d1", { prefill: [p1, candidate("p2", "prefill", {}, 900)], decode: [d1] }],
+    [
+      "until its queue costs more",
+      "p1 d1",
+      { prefill: [p1, candidate("p2", "prefill", { prefillMs: 1000 }, 900)], decode: [d1] },
+    ],
+    [
+      "local prefill where decode holds nearly all",
+      "local d1",
+      { prefill: [p1], decode: [candidate("d1", "decode", {}, 999)] },
+    ],
+    [
+      "local prefill when prefill drowns",
+      "local d1",
+      { prefill: [candidate("p1", "prefill", { prefillMs: 60_000 })], decode: [d1] },
+    ],
+    [
+      "the emptier decode endpoint",
+      "p1 d2",
+      { prefill: [p1], decode: [candidate("d1", "decode", { inflight: 20 }), d2] },
+    ],
+    [
+      "ties take turns",
+      "p2 d2",
+      {
+        prefill: [candidate("p1", "prefill", { assigned: 5 }), p2],
+        decode: [candidate("d1", "decode", { assigned: 6 }), d2],
+      },
+    ],
+    ["an endpoint of role both prefills for itself", "local b", { decode: [candidate("b", "both")] }],
+    ["incompatible pairs are never made", "local d1", { prefill: [p1], decode: [d1], incompatible: () => "fabric" }],
+    [
+      "another group never pairs",
+      "local d1",
+      { prefill: [{ ...p1, endpoint: endpoint("p1", "prefill", { group: "blue" }) }], decode: [d1], policy: "always" },
+    ],
+    [
+      "foreign traffic that the engine reports counts",
+      "p1 d2",
+      { prefill: [p1], decode: [{ ...d1, stats: { at: 0, running: 30, waiting: 9, kvUsage: 0.5 } }, d2] },
+    ],
+  ];
+  for (const [name, wanted, input] of table) t.equal(choose(input), wanted, name);
+  t.end();
+});
+
+t.test("a uniform burst over two pairs spreads evenly, both legs on their roles", (t) => {
+  const book = new LoadBook();
+  const of = (id: string, role: Role): Candidate => ({
+    endpoint: endpoint(id, role),
+    load: { ...book.of(id) },
+    stats: undefined,
+    cachedTokens: 0,
+  });
+  const counts = new Map<string, number>();
+  for (let i = 0; i < 200; i++) {
+    const chosen = pick({
+      prefill: [of("p1", "prefill"), of("p2", "prefill")],
+      decode: [of("d1", "decode"), of("d2", "decode")],
+      promptTokens: 300,
+      outputTokens: 64,
+      constants,
+      policy: "cost",
+      incompatible: () => undefined,
+    })!;
+    const by = chosen.prefill[0];
+    if (by !== undefined) {
+      book.request(by.candidate.endpoint.id);
+      book.prefill(by.candidate.endpoint.id, by.ownMs);
+    } else book.prefill(chosen.decode.endpoint.id, chosen.localOwnMs);
+    book.request(chosen.decode.endpoint.id);
+    for (const id of [by?.candidate.endpoint.id ?? "local", chosen.decode.endpoint.id])
+      counts.set(id, (counts.get(id) ?? 0) + 1);
+  }
+  t.same(Object.fromEntries(counts), { p1: 100, p2: 100, d1: 100, d2: 100 });
+  t.end();
+});
+
+t.test("releases are exact and safe to repeat", (t) => {
+  const book = new LoadBook();
+  const [a, b] = [book.request("x"), book.prefill("x", 40)];
+  t.match(book.of("x"), { inflight: 1, prefillMs: 40, assigned: 1 });
+  a();
+  a();
+  b();
+  b();
+  t.match(book.of("x"), { inflight: 0, prefillMs: 0 });
+  book.keep(new Set());
+  t.equal(book.of("x").assigned, 0);
+  t.end();
+});
