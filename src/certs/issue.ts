@@ -94,7 +94,8 @@ async function issue(context: IssueContext, request: Request): Promise<KeyedCert
   certificate.setExtensions(request.extensions);
   const signer = request.authority?.key ?? pair.privateKey;
   certificate.sign(forge.pki.privateKeyFromPem(signer), forge.md.sha256.create());
-  return { certificate: forge.pki.certificateToPem(certificate), key: pair.privateKey };
+  const pem = forge.pki.certificateToPem(certificate).replaceAll("\r\n", "\n");
+  return { certificate: pem, key: pair.privateKey };
 }
 
 const issuerOf = ({ authority, subject }: Request): forge.pki.CertificateField[] =>
