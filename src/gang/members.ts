@@ -1,22 +1,22 @@
 /** Which pods belong to which cell, and which of them are still to come. */
 import { LABEL } from "../kinds/names.ts";
 import type { Role } from "../kinds/endpoint.ts";
-import { keyOf, labelOf, type Pod, type PodTemplate } from "../kinds/kube.ts";
+import { keyOf, labelOf, type KubeObject, type Pod, type PodTemplate } from "../kinds/kube.ts";
 import { cellKey, type CellId } from "../workload/cell.ts";
 import type { TopologyMode, WorkloadSpec } from "../workload/spec.ts";
 import type { TopologyTree } from "../topology/tree.ts";
 import { highestTier } from "./podgroup.ts";
 import { hasEnded, isBound } from "./devices.ts";
 
-/** The cell a pod's own labels name; undefined for a pod that is not ours. */
-export function podCell(pod: Pod): CellId | undefined {
-  const model = labelOf(pod, LABEL.model);
+/** The cell that the labels of a Pod or workload name; undefined for an object that is not ours. */
+export function podCell(object: KubeObject): CellId | undefined {
+  const model = labelOf(object, LABEL.model);
   if (model === undefined) return undefined;
   return {
-    namespace: pod.metadata.namespace ?? "default",
+    namespace: object.metadata.namespace ?? "default",
     model,
-    group: labelOf(pod, LABEL.group) ?? model,
-    cell: labelOf(pod, LABEL.cell) ?? "0",
+    group: labelOf(object, LABEL.group) ?? model,
+    cell: labelOf(object, LABEL.cell) ?? "0",
   };
 }
 

@@ -1,0 +1,202 @@
+/**
+ * The extender's two answers to kube-scheduler: which nodes a pod may go to, and which are better.
+ *
+ * Decided from one pod, node names and the view of one snapshot. Pure: it reserves nothing, so a question may be asked
+ * twice. It judges devices and topology only, what kube-scheduler cannot or what it should not get wrong; taints,
+ * selectors, cpu and memory are the scheduler's own. It never refuses a pod that is not Tandem's.
+ */
+import { isBound, isDevice, scarcest, type Amounts } from "../gang/devices.ts";
+import { anchorsOf, isWithin, nothingPermitted } from "../gang/domains.ts";
+import { shortage } from "../gang/fit.ts";
+import { nodesOf, podCell, podRole, topologyPolicy, type TopologyPolicy } from "../gang/members.ts";
+import { keyOf, type Pod } from "../kinds/kube.ts";
+import { allowed, denied, skipped, type Verdict } from "../kinds/verdict.ts";
+import { distancesTo, type Distances } from "../topology/cost.ts";
+import type { Domain, TopologyTree } from "../topology/tree.ts";
+import { cellKey } from "../workload/cell.ts";
+import { workloadSpec } from "../workload/decode.ts";
+import type { ClusterView } from "./view.ts";
+
+export interface Filtered {
+  /** In the order asked. */
+  readonly fit: readonly string[];
+  readonly refused: ReadonlyMap<string, Verdict>;
+}
+
+export interface Scored {
+  readonly host: string;
+  /** 0 to `MAX_SCORE`, the range of kube-scheduler's extender API. */
+  readonly score: number;
+  readonly verdict: Verdict;
+}
+
+export const MAX_SCORE = 10;
+
+/** Judges each node for the pod. */
+export function filterNodes(pod: Pod, nodeNames: readonly string[], view: ClusterView): Filtered {
+  const ours = ourPod(pod, view);
+  if (ours === undefined) return { fit: nodeNames, refused: new Map() };
+  const devices = new Map([...view.cells.demand(pod)].filter(([resource]) => isDevice(resource)));
+  const confines = confinement(ours, view);
+  const fit: string[] = [];
+  const refused = new Map<string, Verdict>();
+  for (const name of nodeNames) {
+    const verdict = objection(name, { devices, confines, view });
+    if (verdict === undefined) fit.push(name);
+    else refused.set(name, verdict);
+  }
+  return { fit, refused };
+}
+
+interface OurPod {
+  readonly pod: Pod;
+  readonly key: string;
+  readonly policy: TopologyPolicy;
+  /** Nodes of the other pods of the cell. */
+  readonly bound: readonly string[];
+}
+
+/** The pod as a member of its cell; undefined for a pod that is not ours. */
+function ourPod(pod: Pod, view: ClusterView): OurPod | undefined {
+  const cell = podCell(pod);
+  if (cell === undefined) return undefined;
+  const key = cellKey(cell);
+  const siblings = [...view.cells.pods(key)].filter((other) => isBound(other) && keyOf(other) !== keyOf(pod));
+  return { pod, key, policy: view.cells.policy(key) ?? ownPolicy(pod, view.tree), bound: nodesOf(siblings) };
+}
+
+/** A pod whose workload is not known speaks for itself: admission left the workload's intent on it. */
+function ownPolicy(pod: Pod, tree: TopologyTree): TopologyPolicy {
+  const { spec } = workloadSpec(pod, { defaultProfile: "" });
+  return spec === undefined ? { mode: "off", tier: undefined, asked: undefined } : topologyPolicy([spec], tree);
+}
+
+/** Where a required cell must stay: inside these domains; a verdict refuses every node. */
+type Confinement = readonly Domain[] | Verdict | undefined;
+
+/**
+ * The domains of the bound pods of the cell; before there are any, those the planner would give to its minimum viable
+ * set, so that the first pod does not choose a leaf in which the rest finds no room.
+ */
+function confinement({ key, policy, bound }: OurPod, view: ClusterView): Confinement {
+  if (policy.mode !== "required") return undefined;
+  const { tier } = policy;
+  if (tier === undefined) return nothingPermitted(policy, view.tree);
+  const anchors = anchorsOf(bound, tier, view.tree);
+  if (anchors.length > 0) return anchors;
+  const plan = view.plans.of(key);
+  if (plan?.gang?.outcome === "denied") return plan.gang;
+  const planned = anchorsOf([...(plan?.nodes.values() ?? [])].flat(), tier, view.tree);
+  return planned.length > 0 ? planned : undefined;
+}
+
+interface Question {
+  readonly devices: Amounts;
+  readonly confines: Confinement;
+  readonly view: ClusterView;
+}
+
+function objection(name: string, { devices, confines, view }: Question): Verdict | undefined {
+  if (!view.nodes.has(name)) return denied("NodeUnknown", "the node is not in Tandem's store yet", { subject: name });
+  return shortage(name, devices, view.ledger) ?? outside(name, confines, view.tree);
+}
+
+function outside(name: string, confines: Confinement, tree: TopologyTree): Verdict | undefined {
+  if (confines === undefined) return undefined;
+  if (!isDomains(confines)) return { ...confines, subject: name };
+  const leaf = tree.leafOf(name);
+  if (confines.some((domain) => isWithin(leaf, domain))) return undefined;
+  const wanted = confines.map((domain) => domain.name).join(", ");
+  return denied("NodeOutsideDomain", `${tree.path(name)} lies outside ${wanted}, to which the cell is confined`, {
+    subject: name,
+  });
+}
+
+const isDomains = (confines: readonly Domain[] | Verdict): confines is readonly Domain[] => Array.isArray(confines);
+
+/**
+ * A score for each node. Nodes that the planner has chosen for a pod of this role get 10; the others less the farther
+ * they are from the cell's bound and planned pods, and a little more the fuller they would be.
+ */
+export function prioritizeNodes(pod: Pod, nodeNames: readonly string[], view: ClusterView): readonly Scored[] {
+  const ours = ourPod(pod, view);
+  if (ours === undefined || ours.policy.mode === "off") return nodeNames.map((host) => unranked(host, ours));
+  const plan = view.plans.of(ours.key);
+  const planned = new Set(plan?.nodes.get(podRole(pod)));
+  const around = [...ours.bound, ...(plan?.nodes.values() ?? [])].flat();
+  const demand = view.cells.demand(pod);
+  const scale: Scale = {
+    view,
+    planned,
+    around,
+    demand,
+    resource: scarcest([demand]),
+    distances: distancesTo(view.tree, around),
+    weights: weightsOf(view.tree),
+  };
+  return nodeNames.map((host) => scored(host, scale));
+}
+
+const unranked = (host: string, ours: OurPod | undefined): Scored => {
+  const why = ours === undefined ? "not a pod of Tandem" : "topology is off";
+  return { host, score: 0, verdict: skipped("NotOurs", why, { subject: host }) };
+};
+
+interface Scale {
+  readonly view: ClusterView;
+  readonly planned: ReadonlySet<string>;
+  /** Nodes to be close to, one entry a pod. */
+  readonly around: readonly string[];
+  readonly demand: Amounts;
+  readonly resource: string;
+  readonly distances: Distances;
+  /** What one pod of the cell at each distance is worth, 0 to 1. */
+  readonly weights: readonly number[];
+}
+
+/** Of the score of a node that is not planned: closeness makes 8, tightness 1. */
+const CLOSENESS_POINTS = 8;
+
+function scored(host: string, scale: Scale): Scored {
+  const { view, planned, around, distances } = scale;
+  if (!view.nodes.has(host))
+    return {
+      host,
+      score: 0,
+      verdict: denied("NodeUnknown", "the node is not in Tandem's store yet", { subject: host }),
+    };
+  const distance = distances.mean(host);
+  const place = view.tree.path(host);
+  const rest = { subject: host, numbers: { distance } };
+  if (planned.has(host))
+    return {
+      host,
+      score: MAX_SCORE,
+      verdict: allowed("NodeFits", `${place}: planned for this role of the cell`, rest),
+    };
+  const score = Math.round(CLOSENESS_POINTS * closeness(host, scale) + tightness(host, scale));
+  const text = around.length === 0 ? "no pod of the cell is placed" : `${distance.toFixed(1)} steps from the cell`;
+  return { host, score, verdict: allowed("NodeFits", `${place}: ${text}`, rest) };
+}
+
+const closeness = (host: string, { distances, weights, around }: Scale): number =>
+  around.length === 0
+    ? 0
+    : distances.spread(host).reduce((sum, count, steps) => sum + count * (weights[steps] ?? 0), 0) / around.length;
+
+/** How full the node would be. */
+function tightness(host: string, { view, demand, resource }: Scale): number {
+  const all = view.ledger.allocatable(host, resource);
+  if (all === 0) return 0;
+  const left = view.ledger.free(host, resource) - (demand.get(resource) ?? 0);
+  return Math.min(1, Math.max(0, (all - left) / all));
+}
+
+/** The same node counts a little more than the same leaf; each step beyond the leaf halves; the root is worth nothing. */
+function weightsOf({ diameter }: TopologyTree): readonly number[] {
+  const far = 0.5 ** (diameter - 1);
+  return Array.from({ length: diameter + 1 }, (_, steps) => {
+    if (steps === 0) return 1;
+    return diameter === 1 ? 0 : (0.95 * (0.5 ** (steps - 1) - far)) / (1 - far);
+  });
+}

@@ -1,0 +1,162 @@
+/**
+ * The cluster as the extender reads it: tree, free devices and cells of one snapshot, kept from one call to the next.
+ *
+ * kube-scheduler asks twice for each pod, and every binding makes a new snapshot. What did not change is not worked out
+ * again: the tree stands while no node's labels and no HyperNode change, free devices are counted by difference,
+ * workloads are decoded once for each version. The owner of the routes makes one ExtenderMemo; there is no other state.
+ */
+import type { Config } from "../config/schema.ts";
+import { replaced } from "../gang/change.ts";
+import { DeviceLedger, type Amounts } from "../gang/devices.ts";
+import { isMember, podCell, topologyPolicy, type CellMember, type TopologyPolicy } from "../gang/members.ts";
+import { Patterns, type Pattern } from "../gang/pack.ts";
+import type { Namespace, Node, Pod, Workload } from "../kinds/kube.ts";
+import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import { topologySource, topologyTree, type TopologyTree } from "../topology/tree.ts";
+import { cellKey } from "../workload/cell.ts";
+import { workloadSpec } from "../workload/decode.ts";
+import { templateOf } from "../workload/template.ts";
+import { CellPlans } from "./plans.ts";
+
+export interface ViewConfig {
+  readonly topology: Config["topology"];
+  /** Device profile of workloads that name none. */
+  readonly defaultProfile: string;
+}
+
+export interface ClusterView {
+  readonly tree: TopologyTree;
+  readonly ledger: DeviceLedger;
+  readonly nodes: ReadonlyMap<string, Node>;
+  /** What is planned for the pods of a cell that are not bound yet. */
+  readonly plans: CellPlans;
+  readonly cells: CellDirectory;
+}
+
+/** The cells of a snapshot. */
+export interface CellDirectory {
+  /** Cells that have a workload. */
+  keys(): Iterable<string>;
+  workloads(key: string): readonly CellMember[];
+  /** Pods that count as members, bound or not. */
+  pods(key: string): ReadonlySet<Pod>;
+  policy(key: string): TopologyPolicy | undefined;
+  demand(pod: Pod): Amounts;
+  pattern(pod: Pod): Pattern;
+}
+
+interface Cell {
+  readonly members: CellMember[];
+}
+
+const NO_PODS: ReadonlySet<Pod> = new Set();
+
+export class ExtenderMemo {
+  readonly #config: ViewConfig;
+  readonly #ledger = new DeviceLedger();
+  readonly #pods = new Map<string, Set<Pod>>();
+  #snapshot: ClusterSnapshot | undefined;
+  #view: ClusterView | undefined;
+  #tree: TopologyTree | undefined;
+  #nodes: ReadonlyMap<string, Node> = new Map();
+  #patterns = new Patterns([]);
+  #cells: ReadonlyMap<string, Cell> = new Map();
+
+  constructor(config: ViewConfig) {
+    this.#config = config;
+  }
+
+  /** The view of this snapshot; the same object while the snapshot is. A view is spent once a later one is asked for. */
+  view(snapshot: ClusterSnapshot): ClusterView {
+    if (this.#view !== undefined && this.#snapshot === snapshot) return this.#view;
+    const before = this.#snapshot;
+    this.#snapshot = snapshot;
+    this.#ledger.update(snapshot.nodes, snapshot.pods);
+    replaced(before?.pods ?? [], snapshot.pods, { left: (pod) => this.#leave(pod), came: (pod) => this.#come(pod) });
+    this.#refreshNodes(before, snapshot);
+    if (before?.workloads !== snapshot.workloads || before.namespaces !== snapshot.namespaces)
+      this.#cells = cellsOf(snapshot, this.#config.defaultProfile);
+    const tree = this.#tree ?? topologyTree(snapshot.nodes, topologySource(this.#config.topology, snapshot.hyperNodes));
+    this.#tree = tree;
+    const cells = this.#directory(tree);
+    const plans = new CellPlans({ tree, ledger: this.#ledger, cells });
+    this.#view = { tree, ledger: this.#ledger, nodes: this.#nodes, cells, plans };
+    return this.#view;
+  }
+
+  #refreshNodes(before: ClusterSnapshot | undefined, { nodes, hyperNodes }: ClusterSnapshot): void {
+    if (before?.hyperNodes !== hyperNodes || !sameTopology(before.nodes, nodes)) this.#tree = undefined;
+    if (before?.nodes === nodes) return;
+    this.#nodes = new Map(nodes.map((node) => [node.metadata.name ?? "", node]));
+    this.#patterns = new Patterns(nodes);
+  }
+
+  #leave(pod: Pod): void {
+    const cell = podCell(pod);
+    if (cell !== undefined) this.#pods.get(cellKey(cell))?.delete(pod);
+  }
+
+  #come(pod: Pod): void {
+    const cell = podCell(pod);
+    if (cell === undefined || !isMember(pod)) return;
+    const key = cellKey(cell);
+    const pods = this.#pods.get(key) ?? new Set();
+    this.#pods.set(key, pods.add(pod));
+  }
+
+  #directory(tree: TopologyTree): CellDirectory {
+    const [cells, pods, ledger, patterns] = [this.#cells, this.#pods, this.#ledger, this.#patterns];
+    const policies = new Map<string, TopologyPolicy>();
+    return {
+      keys: () => cells.keys(),
+      workloads: (key) => cells.get(key)?.members ?? [],
+      pods: (key) => pods.get(key) ?? NO_PODS,
+      policy: (key) => {
+        const cell = cells.get(key);
+        if (cell === undefined) return undefined;
+        const specs = cell.members.map(({ spec }) => spec);
+        const policy = policies.get(key) ?? (specs.length === 0 ? UNMANAGED : topologyPolicy(specs, tree));
+        policies.set(key, policy);
+        return policy;
+      },
+      demand: (pod) => ledger.demand(pod),
+      pattern: (pod) => patterns.of(pod, ledger.demand(pod)),
+    };
+  }
+}
+
+/** Workloads of the cell exist, but none that may be managed: mode off, or refused. */
+const UNMANAGED: TopologyPolicy = { mode: "off", tier: undefined, asked: undefined };
+
+/** Whether the same nodes have the same labels; most changes of a node are heartbeats. */
+function sameTopology(before: readonly Node[], after: readonly Node[]): boolean {
+  if (before === after) return true;
+  return before.length === after.length && after.every((node, index) => sameNode(before[index], node));
+}
+
+function sameNode(before: Node | undefined, after: Node): boolean {
+  if (before === after) return true;
+  if (before?.metadata.name !== after.metadata.name) return false;
+  const [old = {}, now = {}] = [before?.metadata.labels, after.metadata.labels];
+  const keys = Object.keys(now);
+  return keys.length === Object.keys(old).length && keys.every((key) => old[key] === now[key]);
+}
+
+function cellsOf({ workloads, namespaces }: ClusterSnapshot, defaultProfile: string): ReadonlyMap<string, Cell> {
+  const byName = new Map(namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));
+  const cells = new Map<string, Cell>();
+  for (const workload of workloads) {
+    const id = podCell(workload);
+    if (id === undefined) continue;
+    const cell = cells.get(cellKey(id)) ?? { members: [] };
+    cells.set(cellKey(id), cell);
+    cell.members.push(...memberOf(workload, byName.get(id.namespace), defaultProfile));
+  }
+  return cells;
+}
+
+function memberOf(workload: Workload, namespace: Namespace | undefined, defaultProfile: string): CellMember[] {
+  const { spec } = workloadSpec(workload, { defaultProfile, ...(namespace === undefined ? {} : { namespace }) });
+  const template = templateOf(workload)?.template;
+  return spec === undefined || template === undefined ? [] : [{ spec, template }];
+}

@@ -1,0 +1,88 @@
+/**
+ * kube-scheduler's extender API, v1 (`k8s.io/kube-scheduler/extender/v1`): JSON with Go's field names, nulls present.
+ *
+ * Only the names form is served (`nodeCacheCapable: true` in the scheduler's configuration): with whole nodes a call at
+ * 1000 nodes is 10 MB and holds the event loop for 90 ms, and the scheduler would score every node as empty
+ * (kubernetes#141781).
+ */
+import { isObject, type Pod } from "../kinds/kube.ts";
+import { isTemplate } from "../workload/template.ts";
+import type { Verdict } from "../kinds/verdict.ts";
+import type { Filtered, Scored } from "./decide.ts";
+
+export interface ExtenderArgs {
+  readonly pod: Pod;
+  readonly nodeNames: readonly string[];
+}
+
+export interface ExtenderFilterResult {
+  readonly Nodes: null;
+  readonly NodeNames: readonly string[] | null;
+  readonly FailedNodes: Readonly<Record<string, string>>;
+  /** Those among the failed that evicting pods would not help. */
+  readonly FailedAndUnresolvableNodes: Readonly<Record<string, string>>;
+  readonly Error: string;
+}
+
+export interface HostPriority {
+  readonly Host: string;
+  readonly Score: number;
+}
+
+/** What is wrong with a call, for the caller. */
+export class BadCall extends Error {}
+
+/** Names in one call; Kubernetes itself is built for 5000 nodes. */
+const MAX_NODES = 50_000;
+
+/** Decodes and bounds a call. Throws BadCall with the place and what is wanted. */
+export function decodeArgs(body: unknown): ExtenderArgs {
+  if (!isObject(body)) throw new BadCall("the body must be an object: ExtenderArgs");
+  const [pod, names] = [body["Pod"], body["NodeNames"]];
+  if (names === undefined || names === null) throw new BadCall(withoutNames(body["Nodes"]));
+  if (!Array.isArray(names) || names.length > MAX_NODES)
+    throw new BadCall(`NodeNames must be at most ${MAX_NODES} names`);
+  if (!names.every((name) => typeof name === "string")) throw new BadCall("NodeNames must be strings");
+  return { pod: decodePod(pod), nodeNames: names };
+}
+
+const withoutNames = (nodes: unknown): string =>
+  isObject(nodes)
+    ? "whole Nodes are not accepted: set nodeCacheCapable: true for this extender in kube-scheduler's configuration"
+    : "NodeNames is missing";
+
+function decodePod(value: unknown): Pod {
+  if (!isObject(value) || !isObject(value["metadata"]) || !isTemplate(value))
+    throw new BadCall("Pod must be a v1 Pod with metadata and named containers");
+  return { ...value, apiVersion: "v1", kind: "Pod", metadata: value["metadata"], spec: value.spec };
+}
+
+/** Evicting other pods frees devices; it moves no node and makes no domain. */
+const RESOLVABLE: ReadonlySet<string> = new Set(["NodeLacksDevices"]);
+
+/** The reason first, so that it can be searched for in a pod's events. */
+const textOf = ({ reason, message }: Verdict): string => `${reason}: ${message}`;
+
+export function filterResult({ fit, refused }: Filtered): ExtenderFilterResult {
+  const failed = [...refused].map(([node, verdict]) => [node, verdict, textOf(verdict)] as const);
+  const unresolvable = failed.filter(([, { reason }]) => !RESOLVABLE.has(reason));
+  return {
+    Nodes: null,
+    NodeNames: fit,
+    FailedNodes: Object.fromEntries(failed.map(([node, , text]) => [node, text])),
+    FailedAndUnresolvableNodes: Object.fromEntries(unresolvable.map(([node, , text]) => [node, text])),
+    Error: "",
+  };
+}
+
+/** The whole scheduling attempt of the pod fails with this message, and is made again. */
+export const filterError = (message: string): ExtenderFilterResult => ({
+  Nodes: null,
+  NodeNames: null,
+  FailedNodes: {},
+  FailedAndUnresolvableNodes: {},
+  Error: message,
+});
+
+export const priorities = (scores: readonly Scored[]): readonly HostPriority[] =>
+  scores.map(({ host, score }) => ({ Host: host, Score: score }));
