@@ -70,7 +70,8 @@ export async function startApiServer(
     "service-account-issuer": "https://kubernetes.default.svc",
     "service-account-key-file": keys.publicKey,
     "service-account-signing-key-file": keys.privateKey,
-    "service-cluster-ip-range": "10.96.0.0/16",
+    // On loopback: a call to a Service without an endpoint is refused at once and never leaves the machine.
+    "service-cluster-ip-range": "127.96.0.0/16",
     // An EndpointSlice of the API server itself is refused on loopback.
     "endpoint-reconciler-type": "none",
     "allow-privileged": true,

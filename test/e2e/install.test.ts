@@ -1,0 +1,126 @@
+/** The dev overlay: rendered as expected, taken by a real API server, with the rights that each role needs and no more. */
+import t from "tap";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createTwoFilesPatch } from "diff";
+import { startCluster, type Cluster } from "./cluster/control-plane.ts";
+import { renderText } from "./cluster/manifests.ts";
+import { REPOSITORY } from "./cluster/paths.ts";
+import { eventually } from "./cluster/process.ts";
+
+const GOLDEN = join(REPOSITORY, "test", "golden", "install", "dev.yaml");
+let cluster: Cluster;
+
+t.before(async () => {
+  cluster = await startCluster();
+});
+t.teardown(async () => {
+  if (!t.passing()) t.comment(cluster.logs());
+  await cluster.stop();
+});
+
+t.test("kubectl kustomize manifests/overlays/dev gives the golden file", async (t) => {
+  const rendered = await renderText("overlays/dev");
+  if (process.env["UPDATE_GOLDEN"] === "1") writeFileSync(GOLDEN, rendered);
+  const golden = readFileSync(GOLDEN, "utf8");
+  t.ok(rendered === golden, createTwoFilesPatch("golden", "rendered", golden, rendered));
+});
+
+t.test("the API server takes it whole, twice, without a warning", async (t) => {
+  await cluster.applyCrds();
+  const overlay = join(REPOSITORY, "manifests", "overlays", "dev");
+  const args = ["apply", "--server-side", "-k", overlay];
+  const first = await cluster.kubectl(args);
+  t.equal(first.code, 0, first.stderr);
+  t.equal(first.stderr, "", "no warning, as of the pod security admission");
+  const dryRun = await cluster.kubectl([...args, "--dry-run=server"]);
+  t.equal(dryRun.code, 0, dryRun.stderr);
+});
+
+t.test("the restricted namespace lets Tandem's pods in", async (t) => {
+  const pods = await eventually("five pods", async () => {
+    const found = await cluster.pods("tandem-system");
+    return found.length >= 5 ? found : undefined;
+  });
+  const components = pods.map(({ metadata }) => metadata.labels?.["app.kubernetes.io/component"]).sort();
+  t.same(components, ["admission", "admission", "controller", "router", "router"]);
+});
+
+t.test("no object is stopped while no webhook answers", async (t) => {
+  const template = {
+    metadata: { labels: { app: "engine", "tandem.sh/model": "m", "tandem.sh/role": "decode" } },
+    spec: { containers: [{ name: "engine", image: "engine:1" }] },
+  };
+  const metadata = { name: "labelled", namespace: "default", labels: template.metadata.labels };
+  const selector = { matchLabels: { app: "engine" } };
+  await cluster.apply([{ apiVersion: "apps/v1", kind: "Deployment", metadata, spec: { selector, template } }]);
+  const pods = await eventually("its pod", async () => {
+    const found = await cluster.pods("default", "app=engine");
+    return found.length > 0 ? found : undefined;
+  });
+  t.equal(pods.length, 1);
+});
+
+/** `verb resource[/name] [namespace]` */
+const MAY: Record<string, readonly string[]> = {
+  admission: [
+    "watch pods",
+    "list nodes",
+    "watch hypernodes.topology.volcano.sh",
+    "get secrets/tandem-webhook-tls tandem-system",
+  ],
+  controller: [
+    "patch podgroups.scheduling.volcano.sh",
+    "create podgroups.scheduling.volcano.sh",
+    "patch configmaps",
+    "create events",
+    "patch pods",
+    "watch deployments.apps",
+    "create secrets tandem-system",
+    "patch secrets/tandem-webhook-tls tandem-system",
+    "update leases.coordination.k8s.io/tandem-controller tandem-system",
+    "patch mutatingwebhookconfigurations.admissionregistration.k8s.io/tandem",
+    "patch validatingwebhookconfigurations.admissionregistration.k8s.io/tandem",
+  ],
+  router: ["watch pods"],
+};
+const MAY_NOT: Record<string, readonly string[]> = {
+  admission: ["patch pods", "create pods", "get secrets", "update deployments.apps", "get secrets/other tandem-system"],
+  controller: [
+    "delete pods",
+    "create pods",
+    "patch deployments.apps",
+    "get secrets",
+    "get secrets/other tandem-system",
+    "patch podgroups.scheduling.volcano.sh/status",
+    "patch mutatingwebhookconfigurations.admissionregistration.k8s.io/other",
+    "create clusterroles.rbac.authorization.k8s.io",
+  ],
+  router: ["patch pods", "list nodes", "get secrets", "list deployments.apps"],
+};
+
+/** Asks the API server's authorizer about the role's ServiceAccount. */
+async function allowed(component: string, question: string): Promise<boolean> {
+  const [verb = "", target = "", namespace] = question.split(" ");
+  const [kind = "", name] = target.split("/");
+  const [resource = "", ...group] = kind.split(".");
+  const where = namespace === undefined ? {} : { namespace };
+  const part = name === "status" ? { subresource: name } : name === undefined ? {} : { name };
+  const resourceAttributes = { verb, group: group.join("."), resource, ...where, ...part };
+  const user = `system:serviceaccount:tandem-system:tandem-${component}`;
+  const review = await cluster.api.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", {
+    spec: { user, resourceAttributes },
+  });
+  return (review["status"] as { allowed: boolean }).allowed;
+}
+
+for (const component of Object.keys(MAY))
+  t.test(`${component} has the rights it needs and no others`, async (t) => {
+    for (const question of MAY[component] ?? []) t.ok(await allowed(component, question), `may ${question}`);
+    for (const question of MAY_NOT[component] ?? []) t.notOk(await allowed(component, question), `may not ${question}`);
+  });
+
+t.test("the network policies are taken too", async () => {
+  const file = join(REPOSITORY, "manifests", "components", "network-policy", "network-policy.yaml");
+  await cluster.must(["apply", "--server-side", "-f", file]);
+});
