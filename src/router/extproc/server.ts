@@ -118,6 +118,7 @@ class Exchange {
   readonly #machine: ExchangeStream;
   readonly #frames: Deframer;
   #ticket: Ticket | undefined;
+  #trailers: Record<string, string> = { "grpc-status": String(GRPC.ok) };
   #held = 0;
   #over = false;
 
@@ -129,7 +130,11 @@ class Exchange {
     shared.streams += 1;
     shared.metrics.gauge("tandem_router_streams", shared.streams);
     stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
-    stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": String(GRPC.ok) }));
+    stream.on("wantTrailers", () => {
+      stream.sendTrailers(this.#trailers);
+      // The peer has its answer: what it still sends is of no use.
+      setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR));
+    });
     stream.on("data", (chunk: Buffer) => this.#receive(chunk));
     stream.on("end", () => this.#finish());
     stream.on("error", (error) => shared.log.debug("ext_proc stream", { error: error.message }));
@@ -224,13 +229,8 @@ class Exchange {
     this.#over = true;
     this.#ticket?.finish();
     this.#shared.log.warn("ext_proc stream ended", { code, message });
-    if (this.#stream.destroyed) return;
-    this.#stream.removeAllListeners("wantTrailers");
-    this.#stream.once("wantTrailers", () =>
-      this.#stream.sendTrailers({ "grpc-status": String(code), "grpc-message": encodeURIComponent(message) }),
-    );
-    this.#stream.end();
-    this.#stream.close(constants.NGHTTP2_NO_ERROR);
+    this.#trailers = { "grpc-status": String(code), "grpc-message": encodeURIComponent(message) };
+    if (!this.#stream.destroyed && !this.#stream.writableEnded) this.#stream.end();
   }
 
   #release(): void {

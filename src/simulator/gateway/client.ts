@@ -25,7 +25,7 @@ export class ProcessStream {
     stream.on("trailers", (headers: Record<string, unknown>) => (this.status = headers["grpc-status"] as string));
     stream.on("error", () => undefined);
     stream.once("close", () => this.#end());
-    stream.once("end", () => this.#end());
+    stream.once("trailers", () => this.#end());
   }
 
   send(message: Buffer): void {

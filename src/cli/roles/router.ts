@@ -1,0 +1,90 @@
+/** The router role: endpoints -> scraper -> directory -> request router -> ext_proc server, with its health service. */
+import { parseListen } from "../../config/listen.ts";
+import { EndpointDirectory } from "../../endpoints/directory.ts";
+import { startScraper, type Scraper } from "../../endpoints/scrape.ts";
+import type { Endpoint } from "../../kinds/endpoint.ts";
+import type { Verdict } from "../../kinds/verdict.ts";
+import { compatible } from "../../profiles/connectors.ts";
+import { createEngineClient } from "../../router/disagg/client.ts";
+import { startExtProcServer } from "../../router/extproc/server.ts";
+import { startHealthServer } from "../../router/health/server.ts";
+import { Housekeeping } from "../../router/housekeeping.ts";
+import { createBlockHasher } from "../../router/kv/blocks.ts";
+import { createApproximateIndex } from "../../router/kv/index.ts";
+import { LoadBook } from "../../router/load.ts";
+import { createRouter } from "../../router/route.ts";
+import type { Role, RolePorts } from "./ports.ts";
+
+export interface RouterRole extends Role {
+  /** `host:port` of ext_proc. */
+  readonly address: string;
+  readonly scraper: Scraper;
+}
+
+export interface RouterRoleOptions {
+  readonly endpoints: () => readonly Endpoint[];
+  /** False until the endpoints are known; the router is not ready before. */
+  readonly synced: () => boolean;
+  readonly onPick?: (verdict: Verdict) => void;
+}
+
+/** Requests that run get this long to finish when the role stops. */
+const DRAIN_MS = 25_000;
+const TIDY_MS = 1000;
+
+export async function startRouterRole(ports: RolePorts, options: RouterRoleOptions): Promise<RouterRole> {
+  const { clock, timers, random, log, metrics } = ports;
+  const config = ports.config.router;
+  const client = createEngineClient();
+  const loads = new LoadBook();
+  const index = createApproximateIndex(
+    Math.ceil((config.index.capacityTokens * config.index.bytesPerToken) / config.index.blockBytes),
+  );
+  const scraper = startScraper({
+    ...{ client, clock, timers, random, metrics, endpoints: options.endpoints },
+    intervalMs: config.scrapeIntervalMs,
+    timeoutMs: config.scrapeTimeoutMs,
+  });
+  const directory = new EndpointDirectory(options.endpoints, scraper);
+  const housekeeping = new Housekeeping({ index, loads, config, metrics });
+  const cancelTidy = timers.every(TIDY_MS, () => housekeeping.tidy(directory.list()));
+  const hasher = await createBlockHasher();
+  // Compatibility is a question between two endpoints: what keeps their KV blocks from travelling.
+  const incompatible = (prefill: Endpoint, decode: Endpoint): string | undefined =>
+    compatible(prefill.compatibility, decode.compatibility);
+  const router = createRouter({
+    ...{ config, directory, loads, index, hasher, client, incompatible, clock, random, metrics, log },
+    ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
+  });
+  const { maxStreams, maxBufferedBytes } = config;
+  const server = await startExtProcServer(listenOf(config.listen), {
+    router,
+    maxStreams,
+    maxBufferedBytes,
+    log,
+    metrics,
+  });
+  let draining = false;
+  const ready = (): boolean => !draining && options.synced();
+  const healthListen = parseListen(config.healthListen);
+  const health = healthListen === undefined ? undefined : await startHealthServer(healthListen, ready);
+  log.info("router listens", { extProc: server.address, health: health?.address ?? "off" });
+  return {
+    address: server.address,
+    scraper,
+    ready,
+    stop: async () => {
+      draining = true;
+      cancelTidy();
+      scraper.stop();
+      await server.stop(DRAIN_MS, timers.after);
+      await Promise.all([health?.stop(), client.close()]);
+    },
+  };
+}
+
+function listenOf(text: string): { host: string; port: number } {
+  const listen = parseListen(text);
+  if (listen === undefined) throw new Error("router.listen must not be empty for the router role");
+  return listen;
+}
