@@ -14,7 +14,7 @@ FROM gcr.io/distroless/nodejs24-debian12:nonroot
 WORKDIR /app
 COPY --from=build /src/package.json ./
 COPY --from=build /src/dist dist
-ENV NODE_ENV=production NODE_OPTIONS=--enable-source-maps
+ENV NODE_ENV=production
 USER 65532:65532
 EXPOSE 9443 9002 9003 9090 8081
 ENTRYPOINT ["/nodejs/bin/node", "/app/dist/tandem.js"]

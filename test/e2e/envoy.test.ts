@@ -14,6 +14,8 @@ import { freePorts } from "./cluster/process.ts";
 const PROFILES: readonly EnvoyProfile[] = ["light", "exact"];
 const MODES: readonly BodyMode[] = ["FULL_DUPLEX_STREAMED", "BUFFERED"];
 
+t.setTimeout(180_000);
+
 /** An engine that answers with the headers and the number of body bytes that it got. */
 async function startEngine(): Promise<{ address: string; server: Server }> {
   const server = createServer((request, response) => {

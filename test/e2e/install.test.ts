@@ -9,6 +9,7 @@ import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually } from "./cluster/process.ts";
 
 const GOLDEN = join(REPOSITORY, "test", "golden", "install", "dev.yaml");
+t.setTimeout(180_000);
 let cluster: Cluster;
 
 t.before(async () => {
@@ -120,7 +121,7 @@ for (const component of Object.keys(MAY))
     for (const question of MAY_NOT[component] ?? []) t.notOk(await allowed(component, question), `may not ${question}`);
   });
 
-t.test("the network policies are taken too", async () => {
-  const file = join(REPOSITORY, "manifests", "components", "network-policy", "network-policy.yaml");
-  await cluster.must(["apply", "--server-side", "-f", file]);
+t.test("what may be added is taken too", async () => {
+  for (const file of ["components/network-policy/network-policy.yaml", "envoy/decode-service.yaml"])
+    await cluster.must(["apply", "--server-side", "-f", join(REPOSITORY, "manifests", file)]);
 });

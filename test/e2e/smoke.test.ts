@@ -1,10 +1,15 @@
 /** The harness itself: a real cluster comes up, schedules, and keeps pods unready until an engine is said to listen. */
 import t from "tap";
+import { randomUUID } from "node:crypto";
+import { createServer } from "node:https";
+import { createServer as createTcpServer } from "node:net";
+import { issueAuthority, issueServing } from "../../src/certs/issue.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import { isReady, startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { VOLCANO_CRDS } from "./cluster/crds.ts";
 import { leaves } from "./cluster/nodes.ts";
-import { eventually } from "./cluster/process.ts";
+import { followPods } from "./cluster/engines.ts";
+import { eventually, type Running } from "./cluster/process.ts";
 
 const REPLICAS = 4;
 const DEPLOYMENT = {
@@ -21,7 +26,9 @@ const DEPLOYMENT = {
   },
 };
 
+t.setTimeout(180_000);
 let cluster: Cluster;
+let scheduler: Running;
 const begun = performance.now();
 const lap = (what: string): void => t.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
 
@@ -56,7 +63,7 @@ t.test("Volcano's CRDs are served and 16 fake nodes are Ready under a tree of tw
 });
 
 t.test("pods are scheduled, get loopback addresses, and are Ready only when told", async (t) => {
-  await cluster.startScheduler();
+  scheduler = await cluster.startScheduler();
   await cluster.apply([DEPLOYMENT]);
   const pods = await eventually("pods with addresses", withAddresses);
   lap("pods");
@@ -74,6 +81,52 @@ t.test("pods are scheduled, get loopback addresses, and are Ready only when told
   await cluster.setListening(others[0]!, false);
   await eventually("one less", () => readyNames(REPLICAS - 2));
   lap("ready");
+});
+
+t.test("kube-scheduler asks an extender over HTTPS and follows it", async (t) => {
+  const context = { now: Date.now(), id: randomUUID };
+  const authority = await issueAuthority(context);
+  const serving = await issueServing(context, authority, ["127.0.0.1"]);
+  const verbs: string[] = [];
+  const options = { key: serving.key, cert: serving.certificate };
+  const server = createServer(options, (request, response) => {
+    verbs.push(request.url ?? "");
+    request.resume().on("end", () => response.end(JSON.stringify({ NodeNames: ["node-07"], FailedNodes: {} })));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as { port: number };
+  await scheduler.stop();
+  const extender = { url: `https://127.0.0.1:${port}/extender`, ca: authority.certificate };
+  const asking = await cluster.startScheduler({ extender });
+  const before = new Set((await cluster.pods("default")).map(({ metadata }) => metadata.name));
+  await cluster.must(["scale", "deployment", "plain", `--replicas=${REPLICAS + 1}`]);
+  const added = await eventually("the new pod on a node", async () => {
+    const pods = await cluster.pods("default", "app=plain");
+    return pods.find((pod) => !before.has(pod.metadata.name) && pod.spec.nodeName !== undefined);
+  });
+  t.equal(added.spec.nodeName, "node-07");
+  t.same(verbs, ["/extender/filter"], "one node is left, so there is nothing to rank");
+  await asking.stop();
+  await cluster.startScheduler();
+});
+
+t.test("an engine follows its pod: it listens where the pod is, and goes with it", async (t) => {
+  await cluster.must(["delete", "pod", "-l", "app=plain", "--wait=false"]);
+  const start = async (pod: Pod): Promise<{ stop: () => Promise<void> }> => {
+    const server = createTcpServer();
+    await new Promise<void>((resolve, reject) => server.once("error", reject).listen(8000, pod.status?.podIP, resolve));
+    return { stop: () => new Promise((resolve) => server.close(() => resolve())) };
+  };
+  const fleet = followPods(cluster, { namespace: "default", selector: "app=plain", start });
+  t.teardown(() => fleet.stop());
+  const ready = await eventually("all pods Ready", async () => {
+    const pods = (await cluster.pods("default", "app=plain")).filter(isReady);
+    return pods.length === REPLICAS + 1 ? pods : undefined;
+  });
+  t.same(new Set(ready.map(({ metadata }) => metadata.name)), new Set(fleet.engines.keys()));
+  await cluster.must(["scale", "deployment", "plain", "--replicas=1"]);
+  await eventually("one engine", () => Promise.resolve(fleet.engines.size === 1 || undefined));
 });
 
 t.test("a deleted Deployment takes its pods with it", async () => {

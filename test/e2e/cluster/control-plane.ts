@@ -5,8 +5,6 @@
  * There are no containers and no service network: webhooks are reached by `clientConfig.url`. Everything lives in a
  * temporary folder and ends with the test process.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { KubeObject, Pod } from "../../../src/kinds/kube.ts";
 import { connect, type Api } from "./api.ts";
@@ -17,7 +15,7 @@ import { writeKubeconfig, writeTokens, type Tokens } from "./identity.ts";
 import { kubectlOf, type Kubectl, type Output } from "./kubectl.ts";
 import { fakeNodes, hyperNodeTree, type NodeOptions } from "./nodes.ts";
 import { HARNESS } from "./paths.ts";
-import { eventually, type Running } from "./process.ts";
+import { eventually, temporaryFolder, type Running } from "./process.ts";
 
 /** Annotation by which the harness says whether an engine listens on a pod's address; kwok's stages read it. */
 export const LISTENING = "harness.test/listening";
@@ -58,8 +56,14 @@ export interface Cluster {
 
 /** Starts all but the scheduler. */
 export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
-  const place = { binaries: await kubernetesBinaries(), folder: mkdtempSync(join(tmpdir(), "tandem-cluster-")) };
+  const binaries = await kubernetesBinaries();
+  const { folder, remove } = temporaryFolder("tandem-cluster-");
+  const place = { binaries, folder };
   const running: Running[] = [];
+  const end = async (): Promise<void> => {
+    for (const process of running.toReversed()) await process.stop();
+    remove();
+  };
   try {
     const tokens = writeTokens(place.folder);
     const etcd = await components.startEtcd(place);
@@ -74,16 +78,11 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
         components.startKwok(place, kubeconfig, kwok),
       ])),
     );
-    return clusterOf({ place, server, kubeconfig, tokens, running });
+    return clusterOf({ place, server, kubeconfig, tokens, running, end });
   } catch (error) {
-    await stopAll(running, place.folder);
+    await end();
     throw error;
   }
-}
-
-async function stopAll(running: readonly Running[], folder: string): Promise<void> {
-  for (const process of running.toReversed()) await process.stop();
-  rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
 }
 
 interface Parts {
@@ -92,10 +91,11 @@ interface Parts {
   readonly kubeconfig: string;
   readonly tokens: Tokens;
   readonly running: Running[];
+  readonly end: () => Promise<void>;
 }
 
 function clusterOf(parts: Parts): Cluster {
-  const { place, server, kubeconfig, tokens, running } = parts;
+  const { place, server, kubeconfig, tokens, running, end } = parts;
   const api = connect(server, tokens.admin);
   const kubectl = kubectlOf(place.binaries.kubectl, { kubeconfig, home: place.folder });
   const must = async (args: readonly string[], stdin?: string): Promise<string> =>
@@ -139,7 +139,7 @@ function clusterOf(parts: Parts): Cluster {
     logs: () => running.map((process) => `--- ${process.name}\n${process.tail()}`).join("\n"),
     stop: async () => {
       await api.close();
-      await stopAll(running, place.folder);
+      await end();
     },
   };
 }

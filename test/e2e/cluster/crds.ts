@@ -1,6 +1,7 @@
-/** CRDs of others, read from the source of their Go modules. */
-import { readFileSync } from "node:fs";
+/** CRDs of others, read from the source of their Go modules and kept in the cache. */
+import { copyFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { cached } from "./cache.ts";
 import { moduleSource } from "./go-module.ts";
 
 const VOLCANO = { path: "volcano.sh/volcano", version: "v1.15.1", folder: "config/crd/volcano/bases" };
@@ -19,6 +20,9 @@ export const VOLCANO_CRDS: readonly string[] = [
 
 /** YAML of Volcano's PodGroup, Queue and HyperNode. */
 export async function volcanoCrds(): Promise<string> {
-  const source = await moduleSource(VOLCANO.path, VOLCANO.version);
-  return FILES.map((file) => readFileSync(join(source, VOLCANO.folder, file), "utf8")).join("\n---\n");
+  const kept = await cached(`volcano-crds-${VOLCANO.version}`, async (target) => {
+    const source = await moduleSource(VOLCANO.path, VOLCANO.version);
+    for (const file of FILES) copyFileSync(join(source, VOLCANO.folder, file), join(target, file));
+  });
+  return FILES.map((file) => readFileSync(join(kept, file), "utf8")).join("\n---\n");
 }

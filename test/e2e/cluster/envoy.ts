@@ -2,14 +2,13 @@
  * A real Envoy on loopback, from the configurations that users get (`manifests/envoy`): the same listener, filters and
  * clusters, with ports, addresses and discovery of the test put in.
  */
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { answers } from "./components.ts";
 import { envoyBinary, type EnvoyVersion } from "./envoy-binary.ts";
 import { REPOSITORY } from "./paths.ts";
-import { freePorts, ready, startProcess } from "./process.ts";
+import { freePorts, ready, startProcess, temporaryFolder } from "./process.ts";
 
 export type EnvoyProfile = "light" | "exact";
 export type BodyMode = "FULL_DUPLEX_STREAMED" | "BUFFERED" | "BUFFERED_PARTIAL" | "STREAMED" | "NONE";
@@ -141,7 +140,7 @@ async function statOf(adminUrl: string, name: string): Promise<number> {
 
 export async function startEnvoy(options: EnvoyOptions): Promise<Envoy> {
   const command = await envoyBinary(options.version);
-  const folder = mkdtempSync(join(tmpdir(), "tandem-envoy-"));
+  const { folder, remove } = temporaryFolder("tandem-envoy-");
   const [listener = 0, admin = 0] = await freePorts(2);
   const [file, endpoints] = [join(folder, "envoy.json"), join(folder, "endpoints.json")];
   let version = 1;
@@ -152,7 +151,7 @@ export async function startEnvoy(options: EnvoyOptions): Promise<Envoy> {
   const adminUrl = `http://127.0.0.1:${admin}`;
   const stop = async (): Promise<void> => {
     await process.stop();
-    rmSync(folder, { recursive: true, force: true });
+    remove();
   };
   const members = `cluster\\.${DECODE}\\.membership_total`;
   const taken = `cluster\\.${DECODE}\\.update_success`;

@@ -4,8 +4,9 @@
  * A guard process ends them when the test process dies without ending them itself.
  */
 import { spawn, type ChildProcess } from "node:child_process";
-import { closeSync, openSync, readFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { HARNESS } from "./paths.ts";
@@ -101,7 +102,7 @@ export async function freePorts(count: number): Promise<number[]> {
 
 let guard: ChildProcess | undefined;
 
-/** The guard holds the other end of a pipe; when this process is gone, it ends what is still on its list. */
+/** The guard holds the other end of a pipe; when this process is gone, it ends and removes what is still on its list. */
 function tellGuard(line: string): void {
   if (guard === undefined) {
     guard = spawn(process.execPath, [join(HARNESS, "guard.ts")], {
@@ -113,4 +114,15 @@ function tellGuard(line: string): void {
     (guard.stdin as unknown as { unref?: () => void } | null)?.unref?.();
   }
   guard.stdin?.write(`${line}\n`);
+}
+
+/** A folder of its own for one run, and its removal; the guard removes it when this process cannot. */
+export function temporaryFolder(prefix: string): { folder: string; remove: () => void } {
+  const folder = mkdtempSync(join(tmpdir(), prefix));
+  tellGuard(`+${folder}`);
+  const remove = (): void => {
+    rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    tellGuard(`-${folder}`);
+  };
+  return { folder, remove };
 }
