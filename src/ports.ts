@@ -10,17 +10,17 @@ import type { Verdict } from "./kinds/verdict.ts";
 /** Time as an argument. */
 export interface Clock {
   /** Milliseconds since the Unix epoch. */
-  now(): number;
+  readonly now: () => number;
   /** Milliseconds of a clock that never goes back; only differences mean something. */
-  monotonic(): number;
+  readonly monotonic: () => number;
 }
 
 /** The only source of randomness. */
 export interface Random {
   /** A number in [0, 1). */
-  next(): number;
+  readonly next: () => number;
   /** A fresh identifier, unguessable, of lower-case hexadecimal digits and dashes. */
-  id(): string;
+  readonly id: () => string;
 }
 
 /** Stops what it belongs to; calling it twice is harmless. */
@@ -28,9 +28,9 @@ export type Cancel = () => void;
 
 export interface Timers {
   /** Calls once, after `ms` milliseconds. */
-  after(ms: number, task: () => void): Cancel;
+  readonly after: (ms: number, task: () => void) => Cancel;
   /** Calls every `ms` milliseconds until cancelled. */
-  every(ms: number, task: () => void): Cancel;
+  readonly every: (ms: number, task: () => void) => Cancel;
 }
 
 export type LogFields = Readonly<Record<string, unknown>>;

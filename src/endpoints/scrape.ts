@@ -28,10 +28,10 @@ export interface Scraped {
 }
 
 export interface Scraper {
-  of(endpoint: string): Scraped;
+  readonly of: (endpoint: string) => Scraped;
   /** Polls everything now; resolves when all answered or were late. */
-  pollNow(): Promise<void>;
-  stop(): void;
+  readonly pollNow: () => Promise<void>;
+  readonly stop: () => void;
 }
 
 /** Model lists change rarely: they are read every so many polls. */

@@ -13,7 +13,7 @@ export interface Page {
 
 export interface PageServer {
   readonly address: string;
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 export const text = (status: number, body: string): Page => ({ status, type: "text/plain; charset=utf-8", body });

@@ -19,7 +19,7 @@ interface Rig {
   readonly router: RouterRole;
   readonly prefill: RunningEngine[];
   readonly decode: RunningEngine[];
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 async function rig(more: Record<string, string> = {}): Promise<Rig> {

@@ -46,6 +46,13 @@ function externalViolation(edge: Edge, from: string): string | undefined {
   return PURE_PACKAGES.has(edge.to) ? undefined : `${edge.from} is pure and may not use ${edge.to}`;
 }
 
+/** Rooms that nothing below the command line imports. */
+const PRIVATE: Readonly<Record<string, string>> = {
+  main: "nothing imports the composition root",
+  cli: "nothing imports the composition root",
+  simulator: "only cli uses the simulator",
+};
+
 type Rule = (edge: Edge, from: string, to: string) => string | undefined;
 
 /** The first rule that applies to the room of the importing file. */
@@ -72,12 +79,10 @@ function capabilityViolation(to: string): string | undefined {
 }
 
 function internalViolation(edge: Edge, from: string, to: string): string | undefined {
-  if (to === "main" || to === "cli") return `${edge.from} -> ${edge.to}: nothing imports the composition root`;
-  if (to === "simulator" && from !== "simulator") return `${edge.from} -> ${edge.to}: only cli uses the simulator`;
   if (LEAVES.has(to)) return leafViolation(edge, from, to);
   if (from === to) return from === "router" ? routerViolation(edge) : undefined;
   const rule = RULES.find(([applies]) => applies(from))?.[1];
-  const why = rule === undefined ? "unknown room" : rule(edge, from, to);
+  const why = PRIVATE[to] ?? (rule === undefined ? "unknown room" : rule(edge, from, to));
   return why === undefined ? undefined : `${edge.from} -> ${edge.to}: ${why}`;
 }
 

@@ -16,8 +16,8 @@ export interface RolePorts {
 /** A started role. */
 export interface Role {
   /** True while the role can do its work. */
-  ready(): boolean;
-  stop(): Promise<void>;
+  readonly ready: () => boolean;
+  readonly stop: () => Promise<void>;
 }
 
 export const createPorts = (config: Config, log: Log): RolePorts => ({

@@ -20,7 +20,7 @@ const READINESS = new Set(["readiness", "envoy.service.ext_proc.v3.ExternalProce
 
 export interface HealthServer {
   readonly address: string;
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 export async function startHealthServer(

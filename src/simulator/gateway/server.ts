@@ -16,7 +16,7 @@ import { encodeBody, encodeHeaders, encodeTrailers, type DecodedReply } from "./
 
 export interface Gateway {
   readonly url: string;
-  stop(): Promise<void>;
+  readonly stop: () => Promise<void>;
 }
 
 export async function startGateway(router: string, listen = { host: "127.0.0.1", port: 0 }): Promise<Gateway> {

@@ -18,14 +18,14 @@ const body = (text: string, endOfStream: boolean): ProcessingRequest => ({
   chunk: Buffer.from(text),
   endOfStream,
 });
-const forward = (text: string): StreamEvent => ({
+const forward = (sent: string | Buffer): StreamEvent => ({
   kind: "routed",
   routed: {
     kind: "forward",
     destination: "10.0.0.1:8000",
     requestHeaders: [[HEADER.destination, "10.0.0.1:8000"]],
     responseHeaders: [["x-a", "b"]],
-    body: Buffer.from(text),
+    body: typeof sent === "string" ? Buffer.from(sent) : sent,
   },
 });
 const answer: Routed = { kind: "answer", status: 404, headers: [], body: Buffer.from("{}"), reason: "ModelUnknown" };
@@ -176,9 +176,8 @@ t.test("a buffered body that changed carries its length, one that did not is not
   stream.advance(head(false, "BUFFERED"));
   const [route] = stream.advance(body("ab", true));
   if (route?.kind !== "route") throw new Error("no route");
-  const event = forward("");
-  const [same] = stream.advance({ ...event, routed: { ...event.routed, body: route.request.body } } as StreamEvent);
-  t.match(same, { reply: { kind: "body", body: undefined } });
+  const [same] = stream.advance(forward(route.request.body));
+  t.ok(same?.kind === "reply" && same.reply.kind === "body" && same.reply.body === undefined);
   const [, , , changed] = run([head(false, "BUFFERED"), body("ab", true), forward("abcd")]);
   t.match(changed, {
     reply: {
