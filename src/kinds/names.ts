@@ -56,6 +56,8 @@ export const STATUS = {
   drain: "status.tandem.sh/drain",
   /** Which labels the controller put on a live pod of a `route` workload: these, and no others, are taken off again. */
   labels: "status.tandem.sh/labels",
+  /** On objects that the controller makes: hash of what it applied last, so that it writes only when that changes. */
+  applied: "status.tandem.sh/applied",
 } as const;
 
 /** On PodGroups and ConfigMaps that the controller makes: only what carries it is ever changed or deleted. */

@@ -1,0 +1,70 @@
+/** The workloads of a snapshot with their decoded contracts, by cell. */
+import type { Config } from "../config/schema.ts";
+import type { Namespace, Workload } from "../kinds/kube.ts";
+import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import { isDenied, warned } from "../kinds/verdict.ts";
+import { cellKey, cellOf } from "../workload/cell.ts";
+import { workloadSpec } from "../workload/decode.ts";
+import type { WorkloadSpec } from "../workload/spec.ts";
+import type { Action } from "./action.ts";
+
+export interface Contract {
+  readonly spec: WorkloadSpec;
+  readonly workload: Workload;
+}
+
+export interface Contracts {
+  readonly all: readonly Contract[];
+  readonly cells: readonly (readonly Contract[])[];
+  /** Namespaces with a workload that cannot be read: nothing there is taken away on its account. */
+  readonly unclear: ReadonlySet<string>;
+  /** What was wrong, for the people who wrote it. */
+  readonly actions: readonly Action[];
+}
+
+/** Which namespaces the controller acts in. */
+export type Acts = (namespace: string) => boolean;
+
+export interface PlanContext {
+  readonly config: Pick<Config, "admission" | "topology">;
+  readonly acts: Acts;
+}
+
+export function contractsOf(snapshot: ClusterSnapshot, { config, acts }: PlanContext): Contracts {
+  const namespaces = new Map(snapshot.namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));
+  const all: Contract[] = [];
+  const actions: Action[] = [];
+  const unclear = new Set<string>();
+  for (const workload of snapshot.workloads) {
+    const at = workload.metadata.namespace ?? "default";
+    if (!acts(at) || workload.metadata.deletionTimestamp !== undefined) continue;
+    const { spec, refusal } = decode(workload, namespaces.get(at), config.admission.defaultProfile);
+    if (spec !== undefined) all.push({ spec, workload });
+    if (refusal === undefined) continue;
+    unclear.add(at);
+    actions.push(refusal);
+  }
+  return { all, cells: byCell(all), unclear, actions };
+}
+
+function decode(
+  workload: Workload,
+  namespace: Namespace | undefined,
+  defaultProfile: string,
+): { spec?: WorkloadSpec; refusal?: Action } {
+  const { spec, verdicts } = workloadSpec(workload, {
+    defaultProfile,
+    ...(namespace === undefined ? {} : { namespace }),
+  });
+  if (spec !== undefined) return { spec };
+  const why = verdicts.filter(isDenied).map(({ message }) => message);
+  if (why.length === 0) return {};
+  const { name = "", uid = "" } = workload.metadata;
+  const verdict = warned("WorkloadUnreadable", why.join("; "), { subject: name });
+  return { refusal: { do: "tell", key: `unreadable/${uid}`, verdict, about: [workload] } };
+}
+
+function byCell(contracts: readonly Contract[]): readonly (readonly Contract[])[] {
+  const cells = Map.groupBy(contracts, ({ spec }) => cellKey(cellOf(spec)));
+  return [...cells.values()].map((cell) => cell.toSorted((a, b) => (a.spec.name < b.spec.name ? -1 : 1)));
+}

@@ -1,0 +1,105 @@
+/**
+ * Live pods of `route` workloads: the labels that discovery looks for, without a rollout. Pods alone are patched.
+ *
+ * The keys written are named in an annotation of the pod, so that exactly these go again when the workload no longer
+ * wants them. A label that the pod brought along is never changed.
+ */
+import { annotationOf, entry, keyOf, labelOf, type Pod } from "../kinds/kube.ts";
+import { LABEL, STATUS } from "../kinds/names.ts";
+import { refOf } from "../kinds/resource.ts";
+import { selectorMatches } from "../kinds/selector.ts";
+import { changed } from "../kinds/verdict.ts";
+import { endpointFacts } from "../workload/endpoint.ts";
+import type { WorkloadSpec } from "../workload/spec.ts";
+import type { Action } from "./action.ts";
+import type { Acts, Contract, Contracts } from "./contracts.ts";
+
+export function labelActions(pods: readonly Pod[], contracts: Contracts, acts: Acts): readonly Action[] {
+  const routes = Map.groupBy(
+    contracts.all.filter(({ spec }) => spec.mode === "route" || spec.mode === "observe"),
+    ({ spec }) => spec.namespace,
+  );
+  return pods.flatMap((pod) => {
+    const namespace = pod.metadata.namespace ?? "";
+    if (pod.metadata.deletionTimestamp !== undefined || !acts(namespace)) return [];
+    const owner = routes.get(namespace)?.find((contract) => selects(contract, pod));
+    if (owner?.spec.mode === "route") return labelPod(pod, owner.spec);
+    return owner !== undefined || contracts.unclear.has(namespace) ? [] : unlabelPod(pod);
+  });
+}
+
+/** A workload without a selector would match every pod of its namespace; the API server stores none such. */
+const selects = ({ workload }: Contract, pod: Pod): boolean =>
+  workload.spec.selector !== undefined && selectorMatches(workload.spec.selector, pod.metadata.labels);
+
+/** The keys we wrote, as the pod's annotation tells. */
+export const writtenLabels = (pod: Pod): readonly string[] =>
+  (annotationOf(pod, STATUS.labels) ?? "").split(",").filter((key) => key !== "");
+
+/** Ranks above the first serve only where each has its own API server. */
+const isEntry = ({ role, rankPorts, nodesPerInstance }: WorkloadSpec): boolean =>
+  role !== "prefill" && (nodesPerInstance === 1 || rankPorts !== undefined);
+
+const wantedLabels = (spec: WorkloadSpec, pod: Pod): Readonly<Record<string, string>> => ({
+  [LABEL.model]: spec.model,
+  [LABEL.role]: spec.role,
+  [LABEL.group]: spec.group,
+  [LABEL.cell]: spec.cell,
+  ...(isEntry(spec) ? { [LABEL.entry]: "true" } : {}),
+  // One pod is one instance, and a new pod a new one; who runs an instance over several pods labels them himself.
+  ...(spec.nodesPerInstance === 1 && pod.metadata.uid !== undefined ? { [LABEL.instance]: pod.metadata.uid } : {}),
+});
+
+function labelPod(pod: Pod, spec: WorkloadSpec): Action[] {
+  const before = new Set(writtenLabels(pod));
+  const wanted = wantedLabels(spec, pod);
+  const ours = Object.keys(wanted).filter((key) => before.has(key) || labelOf(pod, key) === undefined);
+  const outdated = [...before].filter((key) => !Object.hasOwn(wanted, key) && isOurs(key));
+  const labels: Record<string, string | null> = {
+    ...Object.fromEntries(ours.map((key) => [key, wanted[key] ?? ""])),
+    ...Object.fromEntries(outdated.map((key) => [key, null])),
+  };
+  const annotations = { [STATUS.labels]: ours.toSorted().join(","), [STATUS.endpoint]: endpointFacts(spec) };
+  if (isAlready(pod, labels, annotations)) return [];
+  return [patchPod(pod, { labels, annotations }, "PodLabelled")];
+}
+
+const isAlready = (
+  pod: Pod,
+  labels: Readonly<Record<string, string | null>>,
+  annotations: Readonly<Record<string, string>>,
+): boolean =>
+  Object.entries(labels).every(([key, value]) => (entry(pod.metadata.labels, key) ?? null) === value) &&
+  Object.entries(annotations).every(([key, value]) => annotationOf(pod, key) === value);
+
+/** An annotation that somebody else wrote must not make us remove other labels than our own. */
+const OURS: ReadonlySet<string> = new Set(Object.values(LABEL));
+const isOurs = (key: string): boolean => OURS.has(key);
+
+/** Takes off what was written to a pod; nothing where nothing was. */
+export function unlabelPod(pod: Pod): Action[] {
+  if (annotationOf(pod, STATUS.labels) === undefined) return [];
+  const labels = Object.fromEntries(
+    writtenLabels(pod)
+      .filter(isOurs)
+      .map((key) => [key, null]),
+  );
+  return [patchPod(pod, { labels, annotations: { [STATUS.labels]: null, [STATUS.endpoint]: null } }, "PodUnlabelled")];
+}
+
+function patchPod(pod: Pod, metadata: object, reason: "PodLabelled" | "PodUnlabelled"): Action {
+  const what = reason === "PodLabelled" ? "labels for discovery were written" : "our labels were taken off";
+  // The uid makes the patch of a pod that was replaced meanwhile a conflict.
+  const body = { metadata: { ...metadata, ...(pod.metadata.uid === undefined ? {} : { uid: pod.metadata.uid }) } };
+  const verdict = changed(reason, `pod ${keyOf(pod)}: ${what}`, { subject: keyOf(pod) });
+  return {
+    do: "patch",
+    key: `labels/${keyOf(pod)}`,
+    verdict,
+    about: [],
+    kind: "Pod",
+    ref: refOf(pod),
+    type: "merge",
+    body,
+  };
+}

@@ -1,0 +1,33 @@
+/**
+ * What the controller does next, decided from one snapshot: PodGroups of cells, ConfigMaps with sizes, labels of live
+ * pods. Never injects into workloads (admission does), never touches a status, never acts where no webhook reaches.
+ */
+import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import { topologySource, topologyTree, type TopologyTree } from "../topology/tree.ts";
+import type { Action } from "./action.ts";
+import { contractsOf, type Contracts, type PlanContext } from "./contracts.ts";
+import { labelActions } from "./labels.ts";
+import { podGroupActions } from "./podgroups.ts";
+import { sizesActions } from "./sizes.ts";
+
+/** Actions in the order in which they matter. Deciding again after they are done gives none that writes. */
+export function controllerPlan(snapshot: ClusterSnapshot, context: PlanContext): readonly Action[] {
+  const contracts = contractsOf(snapshot, context);
+  const { acts } = context;
+  return [
+    ...sizesActions(contracts.cells, snapshot.configMaps),
+    ...podGroupActions({ snapshot, contracts, acts, tree: treeFor(snapshot, contracts, context) }),
+    ...labelActions(snapshot.pods, contracts, acts),
+    ...contracts.actions,
+  ];
+}
+
+/** Built only where a workload requires a domain: a tree of 5000 nodes is not for nothing. */
+function treeFor(
+  { nodes, hyperNodes }: ClusterSnapshot,
+  { all }: Contracts,
+  { config }: PlanContext,
+): TopologyTree | undefined {
+  if (!all.some(({ spec }) => spec.topology === "required")) return undefined;
+  return topologyTree(nodes, topologySource(config.topology, hyperNodes));
+}
