@@ -7,7 +7,7 @@ import type { Verdict } from "../kinds/verdict.ts";
 import type { Clock, Log, Metrics } from "../ports.ts";
 import { filterNodes, prioritizeNodes } from "./decide.ts";
 import { ExtenderMemo, type ClusterView } from "./view.ts";
-import { BadCall, decodeArgs, filterError, filterResult, priorities, type ExtenderArgs } from "./wire.ts";
+import { BadCall, WholeNodes, decodeArgs, filterError, filterResult, priorities, type ExtenderArgs } from "./wire.ts";
 
 export interface ExtenderOptions {
   readonly extender: Config["extender"];
@@ -125,9 +125,14 @@ interface Broken {
   readonly log: Log;
 }
 
+function statusOf(error: Failure): number {
+  if (error instanceof WholeNodes) return 200;
+  return error instanceof BadCall ? 400 : (error.statusCode ?? 500);
+}
+
 /** What the caller did wrong is said to the caller; what we did wrong is logged, and the attempt fails. */
 function answerError(error: Failure, { request, reply, log }: Broken): FastifyReply {
-  const status = error instanceof BadCall ? 400 : (error.statusCode ?? 500);
+  const status = statusOf(error);
   const fields = { path: request.url, error: error.message };
   if (status < 500) log.warn("extender call refused", fields);
   else log.error("extender failed", { ...fields, stack: error.stack });

@@ -10,6 +10,7 @@ import { replaced } from "../gang/change.ts";
 import { DeviceLedger, type Amounts } from "../gang/devices.ts";
 import { isMember, podCell, topologyPolicy, type CellMember, type TopologyPolicy } from "../gang/members.ts";
 import { Patterns, type Pattern } from "../gang/pack.ts";
+import { Tallies } from "../gang/tally.ts";
 import type { Namespace, Node, Pod, Workload } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { topologySource, topologyTree, type TopologyTree } from "../topology/tree.ts";
@@ -45,6 +46,13 @@ export interface CellDirectory {
   pattern(pod: Pod): Pattern;
 }
 
+/** What stands while no node comes, goes, or changes in what scheduling reads, and no HyperNode changes. */
+interface Ground {
+  readonly tree: TopologyTree;
+  readonly patterns: Patterns;
+  readonly tallies: Tallies;
+}
+
 interface Cell {
   readonly members: CellMember[];
 }
@@ -57,9 +65,8 @@ export class ExtenderMemo {
   readonly #pods = new Map<string, Set<Pod>>();
   #snapshot: ClusterSnapshot | undefined;
   #view: ClusterView | undefined;
-  #tree: TopologyTree | undefined;
+  #ground: Ground | undefined;
   #nodes: ReadonlyMap<string, Node> = new Map();
-  #patterns = new Patterns([]);
   #cells: ReadonlyMap<string, Cell> = new Map();
 
   constructor(config: ViewConfig) {
@@ -71,24 +78,26 @@ export class ExtenderMemo {
     if (this.#view !== undefined && this.#snapshot === snapshot) return this.#view;
     const before = this.#snapshot;
     this.#snapshot = snapshot;
-    this.#ledger.update(snapshot.nodes, snapshot.pods);
+    const touched = this.#ledger.update(snapshot.nodes, snapshot.pods);
     replaced(before?.pods ?? [], snapshot.pods, { left: (pod) => this.#leave(pod), came: (pod) => this.#come(pod) });
-    this.#refreshNodes(before, snapshot);
+    const ground = this.#groundOf(before, snapshot);
+    ground.tallies.refresh(touched);
     if (before?.workloads !== snapshot.workloads || before.namespaces !== snapshot.namespaces)
       this.#cells = cellsOf(snapshot, this.#config.defaultProfile);
-    const tree = this.#tree ?? topologyTree(snapshot.nodes, topologySource(this.#config.topology, snapshot.hyperNodes));
-    this.#tree = tree;
-    const cells = this.#directory(tree);
-    const plans = new CellPlans({ tree, ledger: this.#ledger, cells });
-    this.#view = { tree, ledger: this.#ledger, nodes: this.#nodes, cells, plans };
+    if (before?.nodes !== snapshot.nodes)
+      this.#nodes = new Map(snapshot.nodes.map((node) => [node.metadata.name ?? "", node]));
+    const cells = this.#directory(ground);
+    const plans = new CellPlans({ ...ground, ledger: this.#ledger, cells });
+    this.#view = { tree: ground.tree, ledger: this.#ledger, nodes: this.#nodes, cells, plans };
     return this.#view;
   }
 
-  #refreshNodes(before: ClusterSnapshot | undefined, { nodes, hyperNodes }: ClusterSnapshot): void {
-    if (before?.hyperNodes !== hyperNodes || !sameTopology(before.nodes, nodes)) this.#tree = undefined;
-    if (before?.nodes === nodes) return;
-    this.#nodes = new Map(nodes.map((node) => [node.metadata.name ?? "", node]));
-    this.#patterns = new Patterns(nodes);
+  #groundOf(before: ClusterSnapshot | undefined, { nodes, hyperNodes }: ClusterSnapshot): Ground {
+    const kept = before?.hyperNodes === hyperNodes && sameStanding(before.nodes, nodes) ? this.#ground : undefined;
+    if (kept !== undefined) return kept;
+    const tree = topologyTree(nodes, topologySource(this.#config.topology, hyperNodes));
+    this.#ground = { tree, patterns: new Patterns(nodes), tallies: new Tallies(tree, this.#ledger) };
+    return this.#ground;
   }
 
   #leave(pod: Pod): void {
@@ -104,8 +113,8 @@ export class ExtenderMemo {
     this.#pods.set(key, pods.add(pod));
   }
 
-  #directory(tree: TopologyTree): CellDirectory {
-    const [cells, pods, ledger, patterns] = [this.#cells, this.#pods, this.#ledger, this.#patterns];
+  #directory({ tree, patterns }: Ground): CellDirectory {
+    const [cells, pods, ledger] = [this.#cells, this.#pods, this.#ledger];
     const policies = new Map<string, TopologyPolicy>();
     return {
       keys: () => cells.keys(),
@@ -128,19 +137,25 @@ export class ExtenderMemo {
 /** Workloads of the cell exist, but none that may be managed: mode off, or refused. */
 const UNMANAGED: TopologyPolicy = { mode: "off", tier: undefined, asked: undefined };
 
-/** Whether the same nodes have the same labels; most changes of a node are heartbeats. */
-function sameTopology(before: readonly Node[], after: readonly Node[]): boolean {
+/** Whether these are the same nodes, open to the same pods; most changes of a node are heartbeats. */
+function sameStanding(before: readonly Node[], after: readonly Node[]): boolean {
   if (before === after) return true;
   return before.length === after.length && after.every((node, index) => sameNode(before[index], node));
 }
 
 function sameNode(before: Node | undefined, after: Node): boolean {
-  if (before === after) return true;
-  if (before?.metadata.name !== after.metadata.name) return false;
-  const [old = {}, now = {}] = [before?.metadata.labels, after.metadata.labels];
-  const keys = Object.keys(now);
-  return keys.length === Object.keys(old).length && keys.every((key) => old[key] === now[key]);
+  return before === after || (before !== undefined && standing(before) === standing(after));
 }
+
+/** What tree and patterns read of a node; allocatable amounts are the ledger's. */
+const standing = ({ metadata, spec, status }: Node): string =>
+  JSON.stringify([
+    metadata.name,
+    metadata.labels ?? {},
+    spec?.unschedulable ?? false,
+    spec?.taints ?? [],
+    status?.conditions?.find(({ type }) => type === "Ready")?.status,
+  ]);
 
 function cellsOf({ workloads, namespaces }: ClusterSnapshot, defaultProfile: string): ReadonlyMap<string, Cell> {
   const byName = new Map(namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));

@@ -32,6 +32,15 @@ export interface HostPriority {
 /** What is wrong with a call, for the caller. */
 export class BadCall extends Error {}
 
+/** The scheduler is configured to send whole Nodes: said in `Error`, which it shows, where it would drop a 400's text. */
+export class WholeNodes extends BadCall {
+  constructor() {
+    super(
+      "whole Nodes are not accepted: set nodeCacheCapable: true for this extender in kube-scheduler's configuration",
+    );
+  }
+}
+
 /** Names in one call; Kubernetes itself is built for 5000 nodes. */
 const MAX_NODES = 50_000;
 
@@ -39,17 +48,13 @@ const MAX_NODES = 50_000;
 export function decodeArgs(body: unknown): ExtenderArgs {
   if (!isObject(body)) throw new BadCall("the body must be an object: ExtenderArgs");
   const [pod, names] = [body["Pod"], body["NodeNames"]];
-  if (names === undefined || names === null) throw new BadCall(withoutNames(body["Nodes"]));
+  if (names === undefined || names === null)
+    throw isObject(body["Nodes"]) ? new WholeNodes() : new BadCall("NodeNames is missing");
   if (!Array.isArray(names) || names.length > MAX_NODES)
     throw new BadCall(`NodeNames must be at most ${MAX_NODES} names`);
   if (!names.every((name) => typeof name === "string")) throw new BadCall("NodeNames must be strings");
   return { pod: decodePod(pod), nodeNames: names };
 }
-
-const withoutNames = (nodes: unknown): string =>
-  isObject(nodes)
-    ? "whole Nodes are not accepted: set nodeCacheCapable: true for this extender in kube-scheduler's configuration"
-    : "NodeNames is missing";
 
 function decodePod(value: unknown): Pod {
   if (!isObject(value) || !isObject(value["metadata"]) || !isTemplate(value))

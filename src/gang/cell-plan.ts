@@ -3,12 +3,14 @@ import type { Role } from "../kinds/endpoint.ts";
 import { allowed, denied, type Verdict } from "../kinds/verdict.ts";
 import { placementCost } from "../topology/cost.ts";
 import type { Domain, TopologyTree } from "../topology/tree.ts";
+import { Census } from "./census.ts";
 import { Trial } from "./devices.ts";
 import { anchorsOf, isWithin, nothingPermitted, permittedDomains, ranked } from "./domains.ts";
 import type { TopologyPolicy } from "./members.ts";
-import { Census, pack, totalOf, type Assignment, type Field, type Task } from "./pack.ts";
+import { pack, totalOf, type Assignment, type Field, type Task } from "./pack.ts";
 import type { MinimumShare } from "./podgroup.ts";
 import { formatAmount } from "./quantity.ts";
+import type { Tallies } from "./tally.ts";
 
 export interface CellRequest {
   /** For messages. */
@@ -27,6 +29,8 @@ export interface CellField {
   /** Takes what is placed. */
   readonly room: Trial;
   readonly resource: string;
+  /** Counts of what lies below `room`. */
+  readonly tallies: Tallies;
 }
 
 export interface CellOutcome {
@@ -55,8 +59,7 @@ export function placeCell(request: CellRequest, field: CellField): CellOutcome {
   const { gang, missing } = gangTasks(request);
   if (missing !== undefined) return none(request, missing);
   const near = policy.mode === "off" ? undefined : bound;
-  const patterns = [...new Set(tasks.map(({ pattern }) => pattern))];
-  const census = new Census(patterns, { ...field, near });
+  const census = new Census(tasks, field.resource, { tallies: field.tallies, trial: field.room });
   const home = near === undefined || near.length === 0 ? undefined : field.tree.commonDomain(near);
   const domains = ranked(permitted, home, census);
   const rest = tasks.filter((task) => !gang.includes(task));

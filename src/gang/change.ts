@@ -14,7 +14,7 @@ export function replaced<T>(
   while (start < before.length && start < after.length && before[start] === after[start]) start++;
   let end = 0;
   const most = Math.min(before.length, after.length) - start;
-  while (end < most && before.at(-1 - end) === after.at(-1 - end)) end++;
+  while (end < most && before[before.length - 1 - end] === after[after.length - 1 - end]) end++;
   for (const item of before.slice(start, before.length - end)) tell.left(item);
   for (const item of after.slice(start, after.length - end)) tell.came(item);
 }

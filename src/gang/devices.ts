@@ -92,16 +92,27 @@ export class DeviceLedger implements Room {
   /** A pod object never changes; its demand is worked out once. */
   readonly #demands = new WeakMap<Pod, Amounts>();
 
-  /** Brings the ledger to these nodes and pods; nothing is done for lists it has seen last. */
-  update(nodes: readonly Node[], pods: readonly Pod[]): this {
+  /** Brings the ledger to these nodes and pods, and tells on which nodes anything changed. */
+  update(nodes: readonly Node[], pods: readonly Pod[]): ReadonlySet<string> {
+    const touched = new Set<string>();
+    const node = (name: string, allocatable: Amounts | undefined): void => {
+      touched.add(name);
+      if (allocatable === undefined) this.#allocatable.delete(name);
+      else this.#allocatable.set(name, allocatable);
+    };
+    const pod = (changed: Pod, sign: 1 | -1): void => {
+      if (!isBound(changed)) return;
+      touched.add(changed.spec.nodeName ?? "");
+      this.#count(changed, sign);
+    };
     replaced(this.#nodes, nodes, {
-      left: (node) => this.#allocatable.delete(node.metadata.name ?? ""),
-      came: (node) => this.#allocatable.set(node.metadata.name ?? "", amounts(node.status?.allocatable)),
+      left: ({ metadata }) => node(metadata.name ?? "", undefined),
+      came: ({ metadata, status }) => node(metadata.name ?? "", amounts(status?.allocatable)),
     });
-    replaced(this.#pods, pods, { left: (pod) => this.#count(pod, -1), came: (pod) => this.#count(pod, 1) });
+    replaced(this.#pods, pods, { left: (left) => pod(left, -1), came: (came) => pod(came, 1) });
     this.#nodes = nodes;
     this.#pods = pods;
-    return this;
+    return touched;
   }
 
   demand(pod: Pod): Amounts {
@@ -120,7 +131,6 @@ export class DeviceLedger implements Room {
 
   #count(pod: Pod, sign: 1 | -1): void {
     const node = pod.spec.nodeName ?? "";
-    if (!isBound(pod)) return;
     const used = this.#used.get(node) ?? new Map<string, number>();
     this.#used.set(node, used);
     add(used, this.demand(pod), sign);
@@ -142,6 +152,15 @@ export class Trial implements Room {
 
   allocatable(node: string, resource: string): number {
     return this.#below.allocatable(node, resource);
+  }
+
+  isEmpty(): boolean {
+    return this.#taken.size === 0;
+  }
+
+  /** Nodes of which something was taken. */
+  touched(): Iterable<string> {
+    return this.#taken.keys();
   }
 
   take(node: string, demand: Amounts): void {

@@ -2,7 +2,7 @@
 import { denied, type Verdict } from "../kinds/verdict.ts";
 import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
 import type { TopologyPolicy } from "./members.ts";
-import type { Census } from "./pack.ts";
+import type { Census } from "./census.ts";
 
 /** Every domain of a tree, the root last. */
 export const allDomains = (tree: TopologyTree): readonly Domain[] => [
@@ -42,13 +42,14 @@ export const anchorsOf = (bound: readonly string[], tier: number, tree: Topology
 /** Best first: nearest to the bound pods, then smallest, then the one that is left with least, then by name. */
 export function ranked(domains: readonly Domain[], home: Domain | undefined, census: Census): readonly Domain[] {
   return domains
-    .map((domain) => ({ domain, away: home === undefined ? domain.step : reach(domain, home) }))
+    .map((domain) => ({
+      domain,
+      away: home === undefined ? domain.step : reach(domain, home),
+      free: census.free(domain),
+    }))
     .sort(
       (a, b) =>
-        a.away - b.away ||
-        a.domain.step - b.domain.step ||
-        census.free(a.domain) - census.free(b.domain) ||
-        byText(a.domain.name, b.domain.name),
+        a.away - b.away || a.domain.step - b.domain.step || a.free - b.free || byText(a.domain.name, b.domain.name),
     )
     .map(({ domain }) => domain);
 }

@@ -9,7 +9,7 @@ import type { Role } from "../kinds/endpoint.ts";
 import type { Node, Pod } from "../kinds/kube.ts";
 import { distancesTo, type Distances } from "../topology/cost.ts";
 import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
-import { capacity, lacking, Trial, type Amounts, type Room } from "./devices.ts";
+import { lacking, Trial, type Amounts, type Room } from "./devices.ts";
 import { unfit } from "./fit.ts";
 
 /** What many pods have in common: their demand, and the nodes that would carry them if they were empty. */
@@ -133,52 +133,6 @@ function bestOfLeaf({ pattern }: Task, { nodes }: Leaf, { room, resource, distan
 type Rank = { readonly node: string; readonly away: number; readonly free: number };
 
 const isBetter = (a: Rank, b: Rank): boolean => (a.away - b.away || a.free - b.free || byText(a.node, b.node)) < 0;
-
-/**
- * What each domain has, for some patterns: enough to say that tasks do not fit in it without trying, and to compare
- * domains. Counted once for a cell.
- */
-export class Census {
-  readonly #counts = new Map<Domain, { free: number; readonly slots: Map<Pattern, number> }>();
-  readonly #field: Field;
-
-  constructor(patterns: readonly Pattern[], field: Field) {
-    this.#field = field;
-    for (const node of field.tree.root.nodes) this.#count(node, patterns);
-  }
-
-  #count(node: string, patterns: readonly Pattern[]): void {
-    const { tree, room, resource } = this.#field;
-    const usable = patterns.filter(({ feasible }) => feasible.has(node));
-    if (usable.length === 0) return;
-    const free = Math.max(0, room.free(node, resource));
-    const slots = usable.map((pattern) => [pattern, capacity(room, node, pattern.demand)] as const);
-    for (let at: Domain | undefined = tree.leafOf(node); at !== undefined; at = at.parent) {
-      const known = this.#counts.get(at) ?? { free: 0, slots: new Map<Pattern, number>() };
-      this.#counts.set(at, known);
-      known.free += free;
-      for (const [pattern, count] of slots) known.slots.set(pattern, (known.slots.get(pattern) ?? 0) + count);
-    }
-  }
-
-  /** Free amount of the field's resource on the nodes that could carry one of the pods. */
-  free(domain: Domain): number {
-    return this.#counts.get(domain)?.free ?? 0;
-  }
-
-  /** How many pods of this pattern fit, if nothing else comes. */
-  slots(domain: Domain, pattern: Pattern): number {
-    return this.#counts.get(domain)?.slots.get(pattern) ?? 0;
-  }
-
-  /** False where the tasks cannot all fit; true is only a hope. */
-  mayFit(domain: Domain, tasks: readonly Task[]): boolean {
-    const counts = new Map<Pattern, number>();
-    for (const { pattern } of tasks) counts.set(pattern, (counts.get(pattern) ?? 0) + 1);
-    if ([...counts].some(([pattern, count]) => this.slots(domain, pattern) < count)) return false;
-    return this.free(domain) >= totalOf(tasks, this.#field.resource);
-  }
-}
 
 export const totalOf = (tasks: readonly Task[], resource: string): number =>
   tasks.reduce((sum, { pattern }) => sum + (pattern.demand.get(resource) ?? 0), 0);

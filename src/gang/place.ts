@@ -11,12 +11,13 @@ import { denied, type Verdict } from "../kinds/verdict.ts";
 import { byText, type TopologyTree } from "../topology/tree.ts";
 import { cellKey, cellOf } from "../workload/cell.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
-import { placeCell, type CellOutcome } from "./cell-plan.ts";
+import { placeCell, type CellField, type CellOutcome } from "./cell-plan.ts";
 import { DeviceLedger, isBound, hasEnded, scarcest, Trial } from "./devices.ts";
 import { nodeVerdict } from "./fit.ts";
 import { nodesOf, podCell, podRole, podsByCell, topologyPolicy } from "./members.ts";
 import { Patterns, type Task } from "./pack.ts";
 import { minimumViableSet } from "./podgroup.ts";
+import { Tallies } from "./tally.ts";
 
 export interface PlacementInput {
   readonly nodes: readonly Node[];
@@ -75,10 +76,13 @@ class Run {
   readonly #ledger: DeviceLedger;
   readonly #room: Trial;
   readonly #patterns: Patterns;
+  readonly #tallies: Tallies;
 
   constructor(input: PlacementInput) {
     this.#input = input;
-    this.#ledger = new DeviceLedger().update(input.nodes, input.pods);
+    this.#ledger = new DeviceLedger();
+    this.#ledger.update(input.nodes, input.pods);
+    this.#tallies = new Tallies(input.tree, this.#ledger);
     this.#room = new Trial(this.#ledger);
     this.#patterns = new Patterns(input.nodes);
   }
@@ -111,7 +115,7 @@ class Run {
         bound: nodesOf(bound),
         policy: topologyPolicy(cell.specs, this.#input.tree),
       },
-      { tree: this.#input.tree, room: this.#room, resource: scarcest(tasks.map(({ pattern }) => pattern.demand)) },
+      this.#field(tasks),
     );
     this.#keep(outcome, tasks, nodesOf(bound));
     const id = podCell(pods[0] as Pod);
@@ -162,9 +166,14 @@ class Run {
         bound: [],
         policy: { mode: "off", tier: undefined, asked: undefined },
       },
-      { tree: this.#input.tree, room: this.#room, resource: scarcest([task.pattern.demand]) },
+      this.#field([task]),
     );
     this.#keep(outcome, [task], []);
+  }
+
+  #field(tasks: readonly Task[]): CellField {
+    const resource = scarcest(tasks.map(({ pattern }) => pattern.demand));
+    return { tree: this.#input.tree, room: this.#room, tallies: this.#tallies, resource };
   }
 
   #task(pod: Pod): Task {
