@@ -19,6 +19,7 @@ export const REASONS = {
   Stripped: "What Tandem injected was taken out again.",
   // admission: stages
   SchedulingInjected: "Scheduler name, labels and mode facts were written to the template.",
+  SchedulerContradict: "The pod template names another scheduler than tandem.sh/scheduler; the template's stands.",
   GangInjected: "The workload joins the PodGroup of its cell.",
   TopologyInjected: "Affinities keep the cell close together.",
   DevicesInjected: "Device requests and what belongs to them were added.",
@@ -30,6 +31,7 @@ export const REASONS = {
   KvContradict: "The KV transfer arguments contradict the role or the connector.",
   KvEngineIdShared: "A literal engine_id would be shared by several replicas.",
   KvPortReserved: "The KV port lies in a range that the transfer library uses itself.",
+  MutationMissed: "The object reached validation without what admission injects.",
   PatchUnsound: "The patch did not give the planned object and was not sent.",
   RequestMalformed: "The request could not be decoded.",
   // placement

@@ -19,11 +19,11 @@ import { templateOf } from "./template.ts";
 
 export interface DecodeContext {
   /** The object's Namespace, whose annotations are defaults. */
-  readonly namespace?: Namespace;
+  readonly namespace?: Namespace | undefined;
   /** Device profile of a workload that names and requests none; empty where it is not known. */
   readonly defaultProfile: string;
   /** For Pods: annotations of the workload that made the Pod. */
-  readonly inherited?: StringMap;
+  readonly inherited?: StringMap | undefined;
   /** For Pods without a carried intent: true where the Pod alone is the mounting point, so that a role means `manage`. */
   readonly managePods?: boolean;
 }
@@ -41,7 +41,7 @@ export function workloadSpec(object: KubeObject, context: DecodeContext): Decode
   const { labels, annotations } = object.metadata;
   if (entry(labels, KEYS.model.key) === undefined) return NOT_OURS;
   const found = templateOf(object);
-  const intent = readIntent(entry(annotations, STATUS.intent));
+  const intent = object.kind === "Pod" ? readIntent(entry(annotations, STATUS.intent)) : undefined;
   const reading = reader(labels, [
     { map: intent, of: "" },
     { map: annotations, of: "" },
@@ -63,11 +63,15 @@ const noTemplate = (object: KubeObject): Decoded => ({
   verdicts: [denied("RequestMalformed", `${object.kind} has no pod template with named containers`)],
 });
 
-/** A Pod that carries its workload's intent is managed; another one only where Pods are the mounting point. */
+/**
+ * A Pod that carries its workload's intent is managed, whatever its Namespace says, unless the Pod itself says otherwise;
+ * another Pod only where Pods are the mounting point.
+ */
 function modeOf(object: KubeObject, reading: Reader, context: DecodeContext, carried: boolean): Mode {
+  const own = entry(object.metadata.annotations, KEYS.mode.key) !== undefined;
+  if (carried && !own) return "manage";
   const given = reading.read("mode");
   if (given !== undefined) return given;
-  if (carried) return "manage";
   if (object.kind === "Pod" && context.managePods !== true) return "route";
   return entry(object.metadata.labels, KEYS.role.key) === "both" ? "route" : "manage";
 }

@@ -183,6 +183,9 @@ const compatibility = (facts: Facts): Compatibility => ({
   ...(facts.blockSize === undefined ? {} : { blockSize: facts.blockSize }),
 });
 
+/** The compatibility of the endpoints that pods of this contract will offer. */
+export const compatibilityOf = (spec: WorkloadSpec): Compatibility => compatibility(factsOf(spec));
+
 const isDraining = (pod: Pod): boolean =>
   pod.metadata.deletionTimestamp !== undefined || (annotationOf(pod, STATUS.drain) ?? "false") !== "false";
 

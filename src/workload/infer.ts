@@ -4,6 +4,7 @@
  */
 import type { Connector } from "../kinds/endpoint.ts";
 import { type Container, type PodTemplate } from "../kinds/kube.ts";
+import { ENGINE_ENV } from "../kinds/names.ts";
 import { readTransfer, type GivenTransfer } from "../profiles/connectors.ts";
 import { countRule, deviceRequest, type CountRule, type DeviceRequest } from "../profiles/devices.ts";
 import { engineProfile, mooncakeModule, type EngineId, type EngineProfile } from "../profiles/engines.ts";
@@ -99,6 +100,15 @@ export interface Declared {
   readonly engine?: EngineId | undefined;
 }
 
+/** True where the flag stands for the variable that Tandem sets, and not for a configuration of the user's own. */
+export const refersToOurs = ({ flags }: EngineCommand): boolean =>
+  flags.values.get(TRANSFER_FLAG)?.[0]?.includes(ENGINE_ENV.kvTransferConfig) ?? false;
+
+function ownTransfer(command: EngineCommand): GivenTransfer | undefined {
+  const { given, value } = jsonFlag(command.flags, TRANSFER_FLAG);
+  return given && !refersToOurs(command) ? readTransfer(value) : undefined;
+}
+
 /** Everything a template tells; undefined where it has no container of the declared name. */
 export function infer(template: PodTemplate, declared: Declared): Inferred | undefined {
   const container = engineContainer(template, declared.container);
@@ -107,7 +117,7 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
   const request = deviceRequest(container);
   const engine = engineProfile(engineOf(command, request, declared.engine));
   const rule = request === undefined ? undefined : countRule(request.device, template.spec.nodeSelector);
-  const transfer = jsonFlag(command.flags, TRANSFER_FLAG);
+  const transfer = ownTransfer(command);
   return {
     container,
     command,
@@ -118,7 +128,7 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
     ...readPorts(container, command, engine),
     ...optional("blockSize", readBlockSize(command, engine)),
     dataParallelMode: readDataParallelMode(command),
-    ...optional("transfer", transfer.given ? readTransfer(transfer.value) : undefined),
+    ...optional("transfer", transfer),
   };
 }
 

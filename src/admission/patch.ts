@@ -1,0 +1,86 @@
+/**
+ * The RFC 6902 patch from the object given to the object planned, written from the places that the plan touched.
+ *
+ * Written from the plan and not by comparing whole objects: a positional comparison of lists rewrites neighbours. Before
+ * it leaves it is applied once by fast-json-patch, and must give exactly the planned object: a patch that the API server
+ * cannot apply is a 500 for the user even under `failurePolicy: Ignore`.
+ */
+import jsonpatch, { type Operation } from "fast-json-patch";
+import { warned, type Verdict } from "../kinds/verdict.ts";
+import { equal, escapeSegment, resolveStep, valueAt, type Path } from "./value.ts";
+
+export type { Operation } from "fast-json-patch";
+
+/** The JSON pointer of a path within `root`; undefined where a list item on the way is missing. */
+function pointer(root: unknown, path: Path): string | undefined {
+  let value = root;
+  let text = "";
+  for (const step of path) {
+    const key = resolveStep(value, step) ?? (typeof step === "string" ? step : undefined);
+    if (key === undefined) return undefined;
+    text += `/${escapeSegment(key)}`;
+    value = valueAt(value, [step]);
+  }
+  return text;
+}
+
+/** The part of a path up to the first place that only one of the two has: there the whole subtree comes or goes. */
+function firstDifference(from: unknown, to: unknown, path: Path): Path {
+  const end = path.findIndex((_, index) => {
+    const part = path.slice(0, index + 1);
+    return valueAt(from, part) === undefined || valueAt(to, part) === undefined;
+  });
+  return end === -1 ? path : path.slice(0, end + 1);
+}
+
+/** A list that only grew at its end is appended to; any other is replaced. */
+function grown(from: unknown, to: unknown): readonly unknown[] | undefined {
+  if (!Array.isArray(from) || !Array.isArray(to) || to.length <= from.length) return undefined;
+  return from.every((item, index) => equal(item, to[index])) ? to.slice(from.length) : undefined;
+}
+
+function operations(from: unknown, to: unknown, touched: Path): Operation[] {
+  const path = firstDifference(from, to, touched);
+  const place = pointer(from, path);
+  const [before, after] = [valueAt(from, path), valueAt(to, path)];
+  if (place === undefined || equal(before, after)) return [];
+  if (after === undefined) return [{ op: "remove", path: place }];
+  const added = grown(before, after);
+  if (added !== undefined) return added.map((value) => ({ op: "add", path: `${place}/-`, value }));
+  return [{ op: before === undefined ? "add" : "replace", path: place, value: after }];
+}
+
+/** One patch for all places; several may end in the same subtree, which is sent once. */
+function written(from: unknown, to: unknown, touched: readonly Path[]): Operation[] {
+  const done = new Set<string>();
+  return touched.flatMap((path) => {
+    const key = JSON.stringify(firstDifference(from, to, path));
+    if (done.has(key)) return [];
+    done.add(key);
+    return operations(from, to, path);
+  });
+}
+
+function gives(from: unknown, patch: readonly Operation[], to: unknown): boolean {
+  try {
+    return equal(jsonpatch.applyPatch(from, structuredClone([...patch]), true, false).newDocument, to);
+  } catch {
+    return false;
+  }
+}
+
+export interface PatchResult {
+  readonly patch: readonly Operation[];
+  /** PatchUnsound where the patch would not have given the planned object: then it is empty. */
+  readonly unsound?: Verdict;
+}
+
+/** The patch from `from` to `to`, which differ at most at `touched`; empty where they are equal. */
+export function patchOf(from: unknown, to: unknown, touched: readonly Path[]): PatchResult {
+  const patch = written(from, to, touched);
+  if (gives(from, patch, to)) return { patch };
+  return {
+    patch: [],
+    unsound: warned("PatchUnsound", "the patch does not give the planned object; nothing is changed"),
+  };
+}

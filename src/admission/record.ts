@@ -1,0 +1,108 @@
+/**
+ * The recorded plan: what admission injected into a workload, from which profiles, over which template.
+ *
+ * It stands in one annotation on the workload's own metadata, never in the template. Reading it is bounded and strict: a
+ * record that is not ours in form is no record, and one can only ever reach into the pod template.
+ */
+import { createHash } from "node:crypto";
+import { annotationOf, isObject, type KubeObject, type StringMap } from "../kinds/kube.ts";
+import { ANNOTATION, PREFIX, STATUS } from "../kinds/names.ts";
+import { templateOf } from "../workload/template.ts";
+import { revert, revertAll, type Change } from "./change.ts";
+import { canonical, replaceAt, valueAt, type Path } from "./value.ts";
+
+/** Grows when stages inject something else for the same input. Recorded, so that `latest` can be told from `replayed`. */
+export const PROFILE_VERSION = 1;
+
+export interface PlanRecord {
+  readonly version: number;
+  /** Of the template and keys without our changes. */
+  readonly hash: string;
+  readonly changes: readonly Change[];
+  /** True where the workload had no annotations before. */
+  readonly bare: boolean;
+}
+
+const ANNOTATIONS: Path = ["metadata", "annotations"];
+/** Where the record stands. */
+export const RECORD_PATH: Path = [...ANNOTATIONS, STATUS.plan];
+
+/** Our largest plan is near 3 KiB; the API server allows 256 KiB for all annotations together. */
+const LONGEST = 32768;
+const MOST_CHANGES = 64;
+
+const isStep = (step: unknown): boolean =>
+  typeof step === "string" || (isObject(step) && typeof step["name"] === "string");
+
+/** Below `spec.template` of the kinds that admission writes to. */
+const isPath = (path: unknown): boolean =>
+  Array.isArray(path) && path.length > 2 && path[0] === "spec" && path[1] === "template" && path.every(isStep);
+
+const SHAPES: Readonly<Record<string, (change: Record<string, unknown>) => boolean>> = {
+  set: (change) => change["value"] !== undefined,
+  item: (change) => typeof change["key"] === "string" && isObject(change["value"]),
+  append: (change) => Array.isArray(change["values"]),
+};
+
+function isChange(value: unknown): value is Change {
+  if (!isObject(value) || !isPath(value["path"]) || !Number.isInteger(value["made"])) return false;
+  const kind = String(value["kind"]);
+  return Object.hasOwn(SHAPES, kind) && SHAPES[kind]?.(value) === true;
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The record of an object; undefined where there is none, or none that is ours in form. */
+export function recordOf(object: KubeObject): PlanRecord | undefined {
+  const text = annotationOf(object, STATUS.plan);
+  const value = typeof text === "string" && text.length <= LONGEST ? parse(text) : undefined;
+  if (!isObject(value) || !Array.isArray(value["changes"]) || value["changes"].length > MOST_CHANGES) return undefined;
+  if (typeof value["hash"] !== "string" || !value["changes"].every(isChange)) return undefined;
+  return {
+    version: Number(value["version"]),
+    hash: value["hash"],
+    changes: value["changes"],
+    bare: value["bare"] === true,
+  };
+}
+
+/** The object with the record written. */
+export const withRecord = (object: KubeObject, record: PlanRecord): KubeObject =>
+  replaceAt(object, RECORD_PATH, () => JSON.stringify(record)) as KubeObject;
+
+/** Whether a record's annotation would be the first. */
+export const isBare = (object: KubeObject): boolean => valueAt(object, ANNOTATIONS) === undefined;
+
+/** The object as it was before a plan, without the record. */
+export function unplan(object: KubeObject, record: PlanRecord): KubeObject {
+  const text = annotationOf(object, STATUS.plan);
+  const reverted = revertAll(object, record.changes);
+  const made = record.bare ? 1 : 0;
+  return text === undefined ? reverted : revert(reverted, { kind: "set", path: RECORD_PATH, value: text, made });
+}
+
+/** Keys of the user's contract that a plan depends on; `plan` only says when to plan. */
+const contract = (map: StringMap | undefined): [string, unknown][] =>
+  Object.entries(map ?? {}).filter(
+    ([key]) => (key.startsWith(PREFIX) || key.startsWith("kueue.x-k8s.io/")) && key !== ANNOTATION.plan,
+  );
+
+/** Hash of what a plan is made from: the user's template, labels and `tandem.sh/` annotations. */
+export function hashOf(stripped: KubeObject): string {
+  const { labels, annotations } = stripped.metadata;
+  const input = {
+    template: templateOf(stripped)?.template,
+    labels: Object.fromEntries(contract(labels)),
+    annotations: Object.fromEntries(contract(annotations)),
+  };
+  return createHash("sha256")
+    .update(JSON.stringify(canonical(input)))
+    .digest("hex")
+    .slice(0, 16);
+}

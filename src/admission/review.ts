@@ -1,0 +1,174 @@
+/**
+ * AdmissionReview in, AdmissionReview out (admission.k8s.io/v1), as a pure function for both webhooks.
+ *
+ * The mutating webhook answers with a patch, warnings or a denial; the validating one judges the end state and denies. A
+ * review that cannot be read is let through with a warning by the first and refused by the second; one without a uid is
+ * the caller's mistake. A dry run is answered exactly like a real one.
+ */
+import { isObject, type JsonObject, type KubeObject, type Pod } from "../kinds/kube.ts";
+import { FIELD_MANAGER } from "../kinds/names.ts";
+import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import { denied, isDenied, isWarned, skipped, warned, type Verdict } from "../kinds/verdict.ts";
+import { admitObject, admitPod, type AdmitResult } from "./admit.ts";
+import { patchOf, type Operation } from "./patch.ts";
+import type { Settings } from "./stage.ts";
+import { equal } from "./value.ts";
+
+export type Webhook = "mutate" | "validate";
+
+export interface ReviewContext {
+  readonly snapshot: ClusterSnapshot;
+  readonly settings: Settings;
+}
+
+export interface ReviewReply {
+  /** HTTP status: 200 with an answer, 400 where there is nothing to answer to. */
+  readonly status: number;
+  readonly body: JsonObject;
+  readonly kind: string;
+  /** For metrics: what became of it. */
+  readonly outcome: "allowed" | "patched" | "denied" | "malformed";
+  readonly verdicts: readonly Verdict[];
+}
+
+interface Request {
+  readonly uid: string;
+  readonly kind: string;
+  readonly operation: string;
+  readonly namespace: string;
+  readonly manager: string;
+  readonly object: unknown;
+  readonly oldObject: unknown;
+}
+
+const text = (value: unknown): string => (typeof value === "string" ? value : "");
+const inner = (value: unknown, key: string): unknown => (isObject(value) ? value[key] : undefined);
+
+function readRequest(review: unknown): Request | undefined {
+  const request = inner(review, "request");
+  const uid = text(inner(request, "uid"));
+  if (inner(review, "apiVersion") !== "admission.k8s.io/v1" || !isObject(request) || uid === "") return undefined;
+  return {
+    uid,
+    kind: text(inner(request["kind"], "kind")),
+    operation: text(request["operation"]),
+    namespace: text(request["namespace"]),
+    manager: text(inner(request["options"], "fieldManager")),
+    object: request["object"],
+    oldObject: request["oldObject"],
+  };
+}
+
+const isStrings = (value: unknown): boolean =>
+  value === undefined ||
+  value === null ||
+  (isObject(value) && Object.values(value).every((v) => typeof v === "string"));
+
+/** Metadata as far as it is walked; the namespace of a Pod at creation stands in the request alone. */
+function readObject(value: unknown, { namespace }: Request): KubeObject | undefined {
+  if (!isObject(value) || typeof value["kind"] !== "string") return undefined;
+  const metadata = value["metadata"];
+  if (!isObject(metadata) || !isStrings(metadata["labels"]) || !isStrings(metadata["annotations"])) return undefined;
+  const given = metadata["namespace"] === undefined && namespace !== "" ? { ...metadata, namespace } : metadata;
+  return { ...value, metadata: given } as KubeObject;
+}
+
+/** Answers one review. */
+export function review(body: unknown, webhook: Webhook, context: ReviewContext): ReviewReply {
+  const request = readRequest(body);
+  if (request === undefined) return unanswerable();
+  const object = readObject(request.object, request);
+  if (object === undefined) return unreadable(request, webhook);
+  if (request.manager === FIELD_MANAGER.release)
+    return answer(request, webhook, {
+      object,
+      verdicts: [skipped("Released", "written by tandem release")],
+      touched: [],
+    });
+  return answer(request, webhook, admit(request, object, context));
+}
+
+/** Reviews of what this program understands; anything else is let through untouched. */
+function admit(request: Request, object: KubeObject, context: ReviewContext): AdmitResult {
+  if (request.operation !== "CREATE" && request.operation !== "UPDATE")
+    return { object, verdicts: [skipped("NotOurs", `${request.operation} is not changed`)], touched: [] };
+  const previous = request.operation === "UPDATE" ? readObject(request.oldObject, request) : undefined;
+  const all = previous === undefined ? context : { ...context, previous };
+  if (object.kind !== "Pod") return admitObject(object, all);
+  return request.operation === "CREATE"
+    ? admitPod(object as Pod, context)
+    : { object, verdicts: [skipped("NotOurs", "Pods are admitted at creation only")], touched: [] };
+}
+
+function answer(request: Request, webhook: Webhook, result: AdmitResult): ReviewReply {
+  const refused = result.verdicts.filter(isDenied);
+  if (refused.length > 0) return reply(request, denial(refused), "denied", result.verdicts);
+  return webhook === "validate" ? validated(request, result) : patched(request, result);
+}
+
+/** Admitting the end state once more must change nothing: otherwise the mutation was missed, or undone by another webhook. */
+function validated(request: Request, { object, verdicts }: AdmitResult): ReviewReply {
+  if (equal(readObject(request.object, request), object)) return reply(request, { allowed: true }, "allowed", verdicts);
+  const missed = warned("MutationMissed", `${request.kind} lacks what Tandem injects, and runs as its template says`);
+  return reply(request, { allowed: true, ...warningsOf([missed]) }, "allowed", [...verdicts, missed]);
+}
+
+/** The patch starts from what the API server sent: the namespace that we filled in is no part of it. */
+function patched(request: Request, { object, verdicts, touched }: AdmitResult): ReviewReply {
+  const { patch, unsound } = patchOf(readObject(request.object, request), object, touched);
+  const all = unsound === undefined ? verdicts : [...verdicts, unsound];
+  const response = { allowed: true, ...warningsOf([...verdicts.filter(isWarned), ...(unsound ? [unsound] : [])]) };
+  if (patch.length === 0) return reply(request, response, "allowed", all);
+  return reply(request, { ...response, ...encoded(patch) }, "patched", all);
+}
+
+const encoded = (patch: readonly Operation[]): JsonObject => ({
+  patchType: "JSONPatch",
+  patch: Buffer.from(JSON.stringify(patch)).toString("base64"),
+});
+
+/** 422 Invalid: the object says something that is not accepted. */
+const denial = (verdicts: readonly Verdict[]): JsonObject => ({
+  allowed: false,
+  status: { code: 422, reason: "Invalid", message: verdicts.map(({ message }) => message).join("; ") },
+});
+
+/** The API server drops warnings with control characters and cuts them at 256. */
+const LONGEST_WARNING = 250;
+const ascii = (message: string): string => message.replace(/[^\x20-\x7e]/g, "?").slice(0, LONGEST_WARNING);
+
+const MOST_WARNINGS = 10;
+const warningsOf = (verdicts: readonly Verdict[]): { warnings?: readonly string[] } =>
+  verdicts.length === 0 ? {} : { warnings: verdicts.slice(0, MOST_WARNINGS).map(({ message }) => ascii(message)) };
+
+function reply(
+  request: Request,
+  response: JsonObject,
+  outcome: ReviewReply["outcome"],
+  verdicts: readonly Verdict[],
+): ReviewReply {
+  const body = {
+    apiVersion: "admission.k8s.io/v1",
+    kind: "AdmissionReview",
+    response: { uid: request.uid, ...response },
+  };
+  return { status: 200, body, kind: request.kind, outcome, verdicts };
+}
+
+/** With a uid there is an answer: open for the mutating webhook, shut for the validating one. */
+function unreadable(request: Request, webhook: Webhook): ReviewReply {
+  const message = "the object could not be decoded";
+  const [verdict, response] =
+    webhook === "mutate"
+      ? [warned("RequestMalformed", message), { allowed: true, warnings: [`tandem: ${message}; nothing is injected`] }]
+      : [denied("RequestMalformed", message), denial([denied("RequestMalformed", `tandem: ${message}`)])];
+  return reply(request, response, "malformed", [verdict]);
+}
+
+const unanswerable = (): ReviewReply => ({
+  status: 400,
+  body: { error: "not an admission.k8s.io/v1 AdmissionReview with a request and its uid" },
+  kind: "",
+  outcome: "malformed",
+  verdicts: [denied("RequestMalformed", "no AdmissionReview")],
+});

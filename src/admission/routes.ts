@@ -1,0 +1,106 @@
+/**
+ * The webhooks over HTTP: POST /admission/mutate and /admission/validate.
+ *
+ * Bounds what comes in (size, bytes in flight, depth) before anything walks it, hands it to `review`, and counts. No I/O,
+ * no waiting: an answer takes milliseconds. Objects are never logged.
+ */
+import type { FastifyInstance, FastifyPluginCallback, FastifyReply, FastifyRequest } from "fastify";
+import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import type { Clock, Log, Metrics } from "../ports.ts";
+import { isDeep } from "./depth.ts";
+import { review, type ReviewReply, type Webhook } from "./review.ts";
+import type { Settings } from "./stage.ts";
+
+export interface AdmissionRoutesOptions {
+  readonly settings: Settings;
+  /** The cluster as known now. */
+  readonly snapshot: () => ClusterSnapshot;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
+/** Bytes of bodies held at once; above, 503. Nine of the largest reviews. */
+const MOST_BYTES_IN_FLIGHT = 67108864;
+
+const WEBHOOKS: readonly Webhook[] = ["mutate", "validate"];
+
+/** A fastify plugin; its parser is its own, and leaves the rest of the server as it is. */
+export const admissionRoutes =
+  (options: AdmissionRoutesOptions): FastifyPluginCallback =>
+  (server, _, done) => {
+    bound(server);
+    server.removeAllContentTypeParsers();
+    server.addContentTypeParser(
+      "application/json",
+      { parseAs: "buffer", bodyLimit: options.settings.maxBodyBytes },
+      (_request, body, parsed) => parsed(null, body),
+    );
+    for (const webhook of WEBHOOKS)
+      server.post(`/admission/${webhook}`, { bodyLimit: options.settings.maxBodyBytes }, (request, response) =>
+        serve(webhook, options, request, response),
+      );
+    done();
+  };
+
+/** Holds back bodies that together would not fit. The length is the caller's word; the parser's limit holds it to that. */
+function bound(server: FastifyInstance): void {
+  let held = 0;
+  const sizes = new WeakMap<FastifyRequest, number>();
+  server.addHook("onRequest", (request, response, next) => {
+    const size = Number(request.headers["content-length"] ?? 0) || 0;
+    if (held + size > MOST_BYTES_IN_FLIGHT) {
+      void response.code(503).send({ error: "too many bytes in flight" });
+      return;
+    }
+    held += size;
+    sizes.set(request, size);
+    next();
+  });
+  const release = (request: FastifyRequest): void => {
+    held -= sizes.get(request) ?? 0;
+    sizes.delete(request);
+  };
+  server.addHook("onResponse", (request, _, next) => {
+    release(request);
+    next();
+  });
+  server.addHook("onRequestAbort", (request, next) => {
+    release(request);
+    next();
+  });
+}
+
+/** A parsed body, or undefined where it is no JSON or nested deeper than any Kubernetes object. */
+function parse(body: unknown): unknown {
+  if (!Buffer.isBuffer(body) || isDeep(body)) return undefined;
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+function serve(
+  webhook: Webhook,
+  options: AdmissionRoutesOptions,
+  request: FastifyRequest,
+  response: FastifyReply,
+): FastifyReply {
+  const start = options.clock.monotonic();
+  const { settings, snapshot } = options;
+  const reply = review(parse(request.body), webhook, { settings, snapshot: snapshot() });
+  count(webhook, options, reply);
+  options.metrics.observe("tandem_admission_duration_seconds", (options.clock.monotonic() - start) / 1000, { webhook });
+  return response.code(reply.status).send(reply.body);
+}
+
+function count(webhook: Webhook, { metrics, log }: AdmissionRoutesOptions, reply: ReviewReply): void {
+  const kind = ["Deployment", "StatefulSet", "Pod"].includes(reply.kind) ? reply.kind : "other";
+  metrics.count("tandem_admission_requests_total", { webhook, kind, outcome: reply.outcome });
+  for (const { outcome, reason } of reply.verdicts)
+    metrics.count("tandem_admission_verdicts_total", { outcome, reason });
+  if (reply.outcome !== "denied" && reply.outcome !== "malformed") return;
+  const reasons = reply.verdicts.filter(({ outcome }) => outcome === "denied").map(({ reason }) => reason);
+  log.info("admission refused", { webhook, kind, outcome: reply.outcome, reasons });
+}

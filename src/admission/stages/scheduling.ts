@@ -1,0 +1,56 @@
+/** Stage scheduling: labels of the service on the template, the scheduler's name, and what a Pod tells discovery. */
+import { LABEL, STATUS, VOLCANO } from "../../kinds/names.ts";
+import { changed } from "../../kinds/verdict.ts";
+import { endpointFacts } from "../../workload/endpoint.ts";
+import { writeIntent } from "../../workload/intent.ts";
+import type { WorkloadSpec } from "../../workload/spec.ts";
+import { force, set, type Wish } from "../change.ts";
+import { at, type StageContext, type StageResult } from "../stage.ts";
+
+/** Filled in by the API server before admission: a value equal to it counts as unset. */
+export const DEFAULT_SCHEDULER = "default-scheduler";
+
+/** All four, also where the user left the default, so that selectors and affinities find every pod of the cell. */
+export const serviceLabels = (spec: WorkloadSpec): Readonly<Record<string, string>> => ({
+  [LABEL.model]: spec.model,
+  [LABEL.role]: spec.role,
+  [LABEL.group]: spec.group,
+  [LABEL.cell]: spec.cell,
+});
+
+const labelWishes = (context: StageContext): Wish[] =>
+  Object.entries(serviceLabels(context.spec)).map(([key, value]) => set(at(context, "metadata", "labels", key), value));
+
+const schedulerWishes = (context: StageContext): Wish[] =>
+  context.spec.scheduler === "volcano"
+    ? [set(at(context, "spec", "schedulerName"), VOLCANO.schedulerName, DEFAULT_SCHEDULER)]
+    : [];
+
+export function schedulingOnWorkload(context: StageContext): StageResult {
+  const intent = writeIntent(context.object.metadata.annotations, context.namespace?.metadata.annotations);
+  return {
+    changes: [
+      ...labelWishes(context),
+      ...(context.object.kind === "Pod" ? [] : [force(at(context, "metadata", "annotations", STATUS.intent), intent)]),
+      ...schedulerWishes(context),
+    ],
+    verdict: changed("SchedulingInjected", `pods are labelled ${context.spec.role} of ${context.spec.group}`),
+  };
+}
+
+/** Decode and both answer clients; with an API server for each rank, every pod does, otherwise rank 0 alone. */
+function isEntry({ spec, template }: StageContext): boolean {
+  if (spec.role === "prefill") return false;
+  const rank = template.metadata?.labels?.[LABEL.nodeRank] ?? "0";
+  return rank === "0" || spec.rankPorts !== undefined || spec.dataParallelMode !== "internal";
+}
+
+export function schedulingOnPod(context: StageContext): StageResult {
+  return {
+    changes: [
+      ...(isEntry(context) ? [set(at(context, "metadata", "labels", LABEL.entry), "true")] : []),
+      force(at(context, "metadata", "annotations", STATUS.endpoint), endpointFacts(context.spec)),
+    ],
+    verdict: changed("SchedulingInjected", `the pod tells discovery of port ${context.spec.port}`),
+  };
+}

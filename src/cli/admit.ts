@@ -1,0 +1,191 @@
+/**
+ * `tandem admit`: admission offline. The same code as the webhooks, with the given objects as the cluster; prints the
+ * objects as they would be stored. Nodes and HyperNodes are read and not printed: they belong to the cluster.
+ */
+import { createTwoFilesPatch } from "diff";
+import { stringify } from "yaml";
+import { admitObject, admitPod, strip, type AdmitContext, type AdmitResult } from "../admission/admit.ts";
+import { patchOf } from "../admission/patch.ts";
+import type { Config } from "../config/schema.ts";
+import {
+  keyOf,
+  type HyperNode,
+  type KubeObject,
+  type Namespace,
+  type Node,
+  type Pod,
+  type Workload,
+} from "../kinds/kube.ts";
+import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../kinds/snapshot.ts";
+import { isDenied, isWarned } from "../kinds/verdict.ts";
+import { ADMITTED_KINDS, isTemplate, podFromTemplate, templateOf } from "../workload/template.ts";
+import type { Register } from "./index.ts";
+import { collect, readConfig, readObjects, UsageError } from "./input.ts";
+
+/** One object, before and after. */
+export interface Admitted {
+  readonly before: KubeObject;
+  readonly result: AdmitResult;
+}
+
+const CONTEXT_KINDS = new Set(["Node", "HyperNode"]);
+
+const ofKind = <T extends KubeObject>(objects: readonly KubeObject[], ...kinds: string[]): T[] =>
+  objects.filter(({ kind }) => kinds.includes(kind)) as T[];
+
+/** The given objects as the cluster. */
+export const snapshotOf = (objects: readonly KubeObject[]): ClusterSnapshot => ({
+  ...EMPTY_SNAPSHOT,
+  workloads: ofKind<Workload>(objects, ...ADMITTED_KINDS).filter((object) => templateOf(object) !== undefined),
+  pods: ofKind<Pod>(objects, "Pod"),
+  nodes: ofKind<Node>(objects, "Node"),
+  hyperNodes: ofKind<HyperNode>(objects, "HyperNode"),
+  namespaces: ofKind<Namespace>(objects, "Namespace"),
+});
+
+const isPod = (object: KubeObject): object is Pod => object.kind === "Pod" && isTemplate(object);
+
+const admitOne = (object: KubeObject, context: AdmitContext): AdmitResult =>
+  isPod(object) ? admitPod(object, context) : admitObject(object, context);
+
+/** The Pod of an admitted workload, named after its first replica. */
+function podOf({ result }: Admitted, context: AdmitContext): Admitted[] {
+  const { object } = result;
+  if (!ADMITTED_KINDS.includes(object.kind) || templateOf(object) === undefined) return [];
+  if (result.verdicts.some(isDenied)) return [];
+  const before = podFromTemplate(object as Workload, `${object.metadata.name ?? "pod"}-0`);
+  return [{ before, result: admitPod(before, context) }];
+}
+
+/** Admits the objects against each other, in their order, each followed by its Pod where `pods` is set. */
+export function admitAll(
+  objects: readonly KubeObject[],
+  settings: Config["admission"],
+  pods: boolean,
+): readonly Admitted[] {
+  const context: AdmitContext = { snapshot: snapshotOf(objects), settings };
+  return objects
+    .filter(({ kind }) => !CONTEXT_KINDS.has(kind))
+    .flatMap((before) => {
+      const admitted = { before, result: admitOne(before, context) };
+      return pods ? [admitted, ...podOf(admitted, context)] : [admitted];
+    });
+}
+
+const nameOf = (object: KubeObject): string => `${object.kind} ${keyOf(object)}`;
+
+const yaml = (value: unknown): string => stringify(value, { lineWidth: 0, aliasDuplicateObjects: false });
+
+const yamlDocuments = (objects: readonly KubeObject[]): string => objects.map(yaml).join("---\n");
+
+const jsonText = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+
+/** One object as it is, several as a List. */
+const jsonObjects = (objects: readonly KubeObject[]): string =>
+  jsonText(objects.length === 1 ? objects[0] : { apiVersion: "v1", kind: "List", items: objects });
+
+const CONTEXT_LINES = 3;
+
+/** A unified diff of the YAML; what did not change is named in one line. */
+function diffText({ before, result }: Admitted): string {
+  const name = nameOf(before);
+  const [from, to] = [yaml(before), yaml(result.object)];
+  if (from === to) return `# ${name}: unchanged\n`;
+  return createTwoFilesPatch(`${name} (given)`, `${name} (admitted)`, from, to, undefined, undefined, {
+    context: CONTEXT_LINES,
+  });
+}
+
+const stored = (admitted: readonly Admitted[]): KubeObject[] =>
+  admitted.filter(({ result }) => !result.verdicts.some(isDenied)).map(({ result }) => result.object);
+
+const explanation = (admitted: readonly Admitted[]): unknown =>
+  admitted.flatMap(({ before, result }) =>
+    result.verdicts.map(({ subject, outcome, reason, message }) => ({
+      object: nameOf(before),
+      stage: subject ?? "",
+      outcome,
+      reason,
+      message,
+    })),
+  );
+
+const patches = (admitted: readonly Admitted[]): unknown =>
+  admitted.map(({ before, result }) => ({
+    object: nameOf(before),
+    patch: patchOf(before, result.object, result.touched).patch,
+  }));
+
+/** The forms of output. */
+export const FORMATS: Readonly<Record<string, (admitted: readonly Admitted[]) => string>> = {
+  yaml: (admitted) => yamlDocuments(stored(admitted)),
+  json: (admitted) => jsonObjects(stored(admitted)),
+  diff: (admitted) => admitted.map(diffText).join(""),
+  patch: (admitted) => jsonText(patches(admitted)),
+  explain: (admitted) => jsonText(explanation(admitted)),
+};
+
+/** One line for each denial and warning. */
+const complaints = (admitted: readonly Admitted[]): string[] =>
+  admitted.flatMap(({ before, result }) =>
+    result.verdicts
+      .filter((verdict) => isDenied(verdict) || isWarned(verdict))
+      .map(({ outcome, reason, message }) => `${outcome}: ${nameOf(before)}: ${message} [${reason}]\n`),
+  );
+
+interface Options {
+  readonly filename: readonly string[];
+  readonly pods?: boolean;
+  readonly output: string;
+  readonly strict?: boolean;
+  readonly strip?: boolean;
+  readonly config?: string;
+  readonly set?: readonly string[];
+}
+
+function stripAll(objects: readonly KubeObject[], output: string): string {
+  const stripped = objects.filter(({ kind }) => !CONTEXT_KINDS.has(kind)).map(strip);
+  if (output === "yaml") return yamlDocuments(stripped);
+  if (output === "json") return jsonObjects(stripped);
+  throw new UsageError(`--strip prints objects: give -o yaml or -o json, not ${output}`);
+}
+
+/** Exit code: 1 where anything is denied, or warned about under --strict. */
+function run(options: Options): number {
+  const format = Object.hasOwn(FORMATS, options.output) ? FORMATS[options.output] : undefined;
+  if (format === undefined)
+    throw new UsageError(`-o ${options.output}: give one of ${Object.keys(FORMATS).join(", ")}`);
+  const { admission } = readConfig(options);
+  const objects = readObjects(options.filename);
+  if (options.strip === true) {
+    process.stdout.write(stripAll(objects, options.output));
+    return 0;
+  }
+  const strict = options.strict === true;
+  const admitted = admitAll(objects, { ...admission, strict: admission.strict || strict }, options.pods === true);
+  process.stdout.write(format(admitted));
+  process.stderr.write(complaints(admitted).join(""));
+  const refuses = admitted.flatMap(({ result }) => result.verdicts).some((v) => isDenied(v) || (strict && isWarned(v)));
+  return refuses ? 1 : 0;
+}
+
+const EXAMPLE = `
+Example:
+  tandem admit --pods -o diff -f manifests/examples/qwen3-32b-nvidia.yaml
+
+Exit codes: 0 all admitted, 1 any denied (reasons on stderr), 2 bad usage or unreadable input.`;
+
+export const registerAdmit: Register = (program, exit) => {
+  program
+    .command("admit")
+    .description("Admission offline: the objects as they would be stored, with the given files as the cluster.")
+    .requiredOption("-f, --filename <file>", "YAML or JSON file, folder, or - (repeatable)", collect)
+    .option("--pods", "add, for each pod template, one Pod as it would be admitted")
+    .option("-o, --output <format>", `one of ${Object.keys(FORMATS).join(", ")}`, "yaml")
+    .option("--strict", "warnings deny too")
+    .option("--strip", "print the objects as they were before Tandem")
+    .option("--config <file>", "configuration file")
+    .option("--set <path=value>", "configuration key (repeatable)", collect)
+    .addHelpText("after", EXAMPLE)
+    .action((options: Options) => exit(run(options)));
+};
