@@ -23,8 +23,9 @@ export interface EngineCounts {
   pulledTokens: number;
   generatedTokens: number;
   preemptions: number;
-  /** Prefixes that other engines pulled from here, and that nobody pulled before the lease ended. */
+  /** Prefixes that other engines pulled from here or kept pinned, and that nobody pulled before the lease ended. */
   pinsPulled: number;
+  pinsRenewed: number;
   pinsExpired: number;
 }
 
@@ -53,5 +54,6 @@ export const newCounts = (): EngineCounts => ({
   generatedTokens: 0,
   preemptions: 0,
   pinsPulled: 0,
+  pinsRenewed: 0,
   pinsExpired: 0,
 });

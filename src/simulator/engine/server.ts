@@ -92,6 +92,8 @@ async function answer(instance: EngineInstance, request: IncomingMessage, respon
     await routeOf(request)({ instance, request, response });
   } catch (error) {
     const known = error instanceof WireError ? error : new WireError(500, "InternalServerError", String(error));
+    // What is left of an unread body would be taken for the next request.
+    if (!request.complete) response.setHeader("connection", "close");
     sendJson(response, known.status, known.body);
   }
 }
@@ -117,7 +119,8 @@ async function readBody(request: IncomingMessage): Promise<Body> {
     throw new WireError(400, "Bad Request", "Unsupported Media Type: Only 'application/json' is allowed");
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  // Leaving the loop must not cut the connection: the refusal still has to reach the client.
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     size += chunk.length;
     if (size > MAX_BODY_BYTES) throw new WireError(413, "Request Entity Too Large", "The request body is too large.");
     chunks.push(chunk);
@@ -135,6 +138,7 @@ async function generate(kind: GenerationKind, { instance, request, response }: E
     const id = requestId(request) ?? decoded.requestId ?? instance.serving.random.id();
     const abort = serve(instance.serving, decoded, id, replyOver(response));
     response.once("close", abort);
+    if (response.destroyed) abort();
   } catch (error) {
     // A refused decode leg must not leave the other engine's blocks pinned until their lease ends.
     if (transfer.kind === "decode") instance.remote.drop(transfer.source);

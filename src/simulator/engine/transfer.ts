@@ -94,7 +94,7 @@ export interface Pin {
   readonly digest: number;
 }
 
-export type PinCounts = Pick<EngineCounts, "pinsPulled" | "pinsExpired">;
+export type PinCounts = Pick<EngineCounts, "pinsPulled" | "pinsRenewed" | "pinsExpired">;
 
 interface HeldPin extends Pin {
   cancel: Cancel;
@@ -129,6 +129,7 @@ export class Pins {
   renew(requestId: string): boolean {
     const pin = this.#pins.get(requestId);
     if (pin === undefined) return false;
+    this.#counts.pinsRenewed += 1;
     pin.cancel();
     pin.cancel = this.#lease(requestId);
     return true;

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import t from "tap";
 import { parseBody, WireError } from "../../../src/simulator/engine/fields.ts";
 import { readGeneration, readTokenize, type GenerationKind } from "../../../src/simulator/engine/requests.ts";
@@ -118,7 +119,7 @@ const REFUSED: readonly (readonly [GenerationKind, Record<string, unknown>, numb
   ["completion", { prompt: [1, -1] }, 400, "Bad Request", /valid string/],
   [
     "completion",
-    { prompt: "word ".repeat(1200) },
+    { prompt: " word".repeat(1200) },
     400,
     "BadRequestError",
     /^This model's maximum context length is 1000 tokens\. However, your request has 1200 input tokens/,
@@ -149,5 +150,24 @@ t.test("tokenising takes a prompt or a chat", (t) => {
   t.ok(closed.length < readTokenize(CHAT, LIMITS).length);
   t.match(refusal(() => readTokenize({ model: "llama" }, LIMITS)).message, /Field required/);
   t.equal(refusal(() => readTokenize({ ...COMPLETION, model: "x" }, LIMITS)).status, 404);
+  t.end();
+});
+
+t.test("whatever a body holds, it is decoded or refused", (t) => {
+  const fields = ["model", "prompt", "messages", "max_tokens", "min_tokens", "n", "stream", "stream_options", "stop"];
+  const values = fc.oneof(fc.jsonValue({ maxDepth: 3 }), fc.integer(), fc.constant("llama"), fc.constant(null));
+  const body = fc.dictionary(fc.constantFrom(...fields, "tools", "kv_transfer_params", "cache_salt", "top_k"), values);
+  fc.assert(
+    fc.property(fc.constantFrom<GenerationKind>("chat", "completion"), body, (kind, change) => {
+      try {
+        const { prompts, samples } = readGeneration(kind, { ...CHAT, ...COMPLETION, ...change }, LIMITS);
+        return prompts.length * samples >= 1 && prompts.every((prompt) => prompt.length < LIMITS.maxModelLen);
+      } catch (error) {
+        return error instanceof WireError && error.status < 500;
+      }
+    }),
+    { numRuns: 2000 },
+  );
+  t.pass("2,000 bodies");
   t.end();
 });
