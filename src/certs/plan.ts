@@ -121,7 +121,10 @@ const isDue = (certificate: X509Certificate, now: number): boolean => {
   return now >= from + (to - from) * RENEW_AT;
 };
 
-/** The pair, where it can be read, its key fits, and now lies within its validity. */
+/**
+ * The pair, where it can be read, its key fits, and it has not expired. One from the future is no reason to act: it is
+ * our clock that is behind, and a new authority would be trusted by nobody whose clock is right.
+ */
 function usable(pair: KeyedCertificate | undefined, now: number): KeyedCertificate | undefined {
   return pair !== undefined && broken(pair, now) === "" ? pair : undefined;
 }
@@ -132,7 +135,6 @@ function broken(pair: KeyedCertificate | undefined, now: number): string {
   try {
     const certificate = new X509Certificate(pair.certificate);
     if (!certificate.checkPrivateKey(createPrivateKey(pair.key))) return "the key belongs to another certificate";
-    if (now < Date.parse(certificate.validFrom)) return "not valid yet";
     return now >= Date.parse(certificate.validTo) ? "expired" : "";
   } catch {
     return "unreadable";
@@ -145,11 +147,12 @@ const normal = (pem: string): string => pem.replace(/\s+/g, "");
 /** The certificates of a bundle, each without white space, so that line ends do not matter. */
 const certificatesOf = (bundle: string): readonly string[] => (bundle.match(PEM) ?? []).map(normal);
 
-/** Every authority to trust: next, active and previous ones. */
+/** Every authority to trust: next, active and previous ones, in an order that a promotion does not change. */
 export const bundleOf = (state: CertificateState): string =>
   [state.authority?.certificate, state.next?.certificate, state.previous]
     .filter((pem) => pem !== undefined)
     .map((pem) => `${pem.trim()}\n`)
+    .sort()
     .join("");
 
 /** Decodes the Secret. What is missing or not text stays absent; nothing here is trusted before it is checked. */

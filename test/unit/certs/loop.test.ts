@@ -1,0 +1,107 @@
+import t from "tap";
+import { randomUUID, X509Certificate } from "node:crypto";
+import { reconcileCertificates, serviceNames, type CertificateOptions } from "../../../src/certs/loop.ts";
+import { readSecret, RETIRE_AFTER_MS, SETTLE_MS } from "../../../src/certs/plan.ts";
+import { createClientOver } from "../../../src/cluster/client.ts";
+import type { KubeObject } from "../../../src/kinds/kube.ts";
+import { startApiServer, type FakeApiServer } from "../../support/apiserver.ts";
+
+const START = Date.parse("2026-01-01T00:00:00Z");
+const DAY = 86_400_000;
+
+interface Scene {
+  readonly server: FakeApiServer;
+  readonly at: (now: number) => CertificateOptions;
+}
+
+async function scene(t: { teardown(fn: () => Promise<void>): void }): Promise<Scene> {
+  const server = await startApiServer();
+  t.teardown(() => server.stop());
+  for (const kind of ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"])
+    server.put({
+      apiVersion: "admissionregistration.k8s.io/v1",
+      kind,
+      metadata: { name: "tandem" },
+      webhooks: [{ name: `${kind}.tandem.sh`, clientConfig: { url: "https://127.0.0.1:9443/x" } }],
+    });
+  const at = (now: number): CertificateOptions => {
+    const clock = { now: () => now, monotonic: () => now };
+    const client = createClientOver(server.transport(), { clock });
+    return {
+      reader: client,
+      writer: client,
+      clock,
+      random: { next: () => 0, id: randomUUID },
+      namespace: "tandem-system",
+      secret: "tandem-webhook-tls",
+      names: serviceNames("tandem-webhook", "tandem-system"),
+      webhookConfiguration: "tandem",
+    };
+  };
+  return { server, at };
+}
+
+const secret = ({ server }: Scene): KubeObject | undefined => server.find("secrets", "tandem-webhook-tls");
+const bundles = ({ server }: Scene): string[] =>
+  ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"].map((plural) => {
+    const hooks = server.find(plural, "tandem")?.["webhooks"] as { clientConfig: { caBundle?: string } }[];
+    return Buffer.from(hooks[0]?.clientConfig.caBundle ?? "", "base64").toString();
+  });
+
+/** True where a client that trusts what is published accepts what is served. */
+function isTrusted(s: Scene): boolean {
+  const leaf = new X509Certificate(readSecret(secret(s)).serving?.certificate ?? "");
+  return bundles(s).every((bundle) =>
+    (bundle.match(/-----BEGIN[^-]+-----[^-]+-----END[^-]+-----/g) ?? []).some((pem) =>
+      leaf.verify(new X509Certificate(pem).publicKey),
+    ),
+  );
+}
+
+t.test("begins with nothing, publishes, and has nothing to do after that", async (t) => {
+  const s = await scene(t);
+  t.equal((await reconcileCertificates(s.at(START))).length, 3);
+  t.equal(secret(s)?.["type"], "kubernetes.io/tls");
+  t.ok(isTrusted(s));
+  t.same(await reconcileCertificates(s.at(START + 1000)), []);
+});
+
+t.test("five replicas that start at once agree on one authority", async (t) => {
+  const s = await scene(t);
+  await Promise.all(Array.from({ length: 5 }, () => reconcileCertificates(s.at(START))));
+  await reconcileCertificates(s.at(START));
+  t.ok(isTrusted(s));
+  t.equal(new Set(bundles(s)).size, 1);
+  t.equal(bundles(s)[0]?.match(/BEGIN/g)?.length, 1);
+});
+
+t.test("a whole rotation of the authority: what is served is trusted after every single pass", async (t) => {
+  const s = await scene(t);
+  await reconcileCertificates(s.at(START));
+  const first = bundles(s)[0];
+  let now = START + 250 * DAY;
+  const done: string[] = [];
+  for (const wait of [0, 1, 1, SETTLE_MS, 1, RETIRE_AFTER_MS, 1]) {
+    now += wait;
+    const verdicts = await reconcileCertificates(s.at(now));
+    done.push(...verdicts.map(({ message }) => message.replace(/:.*/, "")));
+    t.ok(isTrusted(s), done.at(-1) ?? "");
+  }
+  const written = "the CA bundle was written";
+  t.same(done, ["renew", "introduce", written, written, "promote", "retire", written, written]);
+  t.not(bundles(s)[0], first);
+  t.equal(bundles(s)[0]?.match(/BEGIN/g)?.length, 1);
+});
+
+t.test("somebody else's Secret is left alone, and so are the bundles", async (t) => {
+  const s = await scene(t);
+  const foreign = s.server.put({
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: "tandem-webhook-tls", namespace: "tandem-system" },
+    data: { "tls.crt": "eA==" },
+  });
+  t.match(await reconcileCertificates(s.at(START)), [{ reason: "CertificatesForeign" }]);
+  t.same(secret(s), foreign);
+  t.same(bundles(s), ["", ""]);
+});

@@ -1,0 +1,96 @@
+import t from "tap";
+import { randomUUID } from "node:crypto";
+import { issueAuthority, issueServing, type KeyedCertificate } from "../../../src/certs/issue.ts";
+import {
+  bundleOf,
+  planCertificates,
+  readSecret,
+  RETIRE_AFTER_MS,
+  secretData,
+  SETTLE_MS,
+  type CertificateState,
+} from "../../../src/certs/plan.ts";
+
+const DAY = 86_400_000;
+const START = Date.parse("2026-01-01T00:00:00Z");
+const NAMES = ["tandem-webhook.tandem-system.svc", "127.0.0.1"];
+const at = (now: number): { now: number; id: () => string } => ({ now, id: randomUUID });
+
+let authority: KeyedCertificate;
+let other: KeyedCertificate;
+let serving: KeyedCertificate;
+t.before(async () => {
+  authority = await issueAuthority(at(START));
+  other = await issueAuthority(at(START + 300 * DAY));
+  serving = await issueServing(at(START), authority, NAMES);
+});
+
+const decide = (state: Partial<CertificateState>, now: number, published: string[] = [], names = NAMES): object =>
+  planCertificates({ state: { since: 0, ...state }, now, names, published });
+
+t.test("a table of states", async (t) => {
+  const fresh = { authority, serving };
+  const foreign = await issueServing(at(START), other, NAMES);
+  const late = START + 250 * DAY;
+  const lateLeaf = await issueServing(at(late), authority, NAMES);
+  const grown = { authority, serving: lateLeaf };
+  const next = await issueAuthority(at(late));
+  const both = bundleOf({ ...grown, next, since: late });
+  const promoted = await issueServing(at(late), next, NAMES);
+  const table: [string, object, object][] = [
+    ["nothing", decide({}, START), { do: "begin", why: "there is none" }],
+    ["all is well", decide(fresh, START), { do: "keep" }],
+    ["a clock an hour behind", decide(fresh, START - 3_590_000), { do: "keep" }],
+    ["a clock a day behind", decide(fresh, START - DAY), { do: "keep" }],
+    ["19 days", decide(fresh, START + 19 * DAY), { do: "keep" }],
+    ["two thirds of the leaf's life", decide(fresh, START + 20 * DAY), { do: "renew" }],
+    ["leaf expired", decide(fresh, START + 31 * DAY), { do: "renew", why: "expired" }],
+    ["authority expired", decide(fresh, START + 366 * DAY), { do: "begin", why: "expired" }],
+    ["another name is wanted", decide(fresh, START, [], ["x.svc"]), { do: "renew", why: "lacks the names x.svc" }],
+    ["a leaf of another authority", decide({ authority, serving: foreign }, START), { do: "renew" }],
+    ["keys swapped", decide({ authority, serving: { ...serving, key: other.key } }, START), { do: "renew" }],
+    [
+      "garbage",
+      decide({ authority: { certificate: "x", key: "y" }, serving }, START),
+      { do: "begin", why: "unreadable" },
+    ],
+    ["two thirds of the authority's life", decide(grown, late), { do: "introduce" }],
+    ["next just made", decide({ ...grown, next, since: late }, late + 1, [both]), { do: "keep" }],
+    [
+      "next unknown to a webhook",
+      decide({ ...grown, next, since: late }, late + SETTLE_MS, [both, ""]),
+      { do: "keep" },
+    ],
+    ["next known to all", decide({ ...grown, next, since: late }, late + SETTLE_MS, [both, both]), { do: "promote" }],
+    [
+      "previous still served",
+      decide({ authority: next, serving: promoted, previous: authority.certificate, since: late }, late + 60_000),
+      { do: "keep" },
+    ],
+    [
+      "previous done",
+      decide(
+        { authority: next, serving: promoted, previous: authority.certificate, since: late },
+        late + RETIRE_AFTER_MS,
+      ),
+      { do: "retire" },
+    ],
+  ];
+  for (const [name, found, wanted] of table) t.match(found, wanted, name);
+});
+
+t.test("the Secret holds the whole state, and reads back what it holds", (t) => {
+  const state: CertificateState = { authority, serving, next: other, previous: serving.certificate, since: 42 };
+  const data = secretData(state);
+  t.same(readSecret({ apiVersion: "v1", kind: "Secret", metadata: {}, data }), state);
+  const bundle = Buffer.from(data["ca-bundle.crt"] ?? "", "base64").toString();
+  t.equal(bundle.match(/BEGIN CERTIFICATE/g)?.length, 3);
+  t.end();
+});
+
+t.test("a Secret of somebody else's shape is no state", (t) => {
+  t.same(readSecret(undefined), { since: 0 });
+  const odd = { apiVersion: "v1", kind: "Secret", metadata: {}, data: { "tls.crt": 7, "rotation-since": "YWJj" } };
+  t.same(readSecret(odd), { since: 0 });
+  t.end();
+});
