@@ -37,6 +37,16 @@ const VOLCANO: GoModule = {
     "vc-webhook-manager": "volcano.sh/volcano/cmd/webhook-manager",
   },
   linkFlags: "-s -w",
+  // volcano.sh/apis has no v1.15 on the module proxy; v1.14.0 lacks just this constant of Volcano 1.15.1, which
+  // documents it in docs/design/scheduling-gates-queue-admission.md.
+  amend: {
+    path: "volcano.sh/apis",
+    version: "v1.14.0",
+    files: {
+      "pkg/apis/scheduling/v1beta1/queue_allocation_gate.go":
+        'package v1beta1\n\nconst QueueAllocationGateKey = GroupName + "/queue-allocation-gate"\n',
+    },
+  },
 };
 
 const PROGRAMS = ["etcd", "kube-apiserver", "kube-scheduler", "kube-controller-manager", "kubectl", "kwok"] as const;

@@ -41,7 +41,7 @@ export interface Cluster {
   kubeconfigFor(namespace: string, serviceAccount: string): Promise<string>;
   /** Server-side apply of YAML text or objects, as field manager `harness`. */
   apply(objects: string | readonly object[]): Promise<void>;
-  /** Volcano's PodGroup, Queue and HyperNode. Resolves when they are served. */
+  /** Volcano's PodGroup, Queue, HyperNode and Numatopology. Resolves when they are served. */
   applyCrds(): Promise<void>;
   /** Fake nodes, and (unless told otherwise) the HyperNode tree over them. Resolves when all are Ready. */
   addNodes(options?: NodeOptions & { readonly tree?: boolean }): Promise<void>;

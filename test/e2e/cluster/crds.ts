@@ -1,11 +1,13 @@
 /** CRDs of others, read from the source of their Go modules and kept in the cache. */
-import { copyFileSync, readFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { cached } from "./cache.ts";
 import { moduleSource } from "./go-module.ts";
 
 const VOLCANO = { path: "volcano.sh/volcano", version: "v1.15.1", folder: "config/crd/volcano/bases" };
 const FILES = [
+  // The scheduler waits for this one.
+  "nodeinfo.volcano.sh_numatopologies.yaml",
   "scheduling.volcano.sh_podgroups.yaml",
   "scheduling.volcano.sh_queues.yaml",
   "topology.volcano.sh_hypernodes.yaml",
@@ -16,13 +18,15 @@ export const VOLCANO_CRDS: readonly string[] = [
   "podgroups.scheduling.volcano.sh",
   "queues.scheduling.volcano.sh",
   "hypernodes.topology.volcano.sh",
+  "numatopologies.nodeinfo.volcano.sh",
 ];
 
-/** YAML of Volcano's PodGroup, Queue and HyperNode. */
+/** YAML of Volcano's PodGroup, Queue and HyperNode, and of what its scheduler reads besides. */
 export async function volcanoCrds(): Promise<string> {
   const kept = await cached(`volcano-crds-${VOLCANO.version}`, async (target) => {
     const source = await moduleSource(VOLCANO.path, VOLCANO.version);
-    for (const file of FILES) copyFileSync(join(source, VOLCANO.folder, file), join(target, file));
+    for (const file of readdirSync(join(source, VOLCANO.folder)))
+      copyFileSync(join(source, VOLCANO.folder, file), join(target, file));
   });
   return FILES.map((file) => readFileSync(join(kept, file), "utf8")).join("\n---\n");
 }

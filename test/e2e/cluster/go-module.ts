@@ -3,10 +3,11 @@
  * the cache by a hash of the module files, the link flags and the Go version.
  */
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { cached } from "./cache.ts";
 import { HARNESS } from "./paths.ts";
+import { temporaryFolder } from "./process.ts";
 import { MissingTool, step, versionOf } from "./step.ts";
 
 export interface GoModule {
@@ -15,6 +16,15 @@ export interface GoModule {
   /** Program name -> package. */
   readonly programs: Readonly<Record<string, string>>;
   readonly linkFlags: string;
+  /** A dependency that is compiled with files of ours beside its own. */
+  readonly amend?: Amendment;
+}
+
+export interface Amendment {
+  readonly path: string;
+  readonly version: string;
+  /** Path inside the module -> text. */
+  readonly files: Readonly<Record<string, string>>;
 }
 
 const folderOf = (module: GoModule): string => join(HARNESS, module.folder);
@@ -32,7 +42,10 @@ function requireGo(): string {
 function keyOf(module: GoModule, go: string): string {
   const hash = createHash("sha256").update(go).update(module.linkFlags);
   for (const file of ["go.mod", "go.sum"]) hash.update(readFileSync(join(folderOf(module), file)));
-  return hash.update(JSON.stringify(module.programs)).digest("hex").slice(0, 16);
+  return hash
+    .update(JSON.stringify([module.programs, module.amend]))
+    .digest("hex")
+    .slice(0, 16);
 }
 
 /** Folder with all programs of the module, built if it is not in the cache. Minutes when nothing is cached. */
@@ -45,17 +58,43 @@ async function build(module: GoModule, folder: string): Promise<void> {
   const entries = Object.entries(module.programs);
   const plain = entries.filter(([name, path]) => basename(path) === name);
   const renamed = entries.filter(([name, path]) => basename(path) !== name);
-  if (plain.length > 0) await compile(module, `${folder}/`, plain);
-  for (const one of renamed) await compile(module, join(folder, one[0]), [one]);
+  const { folder: workspace, remove } = await workspaceOf(module);
+  try {
+    if (plain.length > 0) await compile(module, workspace, `${folder}/`, plain);
+    for (const one of renamed) await compile(module, workspace, join(folder, one[0]), [one]);
+  } finally {
+    remove();
+  }
 }
 
-async function compile(module: GoModule, output: string, programs: readonly [string, string][]): Promise<void> {
+/** Where to build: the module's own folder, or a copy of it that replaces the amended dependency. */
+async function workspaceOf(module: GoModule): Promise<{ folder: string; remove: () => void }> {
+  const { amend } = module;
+  if (amend === undefined) return { folder: folderOf(module), remove: () => undefined };
+  const workspace = temporaryFolder("tandem-go-");
+  const source = join(workspace.folder, "amended");
+  cpSync(await moduleSource(amend.path, amend.version), source, { recursive: true });
+  // The module cache is read-only, and so is its copy.
+  await step(`amending ${amend.path} ${amend.version}`, ["chmod", "-R", "u+w", source]);
+  for (const [path, text] of Object.entries(amend.files)) writeFileSync(join(source, path), text);
+  for (const file of ["go.mod", "go.sum"]) cpSync(join(folderOf(module), file), join(workspace.folder, file));
+  const replace = `-replace=${amend.path}=./amended`;
+  await step(`replacing ${amend.path}`, ["go", "mod", "edit", replace], { cwd: workspace.folder });
+  return workspace;
+}
+
+async function compile(
+  module: GoModule,
+  cwd: string,
+  output: string,
+  programs: readonly [string, string][],
+): Promise<void> {
   const names = programs.map(([name]) => name).join(", ");
   const packages = programs.map(([, path]) => path);
   await step(
-    `building ${names} from Go modules (cold: about 7 minutes on two cores for each Kubernetes, warm: seconds)`,
+    `building ${names} from Go modules (Kubernetes cold: about 14 minutes on two cores; warm: seconds)`,
     ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", module.linkFlags, "-o", output, ...packages],
-    { cwd: folderOf(module), env: { CGO_ENABLED: "0" } },
+    { cwd, env: { CGO_ENABLED: "0" } },
   );
 }
 

@@ -1,6 +1,7 @@
 // Builds the real Volcano of the end-to-end tests from its Go modules, and holds its CRDs.
 // It stands apart from Kubernetes 1.36: Volcano 1.15 is built against Kubernetes 1.35. The replaces are Volcano's own;
-// volcano.sh/apis comes by its tag, since the staging folder that Volcano replaces it by is not in the module zip.
+// volcano.sh/apis comes by a tag, since the staging folder that Volcano replaces it by is not in the module zip; the
+// newest on the module proxy is v1.14.0, which binaries.ts amends.
 module tandem.sh/test/volcano
 
 go 1.25.0
