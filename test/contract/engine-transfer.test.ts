@@ -231,6 +231,20 @@ t.test("a decode leg that waits for its turn keeps its prefix pinned", async (t)
   t.match(d.facts(), { decodeLegsRemote: 1, decodeLegsLocal: 0 });
 });
 
+t.test("nothing goes on once a decode leg has ended", async (t) => {
+  const p = await start(t);
+  const { time, engine: d } = await startVirtual(t);
+  const body = chat("Over. ");
+  const answer = decode(d, body, await prefill(p, body));
+  await until(() => d.facts().requests === 1);
+  await until(() => {
+    time.advance(1);
+    return d.facts().decodeLegsRemote === 1;
+  });
+  t.equal((await answer).status, 200);
+  t.doesNotThrow(() => time.drain(100), "no timer renews itself");
+});
+
 t.test("200 requests in two legs over two and two engines all meet their KV", async (t) => {
   const prefills = [await start(t), await start(t)];
   const decodes = [await start(t), await start(t)];

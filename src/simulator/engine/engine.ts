@@ -89,9 +89,10 @@ export class EngineCore {
       throw new RangeError(`sequence ${spec.id} is longer than the KV cache`);
     const sequence = newSequence(spec, listener, this.#ports.clock.monotonic());
     this.#live.add(sequence);
-    sequence.cancelTimer = this.#ports.timers.after(this.#settings.profile.requestMs, () => {
+    const { requestMs } = this.#settings.profile;
+    sequence.cancelTimer = this.#ports.timers.after(requestMs, () => {
       this.#scheduler.enqueue(sequence);
-      this.#wake();
+      this.#wake(sequence.arrivedAt + requestMs);
     });
     return () => this.#abort(sequence);
   }
@@ -118,10 +119,11 @@ export class EngineCore {
     this.#cancelStep();
   }
 
-  /** Begins a step if none is under way. */
-  #wake(): void {
+  /** Begins a step if none is under way, as if it were still `at`, the time for which its cause was due. */
+  #wake(at = Infinity): void {
     if (this.#step !== undefined) return;
-    this.#time = Math.max(this.#time, this.#ports.clock.monotonic());
+    const now = this.#ports.clock.monotonic();
+    this.#time = Math.max(this.#time, Math.min(at, now), now - MAX_LAG_MS);
     this.#begin();
     this.#arm();
   }
