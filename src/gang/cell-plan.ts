@@ -74,7 +74,8 @@ function gangTasks({ tasks, minimum, boundRoles, name }: CellRequest): { gang: r
     const needed = Math.max(0, pods - boundRoles.filter((bound) => bound === role).length);
     const found = tasks.filter((task) => task.role === role).toSorted((a, b) => (a.key < b.key ? -1 : 1));
     if (found.length < needed) {
-      const message = `the minimum viable set of ${name} waits for ${needed - found.length} more ${role} pods`;
+      const wanted = needed - found.length;
+      const message = `the minimum viable set of ${name} waits for ${wanted} more ${role} ${wanted === 1 ? "pod" : "pods"}`;
       return { gang: [], missing: denied("GangIncomplete", message) };
     }
     gang.push(...found.slice(0, needed));
