@@ -2,7 +2,7 @@
 import type { Role } from "../kinds/endpoint.ts";
 import { allowed, denied, type Verdict } from "../kinds/verdict.ts";
 import { placementCost } from "../topology/cost.ts";
-import type { Domain, TopologyTree } from "../topology/tree.ts";
+import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
 import { Census } from "./census.ts";
 import { Trial } from "./devices.ts";
 import { anchorsOf, isWithin, nothingPermitted, permittedDomains, ranked } from "./domains.ts";
@@ -52,7 +52,8 @@ interface Scene {
 }
 
 /** Decides for one cell, and takes the room of what it places. */
-export function placeCell(request: CellRequest, field: CellField): CellOutcome {
+export function placeCell(given: CellRequest, field: CellField): CellOutcome {
+  const request = { ...given, tasks: given.tasks.toSorted((a, b) => byText(a.key, b.key)) };
   const { policy, bound, tasks } = request;
   const permitted = permittedDomains(policy, bound, field.tree);
   if (permitted.length === 0) return none(request, nothingPermitted(policy, field.tree));
@@ -72,7 +73,7 @@ function gangTasks({ tasks, minimum, boundRoles, name }: CellRequest): { gang: r
   for (const role of new Set(minimum.map((share) => share.role))) {
     const pods = minimum.reduce((sum, share) => sum + (share.role === role ? share.pods : 0), 0);
     const needed = Math.max(0, pods - boundRoles.filter((bound) => bound === role).length);
-    const found = tasks.filter((task) => task.role === role).toSorted((a, b) => (a.key < b.key ? -1 : 1));
+    const found = tasks.filter((task) => task.role === role);
     if (found.length < needed) {
       const wanted = needed - found.length;
       const message = `the minimum viable set of ${name} waits for ${wanted} more ${role} ${wanted === 1 ? "pod" : "pods"}`;
