@@ -9,6 +9,7 @@ import { annotationOf, isObject, type KubeObject, type StringMap } from "../kind
 import { ANNOTATION, PREFIX, STATUS } from "../kinds/names.ts";
 import { templateOf } from "../workload/template.ts";
 import { revert, revertAll, type Change } from "./change.ts";
+import { stillOurs } from "./ownership.ts";
 import { canonical, replaceAt, valueAt, type Path } from "./value.ts";
 
 /** Grows when stages inject something else for the same input. Recorded, so that `latest` can be told from `replayed`. */
@@ -82,7 +83,7 @@ export const isBare = (object: KubeObject): boolean => valueAt(object, ANNOTATIO
 /** The object as it was before a plan, without the record. */
 export function unplan(object: KubeObject, record: PlanRecord): KubeObject {
   const text = annotationOf(object, STATUS.plan);
-  const reverted = revertAll(object, record.changes);
+  const reverted = revertAll(object, stillOurs(object, record.changes));
   const made = record.bare ? 1 : 0;
   return text === undefined ? reverted : revert(reverted, { kind: "set", path: RECORD_PATH, value: text, made });
 }

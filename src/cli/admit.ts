@@ -8,6 +8,7 @@ import { admitObject, admitPod, strip, type AdmitContext, type AdmitResult } fro
 import { patchOf } from "../admission/patch.ts";
 import type { Config } from "../config/schema.ts";
 import {
+  annotationOf,
   keyOf,
   type HyperNode,
   type KubeObject,
@@ -16,6 +17,7 @@ import {
   type Pod,
   type Workload,
 } from "../kinds/kube.ts";
+import { STATUS } from "../kinds/names.ts";
 import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../kinds/snapshot.ts";
 import { isDenied, isWarned } from "../kinds/verdict.ts";
 import { ADMITTED_KINDS, isTemplate, podFromTemplate, templateOf } from "../workload/template.ts";
@@ -86,10 +88,18 @@ const jsonObjects = (objects: readonly KubeObject[]): string =>
 
 const CONTEXT_LINES = 3;
 
+/** The recorded plan repeats, for machines, what the diff shows; its length is enough. */
+function readable(object: KubeObject): KubeObject {
+  const plan = annotationOf(object, STATUS.plan);
+  if (plan === undefined) return object;
+  const annotations = { ...object.metadata.annotations, [STATUS.plan]: `(recorded plan, ${plan.length} bytes)` };
+  return { ...object, metadata: { ...object.metadata, annotations } };
+}
+
 /** A unified diff of the YAML; what did not change is named in one line. */
 function diffText({ before, result }: Admitted): string {
   const name = nameOf(before);
-  const [from, to] = [yaml(before), yaml(result.object)];
+  const [from, to] = [yaml(readable(before)), yaml(readable(result.object))];
   if (from === to) return `# ${name}: unchanged\n`;
   return createTwoFilesPatch(`${name} (given)`, `${name} (admitted)`, from, to, undefined, undefined, {
     context: CONTEXT_LINES,

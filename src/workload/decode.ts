@@ -90,7 +90,8 @@ function decode(
   const service = serviceOf(reading);
   const inferred = inferOf(template, reading);
   if (service === undefined || inferred === undefined) return undefined;
-  const base = { mode, role: service.role, inferred, template };
+  const skip = reading.read("skip") ?? [];
+  const base = { mode, role: service.role, inferred, template, skip };
   const devices = devicesOf(reading, base, context.defaultProfile);
   return {
     ...identity(object),
@@ -103,6 +104,7 @@ function decode(
     dataParallelMode: reading.read("dpMode") ?? inferred.dataParallelMode,
     served: served(reading, inferred),
     ...intents(object, reading),
+    skip,
     ...transferOf(reading, base, devices.accelerator),
     opaque: inferred.command.opaque,
     ...(inferred.blockSize === undefined ? {} : { blockSize: inferred.blockSize }),
@@ -171,7 +173,7 @@ function gangOf(object: KubeObject, reading: Reader): GangSetting {
 
 type Intents = Pick<
   WorkloadSpec,
-  "scheduler" | "queue" | "gang" | "topology" | "topologyTier" | "recovery" | "disruption" | "skip" | "planLatest"
+  "scheduler" | "queue" | "gang" | "topology" | "topologyTier" | "recovery" | "disruption" | "planLatest"
 >;
 
 function intents(object: KubeObject, reading: Reader): Intents {
@@ -184,7 +186,6 @@ function intents(object: KubeObject, reading: Reader): Intents {
     ...(tier === undefined ? {} : { topologyTier: tier }),
     recovery: reading.read("recovery") ?? "tandem",
     disruption: reading.read("disruption") ?? "off",
-    skip: reading.read("skip") ?? [],
     planLatest: reading.read("plan") === "latest",
   };
 }

@@ -4,13 +4,14 @@
  */
 import type { Connector } from "../kinds/endpoint.ts";
 import type { PodTemplate } from "../kinds/kube.ts";
+import { ENGINE_ENV } from "../kinds/names.ts";
 import { denied, warned, type Verdict } from "../kinds/verdict.ts";
 import { CONNECTORS } from "../profiles/connectors.ts";
 import { countRule, deviceProfile, mooncakePort } from "../profiles/devices.ts";
 import { connectorModule, givenKvPort, type Inferred } from "./infer.ts";
 import { KEYS, type GivenSizes } from "./keys.ts";
 import type { Reader } from "./reader.ts";
-import type { Mode, Parallelism, WorkloadSpec } from "./spec.ts";
+import type { Mode, Parallelism, Stage, WorkloadSpec } from "./spec.ts";
 
 /** What is known before declarations are applied. */
 export interface Base {
@@ -18,6 +19,7 @@ export interface Base {
   readonly role: WorkloadSpec["role"];
   readonly inferred: Inferred;
   readonly template: PodTemplate;
+  readonly skip: readonly Stage[];
 }
 
 type Ports = Pick<WorkloadSpec, "port" | "rankPorts">;
@@ -125,7 +127,7 @@ function connectorOf(reading: Reader, base: Base): Connector {
   if (declared === undefined) {
     if (transfer !== undefined && told === undefined && base.mode === "manage")
       reading.verdicts.push(unknownClass(base.inferred));
-    return told ?? undeclared(base);
+    return told ?? undeclared(reading, base);
   }
   if (told !== undefined && declared !== told)
     reading.verdicts.push(denied("KvContradict", `${KEYS.kvConnector.key} is ${declared}, the arguments load ${told}`));
@@ -133,8 +135,22 @@ function connectorOf(reading: Reader, base: Base): Connector {
 }
 
 /** An engine that loads an unknown class, serves alone or is left as it is transfers nothing that we know of. */
-const undeclared = ({ mode, role, inferred }: Base): Connector =>
-  mode !== "manage" || role === "both" || inferred.transfer !== undefined ? "none" : inferred.engine.connector;
+function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Connector {
+  const left = mode !== "manage" || skip.includes("kv") || inferred.transfer !== undefined;
+  if (left || role === "both") return "none";
+  if (!inferred.command.found || !inferred.command.opaque || passesOurs(inferred)) return inferred.engine.connector;
+  reading.verdicts.push(loadsNone(inferred));
+  return "none";
+}
+
+/** A script that can be read and hands our variable on, to the engine or to a script of its own. */
+const passesOurs = ({ command }: Inferred): boolean => command.script.includes(ENGINE_ENV.kvTransferConfig);
+
+const loadsNone = ({ container }: Inferred): Verdict =>
+  warned(
+    "EngineOpaque",
+    `container ${container.name}: its script loads no KV connector; it must pass --kv-transfer-config "$${ENGINE_ENV.kvTransferConfig}"`,
+  );
 
 const unknownClass = (inferred: Inferred): Verdict =>
   warned(
