@@ -16,8 +16,8 @@ export const registerCerts: Register = (program: Command, exit) => {
   program
     .command("certs")
     .description("make development certificates: tls.crt, tls.key and ca.crt")
-    .option("--out DIRECTORY", "where they are written", "certs/dev")
-    .option("--name NAME", "DNS name or address the webhooks are reached by; may be repeated", collect)
+    .option("--out <directory>", "where they are written", "certs/dev")
+    .option("--name <name>", "DNS name or address the webhooks are reached by; may be repeated", collect)
     .action(async (options: CertsOptions) => {
       await makeDevelopment(options.out, options.name ?? ["localhost", "127.0.0.1", "::1"]);
       process.stderr.write(`${options.out}: tls.crt, tls.key, ca.crt\n`);

@@ -27,11 +27,11 @@ export const registerRelease: Register = (program: Command, exit) => {
   program
     .command("release")
     .description("let go: strip what was injected, delete what was made; the step before uninstalling")
-    .option("-n, --namespace NS", "only this namespace (default: all)")
+    .option("-n, --namespace <ns>", "only this namespace (default: all)")
     .option("--dry-run", "say what would be done, and roll")
-    .option("--settle SECONDS", "pause for API servers to see that the webhooks are set aside", "10")
-    .option("--config FILE", "configuration")
-    .option("--set PATH=VALUE", "configuration key; may be repeated", collect)
+    .option("--settle <seconds>", "pause for API servers to see that the webhooks are set aside", "10")
+    .option("--config <file>", "configuration")
+    .option("--set <path=value>", "configuration key; may be repeated", collect)
     .action(async (options: ReleaseOptions) => {
       exit(await release(options));
     });

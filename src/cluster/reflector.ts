@@ -215,10 +215,16 @@ function afterFailure<T extends KubeObject>(options: ReflectorOptions<T>, progre
   const expired = hasStatus(error, 410);
   if (expired || hasStatus(error, 404) || progress.failures >= LIMITS.failuresBeforeList) progress.version = undefined;
   const delay = expired && progress.failures === 1 ? 0 : backoff(options.random, progress.failures);
-  const level = expired ? "debug" : "warn";
-  log[level]("watch interrupted", { kind: watched.kind, why: (error as Error).message, again: Math.round(delay) });
+  log[expired || isRepetition(progress.failures) ? "debug" : "warn"]("watch interrupted", {
+    kind: watched.kind,
+    why: (error as Error).message,
+    again: Math.round(delay),
+  });
   return delay;
 }
+
+/** Of a server that stays away, one line in ten is enough. */
+const isRepetition = (failures: number): boolean => failures > 3 && failures % 10 !== 0;
 
 function backoff(random: Random, failures: number): number {
   const { first, most } = LIMITS.backoffMs;
