@@ -1,5 +1,22 @@
 /** Bundles the program into `dist/tandem.js`, one file with its source map. */
-import { build } from "esbuild";
+import { build, type Plugin } from "esbuild";
+
+/** The generated models of the Kubernetes client have no side effects, although its package does not say so: 15 MB less. */
+const shakeClient: Plugin = {
+  name: "shake-kubernetes-client",
+  setup: (plugins) => {
+    plugins.onResolve({ filter: /./ }, async (args) => {
+      if (args.pluginData === "resolved" || !args.resolveDir.includes("@kubernetes/client-node")) return undefined;
+      const { path, external, errors } = await plugins.resolve(args.path, {
+        resolveDir: args.resolveDir,
+        kind: args.kind,
+        importer: args.importer,
+        pluginData: "resolved",
+      });
+      return { path, external, errors, sideEffects: path.endsWith("package.json") };
+    });
+  },
+};
 
 await build({
   entryPoints: { tandem: new URL("../src/main.ts", import.meta.url).pathname },
@@ -11,6 +28,7 @@ await build({
   sourcemap: true,
   minifySyntax: true,
   logLevel: "warning",
+  plugins: [shakeClient],
   // CommonJS packages in an ESM bundle still call require and read __dirname.
   banner: {
     js: [

@@ -1,8 +1,19 @@
-/**
- * Composition root: configuration -> ports -> adapters -> roles. The only file that knows everything.
- */
+/** The program: the commands, and nothing before one is asked for. */
+import { registerAdmit } from "./cli/admit.ts";
+import { registerCerts } from "./cli/certs.ts";
+import { registerDemo } from "./cli/demo.ts";
 import { runProgram, type Register } from "./cli/index.ts";
+import { registerPlace } from "./cli/place.ts";
+import { registerRelease } from "./cli/release.ts";
+import { registerServe } from "./cli/serve.ts";
 
-const commands: readonly Register[] = [];
+const commands: readonly Register[] = [
+  registerServe,
+  registerAdmit,
+  registerPlace,
+  registerDemo,
+  registerRelease,
+  registerCerts,
+];
 
 process.exitCode = await runProgram(commands, process.argv);

@@ -17,11 +17,14 @@ export function readText(path: string): string {
   }
 }
 
+/** The environment of this process, for the few parts that read it by name. */
+export const processEnvironment = (): Readonly<Record<string, string | undefined>> => process.env;
+
 /** Configuration as every command loads it: `--config FILE`, the environment, `--set PATH=VALUE`. */
 export function readConfig(options: { config?: string; set?: readonly string[] }): Config {
   const flags = Object.fromEntries((options.set ?? []).map(splitFlag));
   const file = options.config === undefined ? {} : { text: readText(options.config), name: options.config };
-  return loadConfig({ ...file, environment: process.env, flags });
+  return loadConfig({ ...file, environment: processEnvironment(), flags });
 }
 
 function splitFlag(text: string): [string, string] {

@@ -4,14 +4,19 @@
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parse } from "yaml";
+import {
+  adaptEnvoyConfig,
+  decodeAssignment,
+  parseEnvoyConfig,
+  type EnvoyConfig,
+} from "../../../src/simulator/gateway/envoy-config.ts";
 import { answers } from "./components.ts";
 import { envoyBinary, type EnvoyVersion } from "./envoy-binary.ts";
 import { REPOSITORY } from "./paths.ts";
 import { freePorts, ready, startProcess, temporaryFolder } from "./process.ts";
 
 export type EnvoyProfile = "light" | "exact";
-export type BodyMode = "FULL_DUPLEX_STREAMED" | "BUFFERED" | "BUFFERED_PARTIAL" | "STREAMED" | "NONE";
+import type { BodyMode } from "../../../src/router/extproc/codec.ts";
 
 export interface EnvoyOptions {
   /** Default light. */
@@ -43,48 +48,11 @@ export interface Envoy {
   stop(): Promise<void>;
 }
 
-/** The parts of an Envoy configuration that the harness changes. */
-interface EnvoyConfig {
-  admin: { address: object };
-  node?: object;
-  static_resources: {
-    listeners: [{ address: object; per_connection_buffer_limit_bytes: number; filter_chains: [FilterChain] }];
-    clusters: Cluster[];
-  };
-}
-interface FilterChain {
-  filters: [{ typed_config: { http_filters: { name: string; typed_config: ExtProc }[] } }];
-}
-interface ExtProc {
-  processing_mode: Record<string, string>;
-}
-interface Cluster {
-  name: string;
-  type?: string;
-  cluster_type?: object;
-  load_assignment?: object;
-  eds_cluster_config?: object;
-}
-
-const DECODE = "tandem_decode";
-const ROUTER = "tandem_router";
-const EXT_PROC = "envoy.filters.http.ext_proc";
+const shippedText = (profile: EnvoyProfile): string =>
+  readFileSync(join(REPOSITORY, "manifests", "envoy", `${profile}.yaml`), "utf8");
 
 /** A shipped configuration as users get it. */
-export const shippedConfig = (profile: EnvoyProfile): EnvoyConfig =>
-  parse(readFileSync(join(REPOSITORY, "manifests", "envoy", `${profile}.yaml`), "utf8"), {
-    merge: true,
-  }) as EnvoyConfig;
-
-const socketAddress = (address: string): object => {
-  const at = address.lastIndexOf(":");
-  return { socket_address: { address: address.slice(0, at), port_value: Number(address.slice(at + 1)) } };
-};
-
-const assignment = (name: string, addresses: readonly string[]): object => ({
-  cluster_name: name,
-  endpoints: [{ lb_endpoints: addresses.map((address) => ({ endpoint: { address: socketAddress(address) } })) }],
-});
+export const shippedConfig = (profile: EnvoyProfile): EnvoyConfig => parseEnvoyConfig(shippedText(profile));
 
 export interface Ports {
   readonly listener: number;
@@ -92,43 +60,18 @@ export interface Ports {
 }
 
 /** The shipped configuration with the test's ports, router, mode, and decode endpoints read from `endpointsFile`. */
-export function envoyConfig(options: EnvoyOptions, ports: Ports, endpointsFile: string): EnvoyConfig {
-  const config = shippedConfig(options.profile ?? "light");
-  const [listener] = config.static_resources.listeners;
-  listener.address = socketAddress(`127.0.0.1:${ports.listener}`);
-  config.admin.address = socketAddress(`127.0.0.1:${ports.admin}`);
-  config.node = { id: "e2e", cluster: "e2e" };
-  if (options.bufferLimitBytes !== undefined) listener.per_connection_buffer_limit_bytes = options.bufferLimitBytes;
-  changeFilters(listener.filter_chains[0], options);
-  for (const cluster of config.static_resources.clusters) changeCluster(cluster, options, endpointsFile);
-  return config;
-}
-
-function changeFilters(chain: FilterChain, options: EnvoyOptions): void {
-  const manager = chain.filters[0].typed_config;
-  const extProc = manager.http_filters.find(({ name }) => name === EXT_PROC);
-  if (extProc === undefined) throw new Error(`the shipped configuration has no ${EXT_PROC}`);
-  if (options.bodyMode !== undefined) extProc.typed_config.processing_mode["request_body_mode"] = options.bodyMode;
-  if (options.plain === true) manager.http_filters = manager.http_filters.filter(({ name }) => name !== EXT_PROC);
-}
-
-function changeCluster(cluster: Cluster, options: EnvoyOptions, endpointsFile: string): void {
-  delete cluster.cluster_type;
-  if (cluster.name === ROUTER) {
-    cluster.type = "STATIC";
-    cluster.load_assignment = assignment(ROUTER, [options.extProcAddress]);
-    return;
-  }
-  cluster.type = "EDS";
-  delete cluster.load_assignment;
-  const source = { path_config_source: { path: endpointsFile }, resource_api_version: "V3" };
-  cluster.eds_cluster_config = { service_name: DECODE, eds_config: source };
-}
+export const envoyConfig = (options: EnvoyOptions, ports: Ports, endpointsFile: string): EnvoyConfig =>
+  adaptEnvoyConfig(shippedText(options.profile ?? "light"), {
+    ...options,
+    listener: `127.0.0.1:${ports.listener}`,
+    admin: `127.0.0.1:${ports.admin}`,
+    router: options.extProcAddress,
+    decode: { file: endpointsFile },
+  });
 
 /** Envoy reads the file again when another is moved over it. */
 function writeEndpoints(file: string, addresses: readonly string[], version: number): void {
-  const type = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
-  const resources = [{ "@type": type, ...assignment(DECODE, addresses) }];
+  const resources = [decodeAssignment(addresses)];
   writeFileSync(`${file}.new`, JSON.stringify({ version_info: String(version), resources }));
   renameSync(`${file}.new`, file);
 }
@@ -153,8 +96,8 @@ export async function startEnvoy(options: EnvoyOptions): Promise<Envoy> {
     await process.stop();
     remove();
   };
-  const members = `cluster\\.${DECODE}\\.membership_total`;
-  const taken = `cluster\\.${DECODE}\\.update_success`;
+  const members = `cluster\\.tandem_decode\\.membership_total`;
+  const taken = `cluster\\.tandem_decode\\.update_success`;
   try {
     await ready(process, () => answers(`${adminUrl}/ready`));
     await ready(process, async () => (await statOf(adminUrl, members)) === options.decodeEndpoints.length);

@@ -1,0 +1,51 @@
+/** What roles share of the API server: one client, one set of watches for the kinds that the running roles read. */
+import { createKubeClient, type KubeClient } from "../../cluster/client.ts";
+import {
+  startCluster,
+  watchCertificates,
+  type Cluster,
+  type SourceName,
+  type Watching,
+} from "../../cluster/sources.ts";
+import type { KubeObject } from "../../kinds/kube.ts";
+import { roleNames, type RoleName } from "./names.ts";
+import type { RolePorts } from "./ports.ts";
+
+export interface ClusterAccess {
+  readonly client: KubeClient;
+  readonly cluster: Cluster;
+  /** The Secret of the certificates, watched on its own. */
+  readonly certificates: () => Watching<KubeObject>;
+  readonly stop: () => Promise<void>;
+}
+
+/** The kinds each role reads. The router reads labelled pods alone: a cluster-wide watch would stall its event loop. */
+const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
+  admission: ["deployments", "statefulSets", "namespaces", "hyperNodes"],
+  extender: ["deployments", "statefulSets", "namespaces", "hyperNodes", "nodes", "pods"],
+  controller: ["deployments", "statefulSets", "namespaces", "hyperNodes", "pods", "podGroups", "configMaps"],
+  router: ["pods"],
+};
+
+export async function connectCluster(ports: RolePorts, roles: ReadonlySet<RoleName>): Promise<ClusterAccess> {
+  const { config, clock, timers, random, log, metrics } = ports;
+  const client = await createKubeClient(config.cluster, { clock });
+  const reflector = { transport: client.transport, clock, timers, random, log, metrics };
+  const kinds = [...new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role]))];
+  // The extender counts foreign pods too: they hold devices.
+  const cluster = startCluster({ ...reflector, config: config.cluster, kinds, labelledPods: !roles.has("extender") });
+  const watchings: Watching<KubeObject>[] = [];
+  return {
+    client,
+    cluster,
+    certificates: () => {
+      const watching = watchCertificates(reflector, config);
+      watchings.push(watching);
+      return watching;
+    },
+    stop: async () => {
+      await Promise.all([cluster.stop(), ...watchings.map((watching) => watching.stop())]);
+      client.close();
+    },
+  };
+}

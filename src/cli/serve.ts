@@ -1,0 +1,131 @@
+/** `tandem serve`: runs the roles asked for until told to stop. */
+import type { Register } from "./index.ts";
+import { collect, readConfig, UsageError } from "./input.ts";
+import { parseListen } from "../config/listen.ts";
+import { staticEndpoints } from "../endpoints/directory.ts";
+import type { Endpoint } from "../kinds/endpoint.ts";
+import type { Pod } from "../kinds/kube.ts";
+import { createLog } from "../telemetry/log.ts";
+import { startPageServer, text, type PageServer } from "../telemetry/server.ts";
+import { endpointsOf } from "../workload/endpoint.ts";
+import { connectCluster, type ClusterAccess } from "./roles/cluster.ts";
+import { startControllerRole } from "./roles/controller.ts";
+import { parseRoles, roleNames, type RoleName } from "./roles/names.ts";
+import { createPorts, type Role, type RolePorts } from "./roles/ports.ts";
+import { startRouterRole } from "./roles/router.ts";
+import { startWebhookRole } from "./roles/webhooks.ts";
+
+interface ServeOptions {
+  readonly config?: string;
+  readonly set?: readonly string[];
+  readonly role: string;
+}
+
+const EXAMPLE = `
+Example:
+  tandem serve --config tandem.yaml --role router
+  tandem serve --role admission,extender,controller --set admission.listen=0.0.0.0:9443`;
+
+export const registerServe: Register = (program, exit) => {
+  program
+    .command("serve")
+    .description("Runs the service: webhooks, scheduler extender, controller, router.")
+    .option("-c, --config <file>", "configuration file")
+    .option("--set <path=value>", "sets one key of the configuration; repeatable", collect)
+    .option("--role <list>", `comma list of ${roleNames.join(", ")}`, roleNames.join(","))
+    .addHelpText("after", EXAMPLE)
+    .action(async (options: ServeOptions) => {
+      const running = await serve(options);
+      await untilSignal(running.ports);
+      await running.stop();
+      exit(0);
+    });
+};
+
+async function serve(options: ServeOptions): Promise<{ ports: RolePorts; stop: () => Promise<void> }> {
+  const parsed = parseRoles(options.role);
+  if ("unknown" in parsed)
+    throw new UsageError(`--role ${parsed.unknown}: unknown role; accepted: ${roleNames.join(", ")}`);
+  const config = readConfig(options);
+  const ports = createPorts(config, createLog(config.log.level));
+  const access = needsCluster(ports, parsed.roles) ? await connectCluster(ports, parsed.roles) : undefined;
+  const roles = await startRoles(ports, access, parsed.roles);
+  const pages = await startPages(ports, roles);
+  ports.log.info("tandem serves", { roles: [...parsed.roles].join() });
+  return {
+    ports,
+    stop: async () => {
+      await Promise.all(roles.map((role) => role.stop()));
+      await access?.stop();
+      await Promise.all(pages.map((page) => page.stop()));
+    },
+  };
+}
+
+/** A router with static endpoints is the only one that does without an API server. */
+const needsCluster = ({ config }: RolePorts, roles: ReadonlySet<RoleName>): boolean =>
+  config.router.endpoints.static.length === 0 || [...roles].some((role) => role !== "router");
+
+async function startRoles(
+  ports: RolePorts,
+  access: ClusterAccess | undefined,
+  roles: ReadonlySet<RoleName>,
+): Promise<Role[]> {
+  const started: Role[] = [];
+  if (access !== undefined && roles.has("controller")) started.push(startControllerRole(ports, access));
+  if (access !== undefined && (roles.has("admission") || roles.has("extender")))
+    started.push(await startWebhookRole(ports, access, roles));
+  if (roles.has("router")) started.push(await startRouterRole(ports, routerEndpoints(ports, access)));
+  return started;
+}
+
+function routerEndpoints(
+  { config }: RolePorts,
+  access: ClusterAccess | undefined,
+): Parameters<typeof startRouterRole>[1] {
+  const fixed = staticEndpoints(config.router.endpoints.static);
+  if (fixed.length > 0 || access === undefined) return { endpoints: () => fixed, synced: () => true };
+  const { pods } = access.cluster.sources;
+  return { endpoints: discovered(() => pods.snapshot().items), synced: () => pods.synced() };
+}
+
+/** Endpoints of the pods; decoded anew only when the pods changed. */
+function discovered(pods: () => readonly Pod[]): () => readonly Endpoint[] {
+  let from: readonly Pod[] | undefined;
+  let endpoints: readonly Endpoint[] = [];
+  return () => {
+    const now = pods();
+    if (now !== from) endpoints = now.flatMap((pod) => endpointsOf(pod));
+    from = now;
+    return endpoints;
+  };
+}
+
+async function startPages({ config, metrics }: RolePorts, roles: readonly Role[]): Promise<PageServer[]> {
+  const [metricsAt, adminAt] = [parseListen(config.metrics.listen), parseListen(config.admin.listen)];
+  const ready = (): boolean => roles.every((role) => role.ready());
+  const pages: PageServer[] = [];
+  if (metricsAt !== undefined)
+    pages.push(
+      await startPageServer(metricsAt, {
+        "/metrics": async () => ({ status: 200, type: metrics.contentType, body: await metrics.page() }),
+      }),
+    );
+  if (adminAt !== undefined)
+    pages.push(
+      await startPageServer(adminAt, {
+        "/livez": () => text(200, "ok\n"),
+        "/readyz": () => (ready() ? text(200, "ok\n") : text(503, "not ready\n")),
+      }),
+    );
+  return pages;
+}
+
+const untilSignal = ({ log }: RolePorts): Promise<void> =>
+  new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const)
+      process.once(signal, () => {
+        log.info("stopping", { signal });
+        resolve();
+      });
+  });

@@ -1,0 +1,102 @@
+/**
+ * A shipped Envoy configuration (`manifests/envoy`) with the addresses of one machine put in: the same listener,
+ * filters and clusters that users get. For the demo and the end-to-end tests.
+ */
+import { parse } from "yaml";
+import type { BodyMode } from "../../router/extproc/codec.ts";
+
+/** Addresses are `ip:port`. */
+export interface EnvoyChanges {
+  readonly listener: string;
+  readonly admin: string;
+  readonly router: string;
+  /** Decode engines: fixed, or read from a file that Envoy watches. */
+  readonly decode: { readonly addresses: readonly string[] } | { readonly file: string };
+  /** Mode of the request body; default as shipped. */
+  readonly bodyMode?: BodyMode;
+  /** Without the ext_proc filter, for comparison. */
+  readonly plain?: boolean;
+  readonly bufferLimitBytes?: number;
+}
+
+/** The parts that are changed. */
+export interface EnvoyConfig {
+  admin: { address: object };
+  node?: object;
+  static_resources: {
+    listeners: [{ address: object; per_connection_buffer_limit_bytes: number; filter_chains: [FilterChain] }];
+    clusters: Cluster[];
+  };
+}
+interface FilterChain {
+  filters: [{ typed_config: { http_filters: { name: string; typed_config: ExtProc }[] } }];
+}
+interface ExtProc {
+  processing_mode: Record<string, string>;
+}
+interface Cluster {
+  name: string;
+  type?: string;
+  cluster_type?: object;
+  load_assignment?: object;
+  eds_cluster_config?: object;
+}
+
+const DECODE = "tandem_decode";
+const ROUTER = "tandem_router";
+const EXT_PROC = "envoy.filters.http.ext_proc";
+
+export const parseEnvoyConfig = (text: string): EnvoyConfig => parse(text, { merge: true }) as EnvoyConfig;
+
+export function adaptEnvoyConfig(text: string, changes: EnvoyChanges): EnvoyConfig {
+  const config = parseEnvoyConfig(text);
+  const [listener] = config.static_resources.listeners;
+  listener.address = socketAddress(changes.listener);
+  config.admin.address = socketAddress(changes.admin);
+  config.node = { id: "tandem", cluster: "tandem" };
+  if (changes.bufferLimitBytes !== undefined) listener.per_connection_buffer_limit_bytes = changes.bufferLimitBytes;
+  changeFilters(listener.filter_chains[0], changes);
+  for (const cluster of config.static_resources.clusters) changeCluster(cluster, changes);
+  return config;
+}
+
+function changeFilters(chain: FilterChain, changes: EnvoyChanges): void {
+  const manager = chain.filters[0].typed_config;
+  const extProc = manager.http_filters.find(({ name }) => name === EXT_PROC);
+  if (extProc === undefined) throw new Error(`the shipped configuration has no ${EXT_PROC}`);
+  if (changes.bodyMode !== undefined) extProc.typed_config.processing_mode["request_body_mode"] = changes.bodyMode;
+  if (changes.plain === true) manager.http_filters = manager.http_filters.filter(({ name }) => name !== EXT_PROC);
+}
+
+function changeCluster(cluster: Cluster, changes: EnvoyChanges): void {
+  delete cluster.cluster_type;
+  delete cluster.load_assignment;
+  if (cluster.name === ROUTER) makeStatic(cluster, [changes.router]);
+  else if ("addresses" in changes.decode) makeStatic(cluster, changes.decode.addresses);
+  else {
+    cluster.type = "EDS";
+    const source = { path_config_source: { path: changes.decode.file }, resource_api_version: "V3" };
+    cluster.eds_cluster_config = { service_name: DECODE, eds_config: source };
+  }
+}
+
+function makeStatic(cluster: Cluster, addresses: readonly string[]): void {
+  cluster.type = "STATIC";
+  cluster.load_assignment = assignment(cluster.name, addresses);
+}
+
+const socketAddress = (address: string): object => {
+  const at = address.lastIndexOf(":");
+  return { socket_address: { address: address.slice(0, at), port_value: Number(address.slice(at + 1)) } };
+};
+
+const assignment = (name: string, addresses: readonly string[]): object => ({
+  cluster_name: name,
+  endpoints: [{ lb_endpoints: addresses.map((address) => ({ endpoint: { address: socketAddress(address) } })) }],
+});
+
+/** What a watched file of decode engines holds. */
+export const decodeAssignment = (addresses: readonly string[]): object => ({
+  "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+  ...assignment(DECODE, addresses),
+});
