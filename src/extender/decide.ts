@@ -97,9 +97,12 @@ interface Question {
 }
 
 function objection(name: string, { devices, confines, view }: Question): Verdict | undefined {
-  if (!view.nodes.has(name)) return denied("NodeUnknown", "the node is not in Tandem's store yet", { subject: name });
+  if (!view.nodes.has(name)) return unknown(name);
   return shortage(name, devices, view.ledger) ?? outside(name, confines, view.tree);
 }
+
+const unknown = (name: string): Verdict =>
+  denied("NodeUnknown", "the node is not in Tandem's store yet", { subject: name });
 
 function outside(name: string, confines: Confinement, tree: TopologyTree): Verdict | undefined {
   if (confines === undefined) return undefined;
@@ -128,6 +131,7 @@ export function prioritizeNodes(pod: Pod, nodeNames: readonly string[], view: Cl
   const scale: Scale = {
     view,
     planned,
+    why: plan?.why ?? "",
     around,
     demand,
     resource: scarcest([demand]),
@@ -138,13 +142,15 @@ export function prioritizeNodes(pod: Pod, nodeNames: readonly string[], view: Cl
 }
 
 const unranked = (host: string, ours: OurPod | undefined): Scored => {
-  const why = ours === undefined ? "not a pod of Tandem" : "topology is off";
-  return { host, score: 0, verdict: skipped("NotOurs", why, { subject: host }) };
+  const rest = { subject: host };
+  if (ours === undefined) return { host, score: 0, verdict: skipped("NotOurs", "not a pod of Tandem", rest) };
+  return { host, score: 0, verdict: allowed("NodeFits", "topology is off", rest) };
 };
 
 interface Scale {
   readonly view: ClusterView;
   readonly planned: ReadonlySet<string>;
+  readonly why: string;
   /** Nodes to be close to, one entry a pod. */
   readonly around: readonly string[];
   readonly demand: Amounts;
@@ -158,22 +164,15 @@ interface Scale {
 const CLOSENESS_POINTS = 8;
 
 function scored(host: string, scale: Scale): Scored {
-  const { view, planned, around, distances } = scale;
-  if (!view.nodes.has(host))
-    return {
-      host,
-      score: 0,
-      verdict: denied("NodeUnknown", "the node is not in Tandem's store yet", { subject: host }),
-    };
+  const { view, planned, why, around, distances } = scale;
+  if (!view.nodes.has(host)) return { host, score: 0, verdict: unknown(host) };
   const distance = distances.mean(host);
   const place = view.tree.path(host);
   const rest = { subject: host, numbers: { distance } };
-  if (planned.has(host))
-    return {
-      host,
-      score: MAX_SCORE,
-      verdict: allowed("NodeFits", `${place}: planned for this role of the cell`, rest),
-    };
+  if (planned.has(host)) {
+    const text = `${place}: planned for this role${why === "" ? "" : `, ${why}`}`;
+    return { host, score: MAX_SCORE, verdict: allowed("NodeFits", text, rest) };
+  }
   const score = Math.round(CLOSENESS_POINTS * closeness(host, scale) + tightness(host, scale));
   const text = around.length === 0 ? "no pod of the cell is placed" : `${distance.toFixed(1)} steps from the cell`;
   return { host, score, verdict: allowed("NodeFits", `${place}: ${text}`, rest) };

@@ -27,6 +27,8 @@ export interface CellPlan {
   readonly nodes: ReadonlyMap<Role, readonly string[]>;
   /** The minimum viable set: whether it stands or can be placed; absent where there is none. */
   readonly gang?: Verdict;
+  /** Why these nodes, in words; empty where there is nothing to say. */
+  readonly why: string;
 }
 
 /** Cells planned before the one asked about, at most: each costs a ranking of all domains (0.3 ms at 5000 nodes). */
@@ -45,6 +47,8 @@ export class CellPlans {
   readonly #ground: Ground;
   readonly #promised: Trial;
   readonly #plans = new Map<string, CellPlan>();
+  /** Cells that were planned without regard to promises. */
+  readonly #unpromised = new Set<string>();
   #order: readonly string[] | undefined;
 
   constructor(ground: Ground) {
@@ -60,11 +64,12 @@ export class CellPlans {
     if (place >= MAX_PROMISES) return this.#planned(key, new Trial(this.#ground.ledger));
     for (const earlier of this.#order.slice(0, place)) this.#planned(earlier, this.#promised);
     const plan = this.#planned(key, this.#promised);
-    return plan.gang?.outcome === "denied" ? this.#alone(key) : plan;
+    return plan.gang?.outcome === "denied" && !this.#unpromised.has(key) ? this.#alone(key) : plan;
   }
 
   #alone(key: string): CellPlan {
     const plan = this.#plan(key, new Trial(this.#ground.ledger));
+    this.#unpromised.add(key);
     this.#plans.set(key, plan);
     return plan;
   }
@@ -126,5 +131,6 @@ export class CellPlans {
 function toPlan({ nodes, gang }: CellOutcome): CellPlan {
   const byRole = new Map<Role, string[]>();
   for (const [task, node] of nodes) byRole.set(task.role, [...(byRole.get(task.role) ?? []), node]);
-  return { nodes: byRole, ...(gang === undefined ? {} : { gang }) };
+  const why = gang?.outcome === "allowed" ? gang.message : "";
+  return { nodes: byRole, why, ...(gang === undefined ? {} : { gang }) };
 }

@@ -1,0 +1,86 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import t, { type Test } from "tap";
+import { runProgram } from "../../../src/cli/index.ts";
+import { registerPlace } from "../../../src/cli/place.ts";
+import type { KubeObject } from "../../../src/kinds/kube.ts";
+import { deployment, fabric, hyperNode, pod } from "../../support/placement.ts";
+
+interface Run {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+async function run(t: Test, objects: readonly unknown[], ...args: string[]): Promise<Run> {
+  const file = join(t.testdir(), "input.json");
+  writeFileSync(file, JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }));
+  const [out, err] = [t.capture(process.stdout, "write"), t.capture(process.stderr, "write")];
+  const code = await runProgram([registerPlace], ["node", "tandem", "place", "-f", file, ...args]);
+  const text = (calls: { args: unknown[] }[]): string => calls.map((call) => String(call.args[0])).join("");
+  return { code, out: text(out()), err: text(err()) };
+}
+
+const { nodes, hyperNodes } = fabric(2, 2);
+const cluster: KubeObject[] = [...nodes, ...hyperNodes];
+const pair = [deployment("p", { gpus: 8 }), deployment("d", { gpus: 8, role: "decode" })];
+
+t.test("a table with the tree, and exit 0, where everything is placed", async (t) => {
+  const { code, out, err } = await run(t, [...cluster, ...pair]);
+  t.equal(code, 0);
+  t.match(out, /^POD +NODE +DOMAIN +TIER +REASON\n/);
+  t.match(out, "gang m: placed. rack-0 (tier 1, rack) is the smallest domain with room for all 2 pods of m");
+  t.match(out, "├─ rack-0 (tier 1, rack)");
+  t.equal(err, "");
+});
+
+t.test("JSON of the documented shape, and exit 1 where a pod has no node", async (t) => {
+  const big = deployment("d", { gpus: 16, role: "decode" });
+  const { code, out } = await run(t, [...cluster, deployment("p", { gpus: 8 }), big], "-o", "json");
+  t.equal(code, 1);
+  const answer = JSON.parse(out) as { pods: object[]; gangs: object[] };
+  t.same(Object.keys(answer), ["pods", "gangs"]);
+  t.match(answer.pods[0], { name: /^p-/, node: null, domain: null, tier: null, reason: /^NoDomainFits: .* needs 24 / });
+  t.match(answer.gangs, [{ group: "m", placed: false, reason: /^NoDomainFits: / }]);
+});
+
+t.test("a workload that admission refuses is told, and exit 1", async (t) => {
+  const bad = deployment("p", { annotations: { "tandem.sh/gang": "sometimes" } });
+  const { code, err } = await run(t, [...cluster, bad]);
+  t.equal(code, 1);
+  t.match(err, /Deployment default\/p: InvalidAnnotation: tandem.sh\/gang/);
+});
+
+t.test("what is wrong with the topology is told on stderr", async (t) => {
+  const { code, err } = await run(t, [
+    ...cluster,
+    hyperNode("x", 1, []),
+    hyperNode("x", 3, [{ type: "Node", selector: { exactMatch: { name: "gone" } } }]),
+    ...pair,
+  ]);
+  t.equal(code, 0);
+  t.match(err, /warning: HyperNodeDangling: HyperNode x: member node gone does not exist/);
+});
+
+t.test("bad usage and unreadable input are 2", async (t) => {
+  const rows: [objects: unknown[], args: string[], error: RegExp][] = [
+    [[], ["-o", "xml"], /-o xml: accepted are table, json/],
+    [[], ["-f", "/does/not/exist.yaml"], /cannot be read/],
+    [[{ ...hyperNode("x", 1, []), spec: {} }], [], /HyperNode x: spec.tier and spec.members/],
+    [[{ ...pod("p"), spec: {} }], [], /Pod default\/p: spec.containers/],
+    [[{ ...deployment("d"), spec: {} }], [], /Deployment default\/d: spec.template/],
+    [[{ kind: "Node" }], [], /not a Kubernetes object/],
+  ];
+  for (const [objects, args, error] of rows)
+    await t.test(String(error), async (t) => {
+      const { code, err } = await run(t, objects, ...args);
+      t.equal(code, 2);
+      t.match(err, error);
+    });
+});
+
+t.test("help shows an example", async (t) => {
+  const { code, out } = await run(t, [], "--help");
+  t.equal(code, 0);
+  t.match(out, /Example:\n +tandem place -f/);
+});
