@@ -1,0 +1,176 @@
+import jsonpatch, { type Operation } from "fast-json-patch";
+import t from "tap";
+import { review, type ReviewReply, type Webhook } from "../../../src/admission/review.ts";
+import { loadConfig } from "../../../src/config/load.ts";
+import type { JsonObject } from "../../../src/kinds/kube.ts";
+import { EMPTY_SNAPSHOT } from "../../../src/kinds/snapshot.ts";
+
+const context = { snapshot: EMPTY_SNAPSHOT, settings: loadConfig({}).admission };
+
+const workload = (annotations: object = {}, image = "vllm/vllm-openai", replicas = 2): JsonObject => ({
+  apiVersion: "apps/v1",
+  kind: "Deployment",
+  metadata: { name: "w", namespace: "n", labels: { "tandem.sh/model": "m", "tandem.sh/role": "prefill" }, annotations },
+  spec: { replicas, template: { metadata: {}, spec: { containers: [{ name: "e", image, args: ["--model", "m"] }] } } },
+});
+
+const body = (object: unknown, over: JsonObject = {}): JsonObject => ({
+  apiVersion: "admission.k8s.io/v1",
+  kind: "AdmissionReview",
+  request: { uid: "u", operation: "CREATE", kind: { kind: "Deployment" }, namespace: "n", object, ...over },
+});
+
+interface Response {
+  readonly uid: string;
+  readonly allowed: boolean;
+  readonly patch?: string;
+  readonly patchType?: string;
+  readonly warnings?: readonly string[];
+  readonly status?: { readonly code: number; readonly message: string };
+}
+const responseOf = (reply: ReviewReply): Response => reply.body["response"] as Response;
+const ask = (request: unknown, webhook: Webhook = "mutate"): Response => responseOf(review(request, webhook, context));
+const patchOf = (response: Response): Operation[] =>
+  response.patch === undefined ? [] : (JSON.parse(Buffer.from(response.patch, "base64").toString()) as Operation[]);
+const patched = (object: JsonObject, response: Response): JsonObject =>
+  jsonpatch.applyPatch(structuredClone(object), patchOf(response)).newDocument;
+
+t.test("a workload is patched; its end state passes and is not patched again", (t) => {
+  const response = ask(body(workload()));
+  t.match(response, { uid: "u", allowed: true, patchType: "JSONPatch" });
+  const stored = patched(workload(), response);
+  t.match(stored, { spec: { template: { metadata: { labels: { "tandem.sh/role": "prefill" } } } } });
+  t.same(ask(body(stored, { operation: "UPDATE", oldObject: stored })), { uid: "u", allowed: true });
+  t.same(ask(body(stored), "validate"), { uid: "u", allowed: true });
+  t.match(ask(body(workload()), "validate").warnings, [/lacks what Tandem injects/], "a missed mutation is told");
+  t.end();
+});
+
+t.test("a dry run is answered alike", (t) => {
+  t.same(ask(body(workload(), { dryRun: true })), ask(body(workload())));
+  t.end();
+});
+
+t.test("an invalid value is denied by both, with key and accepted values", (t) => {
+  for (const webhook of ["mutate", "validate"] as const) {
+    const { allowed, status } = ask(body(workload({ "tandem.sh/engine": "tgi" })), webhook);
+    t.equal(allowed, false);
+    t.match(status, { code: 422, message: 'tandem.sh/engine: "tgi" is not accepted; give vllm, vllm-ascend, sglang' });
+  }
+  t.end();
+});
+
+t.test("an old mistake does not stop updates that leave it as it is", (t) => {
+  const wrong = workload({ "tandem.sh/engine": "tgi" });
+  const update = (object: unknown): Response => ask(body(object, { operation: "UPDATE", oldObject: wrong }));
+  t.equal(update({ ...wrong, status: { replicas: 1 } }).allowed, true);
+  t.match(update(wrong).warnings, [/tandem.sh\/engine/]);
+  t.equal(update(workload({ "tandem.sh/engine": "trt" })).allowed, false);
+  t.equal(update({ ...wrong, metadata: { ...(wrong["metadata"] as object), deletionTimestamp: "x" } }).allowed, true);
+  t.end();
+});
+
+t.test("taking the label away takes everything out", (t) => {
+  const stored = patched(workload(), ask(body(workload())));
+  const bare = { ...stored, metadata: { ...(stored["metadata"] as object), labels: {} } };
+  const response = ask(body(bare, { operation: "UPDATE", oldObject: stored }));
+  t.same(patched(bare, response), {
+    ...workload(),
+    metadata: { name: "w", namespace: "n", labels: {}, annotations: {} },
+  });
+  t.end();
+});
+
+t.test("what release writes is not injected again", (t) => {
+  t.equal(ask(body(workload(), { options: { fieldManager: "tandem-release" } })).patch, undefined);
+  t.end();
+});
+
+t.test("a forged plan reaches nowhere but into the template, and is never replayed", (t) => {
+  const change = (path: unknown): string =>
+    JSON.stringify({ version: 1, hash: "x", bare: false, changes: [{ kind: "set", path, value: "evil", made: 0 }] });
+  const forged = (path: unknown): JsonObject => workload({ "status.tandem.sh/plan": change(path) });
+  for (const path of [
+    ["metadata", "name"],
+    ["spec", "template", "spec", "nodeName"],
+    ["spec", "template", "__proto__", "x"],
+  ]) {
+    const object = forged(path);
+    const stored = patched(object, ask(body(object)));
+    t.equal((stored["metadata"] as JsonObject)["name"], "w");
+    t.notMatch(JSON.stringify(stored["spec"]), /evil/);
+  }
+  t.equal(({} as JsonObject)["x"], undefined);
+  t.end();
+});
+
+t.test("Pods: the namespace comes from the request; a Pod of a controller is never denied", (t) => {
+  const pod = (extra: JsonObject): JsonObject => ({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      generateName: "w-",
+      labels: { "tandem.sh/model": "m", "tandem.sh/role": "decode" },
+      annotations: { "status.tandem.sh/intent": "{}" },
+      ...extra,
+    },
+    spec: { containers: [{ name: "e", image: "vllm/vllm-openai", args: ["--model", "m"] }] },
+  });
+  const request = { kind: { kind: "Pod" } };
+  const response = ask(body(pod({}), request));
+  const stored = patched(pod({}), response);
+  t.match(stored, { metadata: { labels: { "tandem.sh/entry": "true" } }, spec: { enableServiceLinks: false } });
+  t.notOk(patchOf(response).some(({ path }) => path.includes("namespace")));
+  const wrong = { labels: { "tandem.sh/model": "m", "tandem.sh/role": "nurse" } };
+  t.equal(ask(body(pod(wrong), request)).allowed, false);
+  const owned = {
+    ...wrong,
+    ownerReferences: [{ apiVersion: "apps/v1", kind: "ReplicaSet", name: "w-1", uid: "r", controller: true }],
+  };
+  t.match(ask(body(pod(owned), request)), { allowed: true, warnings: [/tandem.sh\/role/] });
+  t.equal(ask(body(pod({}), { ...request, operation: "UPDATE" })).patch, undefined);
+  t.end();
+});
+
+t.test("names that roll nothing come from the owner in the snapshot", (t) => {
+  const owner = workload({ "tandem.sh/served-model": "alias" });
+  const pod = {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      name: "w-7f-x",
+      labels: { "tandem.sh/model": "m", "tandem.sh/role": "prefill" },
+      annotations: { "status.tandem.sh/intent": "{}" },
+      ownerReferences: [{ apiVersion: "apps/v1", kind: "ReplicaSet", name: "w-7f", uid: "r", controller: true }],
+    },
+    spec: { containers: [{ name: "e", image: "vllm/vllm-openai", args: ["--model", "m"] }] },
+  };
+  const snapshot = { ...EMPTY_SNAPSHOT, workloads: [owner as never] };
+  const reply = review(body(pod, { kind: { kind: "Pod" } }), "mutate", { ...context, snapshot });
+  t.match(JSON.stringify(patchOf(responseOf(reply))), /\[\\"m\\",\\"alias\\"\]/);
+  t.end();
+});
+
+t.test("malformed reviews: open for mutate, shut for validate, 400 without a uid", (t) => {
+  for (const bad of [undefined, null, [], "x", {}, { request: {} }, { ...body(workload()), apiVersion: "v1beta1" }])
+    t.match(review(bad, "mutate", context), { status: 400, outcome: "malformed" });
+  const objects = [
+    null,
+    7,
+    {},
+    { kind: "Deployment" },
+    { kind: "Deployment", metadata: { labels: { "tandem.sh/cell": 0 } } },
+  ];
+  for (const object of objects) {
+    t.match(ask(body(object)), { allowed: true, warnings: [/could not be decoded/] });
+    t.match(ask(body(object), "validate"), { allowed: false, status: { code: 422 } });
+  }
+  t.end();
+});
+
+t.test("warnings are short printable ASCII", (t) => {
+  const { warnings = [] } = ask(body(workload({ [`tandem.sh/mod\u00e9${"x".repeat(300)}`]: "1" })));
+  t.ok(warnings.length > 0);
+  for (const warning of warnings) t.match(warning, /^[\x20-\x7e]{1,250}$/);
+  t.end();
+});

@@ -1,0 +1,103 @@
+import fastify, { type FastifyInstance } from "fastify";
+import t from "tap";
+import { admissionRoutes } from "../../../src/admission/routes.ts";
+import { loadConfig } from "../../../src/config/load.ts";
+import { EMPTY_SNAPSHOT } from "../../../src/kinds/snapshot.ts";
+import type { Metrics } from "../../../src/ports.ts";
+
+const silent = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
+const log = { ...silent, with: () => log };
+
+async function server(counts: string[] = []): Promise<FastifyInstance> {
+  const metrics: Metrics = {
+    count: (name, labels) => void counts.push(`${name} ${JSON.stringify(labels)}`),
+    gauge: () => undefined,
+    observe: () => undefined,
+  };
+  const { admission } = loadConfig({ flags: { "admission.maxBodyBytes": "65536" } });
+  const app = fastify();
+  await app.register(
+    admissionRoutes({
+      settings: admission,
+      snapshot: () => EMPTY_SNAPSHOT,
+      clock: { now: () => 0, monotonic: () => 0 },
+      metrics,
+      log,
+    }),
+  );
+  return app;
+}
+
+const post = async (
+  app: FastifyInstance,
+  payload: string,
+  type = "application/json",
+): Promise<{ code: number; text: string }> => {
+  const reply = await app.inject({
+    method: "POST",
+    url: "/admission/mutate",
+    payload,
+    headers: { "content-type": type },
+  });
+  return { code: reply.statusCode, text: reply.body };
+};
+
+const review = (object: string): string =>
+  `{"apiVersion":"admission.k8s.io/v1","request":{"uid":"u","operation":"CREATE","kind":{"kind":"Deployment"},"object":${object}}}`;
+
+t.test("a review is answered and counted", async (t) => {
+  const counts: string[] = [];
+  const app = await server(counts);
+  const { code, text } = await post(app, review('{"kind":"Deployment","metadata":{"name":"w"}}'));
+  t.equal(code, 200);
+  t.same(JSON.parse(text), {
+    apiVersion: "admission.k8s.io/v1",
+    kind: "AdmissionReview",
+    response: { uid: "u", allowed: true },
+  });
+  t.same(counts, [
+    'tandem_admission_requests_total {"webhook":"mutate","kind":"Deployment","outcome":"allowed"}',
+    'tandem_admission_verdicts_total {"outcome":"skipped","reason":"NotOurs"}',
+  ]);
+  await app.close();
+});
+
+t.test("what comes in is bounded", async (t) => {
+  const app = await server();
+  const cases: [name: string, payload: string, type: string, code: number][] = [
+    ["not JSON", "{", "application/json", 400],
+    ["empty", "", "application/json", 400],
+    ["nested deeper than any object", "[".repeat(50000), "application/json", 400],
+    ["deep within a review", review("[".repeat(65) + "]".repeat(65)), "application/json", 400],
+    ["brackets within strings are no depth", review(`"${"[".repeat(500)}\\""`), "application/json", 200],
+    ["above the limit", review(`"${"x".repeat(70000)}"`), "application/json", 413],
+    ["another media type", review("{}"), "text/plain", 415],
+  ];
+  for (const [name, payload, type, code] of cases) t.equal((await post(app, payload, type)).code, code, name);
+  await app.close();
+});
+
+t.test("keys that reach prototypes change nothing", async (t) => {
+  const app = await server();
+  const labels = '"labels":{"tandem.sh/model":"m","tandem.sh/role":"prefill","constructor":"x"}';
+  const template = '{"metadata":{"__proto__":{"polluted":"1"}},"spec":{"containers":[{"name":"e","image":"vllm/x"}]}}';
+  const { code, text } = await post(
+    app,
+    review(`{"kind":"Deployment","metadata":{"name":"w",${labels}},"spec":{"template":${template}}}`),
+  );
+  t.equal(code, 200);
+  t.match(text, /"allowed":true/);
+  t.equal(({} as Record<string, unknown>)["polluted"], undefined);
+  await app.close();
+});
+
+t.test("bytes in flight are given back after every answer", async (t) => {
+  const app = await server();
+  const large = review(`"${"x".repeat(60000)}"`);
+  for (let index = 0; index < 1200; index++) {
+    const { code } = await post(app, large);
+    if (code !== 200) t.fail(`request ${index} was answered ${code}`);
+  }
+  t.pass("1200 times 60 kB is above the bound of 64 MiB");
+  await app.close();
+});

@@ -1,0 +1,93 @@
+import t from "tap";
+import type { Compatibility } from "../../../src/kinds/endpoint.ts";
+import { compatible, readTransfer, transferConfig, transferConfigs } from "../../../src/profiles/connectors.ts";
+
+const side = (over: Partial<Compatibility> = {}): Compatibility => ({
+  connector: "nixl",
+  engine: "vllm",
+  tag: "",
+  fabric: "nvidia",
+  tensorParallel: 4,
+  blockSize: 16,
+  ...over,
+});
+
+t.test("compatible: what refuses a pair, and what does not", (t) => {
+  const cases: [name: string, prefill: Partial<Compatibility>, decode: Partial<Compatibility>, reason?: RegExp][] = [
+    ["equal sides", {}, {}],
+    ["NIXL bridges different TP in both directions", { tensorParallel: 2 }, { tensorParallel: 8 }],
+    ["another tag", { tag: "a" }, { tag: "b" }, /tandem.sh\/compat differs: prefill "a", decode "b"/],
+    ["a tag on one side only", { tag: "a" }, {}, /compat differs/],
+    ["another fabric", {}, { fabric: "ascend-910" }, /fabric differs/],
+    ["an unknown fabric", { fabric: "" }, {}],
+    ["another connector", {}, { connector: "mooncake" }, /connector differs/],
+    ["no connector", { connector: "none" }, { connector: "none" }, /none transfers/],
+    ["another engine", {}, { engine: "vllm-ascend" }, /engine differs/],
+    ["an unknown engine", {}, { engine: "" }],
+    [
+      "Mooncake with prefill TP below decode's",
+      { connector: "mooncake", tensorParallel: 4 },
+      { connector: "mooncake", tensorParallel: 8 },
+      /prefill 4, decode 8/,
+    ],
+    [
+      "Mooncake with prefill TP above",
+      { connector: "mooncake", tensorParallel: 8 },
+      { connector: "mooncake", tensorParallel: 4 },
+    ],
+  ];
+  for (const [name, prefill, decode, reason] of cases) {
+    const found = compatible(side(prefill), side(decode));
+    if (reason === undefined) t.equal(found, undefined, name);
+    else t.match(found, reason, name);
+  }
+  const unknown: Compatibility = { connector: "mooncake", engine: "vllm", tag: "", fabric: "nvidia" };
+  t.equal(compatible(unknown, side({ connector: "mooncake" })), undefined, "an unknown size never refuses");
+  t.end();
+});
+
+t.test("transfer configurations are vLLM's KVTransferConfig", (t) => {
+  const nixl = { connector: "nixl", parallelism: { tp: 4, dp: 1 } } as const;
+  t.same(JSON.parse(transferConfig("prefill", nixl) ?? ""), { kv_connector: "NixlConnector", kv_role: "kv_producer" });
+  t.same(JSON.parse(transferConfig("decode", nixl) ?? ""), { kv_connector: "NixlConnector", kv_role: "kv_consumer" });
+
+  const mooncake = { connector: "mooncake", parallelism: { tp: 8, dp: 2 }, kvPort: 28000 } as const;
+  t.equal(transferConfig("prefill", mooncake), undefined, "one role alone cannot know it");
+  const both = transferConfigs(mooncake, {
+    connector: "mooncake",
+    parallelism: { tp: 4, dp: 4 },
+    connectorModule: "vllm_ascend.distributed.mooncake_connector",
+  });
+  const extra = { prefill: { dp_size: 2, tp_size: 8 }, decode: { dp_size: 4, tp_size: 4 } };
+  t.same(JSON.parse(both.prefill), {
+    kv_connector: "MooncakeConnectorV1",
+    kv_role: "kv_producer",
+    kv_port: "28000",
+    kv_connector_extra_config: extra,
+  });
+  t.same(JSON.parse(both.decode), {
+    kv_connector: "MooncakeConnectorV1",
+    kv_role: "kv_consumer",
+    kv_connector_module_path: "vllm_ascend.distributed.mooncake_connector",
+    kv_port: "36000",
+    kv_connector_extra_config: extra,
+  });
+  t.end();
+});
+
+t.test("a given configuration is read, nested ones too", (t) => {
+  t.same(readTransfer({ kv_connector: "NixlConnector", kv_role: "kv_both", kv_port: "30000", engine_id: "e" }), {
+    connector: "nixl",
+    className: "NixlConnector",
+    role: "both",
+    port: 30000,
+    engineId: "e",
+  });
+  const inner = { kv_connector: "MooncakeConnectorV1", kv_role: "kv_producer" };
+  t.equal(
+    readTransfer({ kv_connector: "MultiConnector", kv_connector_extra_config: { connectors: [{}, inner] } }).connector,
+    "mooncake",
+  );
+  t.same(readTransfer({ kv_connector: "constructor" }), { className: "constructor" }, "own names only");
+  t.end();
+});
