@@ -1,0 +1,41 @@
+import t from "tap";
+import type { Action } from "../../../src/controller/action.ts";
+import { createRetries } from "../../../src/controller/retries.ts";
+import { changed } from "../../../src/kinds/verdict.ts";
+
+const action = (key: string, content: string): Action => ({
+  do: "apply",
+  key,
+  verdict: changed("PodGroupApplied", ""),
+  about: [],
+  object: { apiVersion: "v1", kind: "ConfigMap", metadata: { name: content } },
+});
+
+t.test("doubles from 1 s to 5 min for the same content; another content starts afresh", (t) => {
+  const retries = createRetries();
+  const a = action("a", "1");
+  let now = 0;
+  const waits: number[] = [];
+  for (let i = 0; i < 12; i++) {
+    retries.tried(a, now, 1);
+    t.notOk(retries.due(a, now));
+    const wait = retries.keep([a], now) ?? 0;
+    waits.push(wait);
+    now += wait;
+    t.ok(retries.due(a, now));
+  }
+  t.same(waits.slice(0, 4), [1000, 2000, 4000, 8000]);
+  t.equal(waits.at(-1), 300_000);
+  retries.tried(a, now, 1);
+  t.ok(retries.due(action("a", "2"), now));
+  t.end();
+});
+
+t.test("what is no longer asked for is forgotten", (t) => {
+  const retries = createRetries();
+  retries.tried(action("a", "1"), 0, 0);
+  t.equal(retries.keep([action("a", "1")], 100), 400);
+  t.equal(retries.keep([], 100), undefined);
+  t.ok(retries.due(action("a", "1"), 100));
+  t.end();
+});
