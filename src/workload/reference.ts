@@ -18,7 +18,11 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
   [STATUS.intent, "pod template", "The workload's annotations that pods need at creation; its presence says `manage`."],
   [STATUS.endpoint, "pod", "Connector, engine, sizes, port and model names, for discovery."],
   [STATUS.drain, "pod", "Gets no new work."],
-  [STATUS.labels, "pod of a `route` workload", "Labels that the controller wrote, so that they can be taken off again."],
+  [
+    STATUS.labels,
+    "pod of a `route` workload",
+    "Labels that the controller wrote, so that they can be taken off again.",
+  ],
   [STATUS.applied, "object made by the controller", "Hash of what was applied last."],
   [LABEL.instance, "pod", "Engine instance over several pods; the pod's name where absent."],
   [LABEL.nodeRank, "pod", "Rank of the pod within its instance; 0 where absent."],

@@ -49,9 +49,10 @@ t.test("devices of a pod: tensor x pipeline x context x local data parallel, ove
   t.equal(count(["-tp", "16"], { "tandem.sh/nodes-per-instance": "2" }), 8);
   t.equal(count(["-tp", "2", "-dp", "8", "--data-parallel-rank", "3"]), 2);
   t.equal(count(["-tp", "2"], { "tandem.sh/accelerators-per-pod": "8" }), 8);
+  t.end();
 });
 
-t.test("modes: by role, by annotation, for Pods by the carried intent", async (t) => {
+t.test("modes: by role, by annotation, for Pods by the carried intent", (t) => {
   const mode = (object: KubeObject): string | undefined => decode(object).spec?.mode;
   t.equal(mode(deployment(VLLM, {}, { "tandem.sh/role": "both" })), "route");
   t.equal(mode(deployment(VLLM, { "tandem.sh/mode": "observe" })), "observe");
