@@ -1,10 +1,9 @@
-import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { promisify } from "node:util";
-import t from "tap";
+import t, { type Test } from "tap";
 import { parse, parseAllDocuments } from "yaml";
-import { admitAll, FORMATS } from "../../../src/cli/admit.ts";
+import { admitAll, FORMATS, registerAdmit } from "../../../src/cli/admit.ts";
+import { runProgram } from "../../../src/cli/index.ts";
 import { parseObjects, readText } from "../../../src/cli/input.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import { isDenied, isWarned } from "../../../src/kinds/verdict.ts";
@@ -41,28 +40,28 @@ t.test("formats", (t) => {
   t.end();
 });
 
-const PROGRAM = `
-import { runProgram } from "./src/cli/index.ts";
-import { registerAdmit } from "./src/cli/admit.ts";
-process.exitCode = await runProgram([registerAdmit], ["node", "tandem", ...process.argv.slice(1)]);`;
-
 interface Ended {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-async function tandem(...args: string[]): Promise<Ended> {
-  const cwd = new URL("../../..", import.meta.url).pathname;
-  const run = promisify(execFile)(process.execPath, ["--input-type=module", "-e", PROGRAM, "--", ...args], { cwd });
-  return run.then(
-    (ended) => ({ code: 0, ...ended }),
-    (error: unknown) => error as Ended,
-  );
+/** Runs the program within this process, with its streams caught. */
+async function tandem(t: Test, ...args: string[]): Promise<Ended> {
+  const [out, err] = [t.capture(process.stdout, "write"), t.capture(process.stderr, "write")];
+  const text = (calls: typeof out): string =>
+    calls()
+      .map((call) => String(call.args[0]))
+      .join("");
+  const code = await runProgram([registerAdmit], ["node", "tandem", ...args]);
+  const ended = { code, stdout: text(out), stderr: text(err) };
+  out.restore();
+  err.restore();
+  return ended;
 }
 
 t.test("exit codes and streams", async (t) => {
-  const good = await tandem("admit", "--pods", "-f", example("qwen3-32b-nvidia"), "-f", example("cluster-16-nodes"));
+  const good = await tandem(t, "admit", "--pods", "-f", example("qwen3-32b-nvidia"), "-f", example("cluster-16-nodes"));
   t.match(good, { code: 0, stderr: "" });
   t.same(
     parseAllDocuments(good.stdout).map((document) => (document.toJS() as { kind: string }).kind),
@@ -71,25 +70,25 @@ t.test("exit codes and streams", async (t) => {
   );
   const golden = (name: string): string =>
     new URL(`../../golden/admission/${name}/input.yaml`, import.meta.url).pathname;
-  const denied = await tandem("admit", "-f", golden("an-invalid-value-is-denied-with-what-is-accepted"));
+  const denied = await tandem(t, "admit", "-f", golden("an-invalid-value-is-denied-with-what-is-accepted"));
   t.match(denied, { code: 1, stdout: "", stderr: /^denied: Deployment prefill: tandem.sh\/topology: "strict"/ });
   const warned = golden("an-unknown-key-is-warned-about-with-the-nearest");
-  t.match(await tandem("admit", "-f", warned), { code: 0, stderr: /^warned: / });
-  t.match(await tandem("admit", "--strict", "-f", warned), { code: 1 });
-  t.match(await tandem("admit", "-f", "/nowhere.yaml"), { code: 2, stderr: /cannot be read/ });
-  t.match(await tandem("admit", "-o", "xml", "-f", warned), { code: 2, stderr: /give one of yaml, json/ });
-  t.match(await tandem("admit", "--help"), { code: 0, stdout: /Example:\n {2}tandem admit --pods/ });
+  t.match(await tandem(t, "admit", "-f", warned), { code: 0, stderr: /^warned: / });
+  t.match(await tandem(t, "admit", "--strict", "-f", warned), { code: 1 });
+  t.match(await tandem(t, "admit", "-f", "/nowhere.yaml"), { code: 2, stderr: /cannot be read/ });
+  t.match(await tandem(t, "admit", "-o", "xml", "-f", warned), { code: 2, stderr: /give one of yaml, json/ });
+  t.match(await tandem(t, "admit", "--help"), { code: 0, stdout: /Example:\n {2}tandem admit --pods/ });
 });
 
 t.test("stripping prints what was given", async (t) => {
   const file = example("qwen3-32b-ascend");
-  const { stdout } = await tandem("admit", "-o", "json", "-f", file);
+  const { stdout } = await tandem(t, "admit", "-o", "json", "-f", file);
   const list = (parse(stdout) as { items: unknown[] }).items;
   t.equal(list.length, 2);
 
   const path = join(t.testdir(), "admitted.json");
   writeFileSync(path, stdout);
-  const stripped = await tandem("admit", "--strip", "-f", path);
+  const stripped = await tandem(t, "admit", "--strip", "-f", path);
   t.same(
     parseAllDocuments(stripped.stdout).map((document) => document.toJS() as unknown),
     parseAllDocuments(readText(file)).map((document) => document.toJS() as unknown),
