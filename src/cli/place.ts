@@ -1,5 +1,6 @@
 /** `tandem place`: a node for each pod of the given workloads, or the reason why not. Nothing is sent anywhere. */
-import { placePods, type GangOutcome, type Placement, type PlacementPlan } from "../gang/place.ts";
+import { cellName } from "../gang/members.ts";
+import { placePods, type Placement, type PlacementPlan } from "../gang/place.ts";
 import { isObject, keyOf, type KubeObject } from "../kinds/kube.ts";
 import { isDenied, type Verdict } from "../kinds/verdict.ts";
 import { LocalCluster, topologyPicture, type Admitted, type LocalConfig } from "../simulator/cluster.ts";
@@ -108,14 +109,12 @@ export const placeJson = ({ plan }: PlaceResult): PlaceJson => ({
     reason: reasonOf(verdict),
   })),
   gangs: plan.gangs.map((gang) => ({
-    group: groupName(gang),
+    group: cellName(gang),
     namespace: gang.key.split("/")[0] ?? "",
     placed: gang.placed,
     reason: reasonOf(gang.verdict),
   })),
 });
-
-const groupName = ({ group, cell }: GangOutcome): string => (cell === "0" ? group : `${group}/${cell}`);
 
 function placeTable({ plan, tree, bound }: PlaceResult): string {
   const rows = plan.pods.map((placement) => [
@@ -129,7 +128,7 @@ function placeTable({ plan, tree, bound }: PlaceResult): string {
   return [
     columns([["POD", "NODE", "DOMAIN", "TIER", "REASON"], ...rows]),
     ...plan.gangs.map(
-      (gang) => `gang ${groupName(gang)}: ${gang.placed ? "placed" : "not placed"}. ${gang.verdict.message}`,
+      (gang) => `gang ${cellName(gang)}: ${gang.placed ? "placed" : "not placed"}. ${gang.verdict.message}`,
     ),
     "",
     topologyPicture(tree, [...(bound as Placement["pod"][]), ...placed]),

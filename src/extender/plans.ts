@@ -12,7 +12,7 @@
  */
 import { placeCell, type CellOutcome } from "../gang/cell-plan.ts";
 import { isBound, scarcest, Trial, type DeviceLedger } from "../gang/devices.ts";
-import { missingPods, nodesOf, podRole } from "../gang/members.ts";
+import { cellName, missingPods, nodesOf, podRole } from "../gang/members.ts";
 import type { Task } from "../gang/pack.ts";
 import { minimumViableSet } from "../gang/podgroup.ts";
 import type { Tallies } from "../gang/tally.ts";
@@ -111,7 +111,7 @@ export class CellPlans {
     const policy = cells.policy(key);
     const outcome = placeCell(
       {
-        name: key.split("/").slice(2).join("/"),
+        name: cellName(workloads[0]?.spec),
         tasks,
         minimum: minimumViableSet(workloads.map(({ spec }) => spec)),
         bound: nodesOf(bound),

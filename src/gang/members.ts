@@ -20,6 +20,10 @@ export function podCell(object: KubeObject): CellId | undefined {
   };
 }
 
+/** For people: the group, and the cell where it is not the only one. */
+export const cellName = (id: { readonly group: string; readonly cell: string } | undefined): string =>
+  id === undefined || id.cell === "0" ? (id?.group ?? "") : `${id.group}/${id.cell}`;
+
 export const podRole = (pod: Pod): Role => {
   const role = labelOf(pod, LABEL.role);
   return role === "prefill" || role === "decode" ? role : "both";

@@ -14,7 +14,7 @@ import type { WorkloadSpec } from "../workload/spec.ts";
 import { placeCell, type CellField, type CellOutcome } from "./cell-plan.ts";
 import { DeviceLedger, isBound, hasEnded, scarcest, Trial } from "./devices.ts";
 import { nodeVerdict } from "./fit.ts";
-import { nodesOf, podCell, podRole, podsByCell, topologyPolicy } from "./members.ts";
+import { cellName, nodesOf, podCell, podRole, podsByCell, topologyPolicy } from "./members.ts";
 import { Patterns, type Task } from "./pack.ts";
 import { minimumViableSet } from "./podgroup.ts";
 import { Tallies } from "./tally.ts";
@@ -108,7 +108,7 @@ class Run {
     const tasks = pods.map((pod) => this.#task(pod));
     const outcome = placeCell(
       {
-        name: nameOfCell(pods),
+        name: cellName(pods[0] === undefined ? undefined : podCell(pods[0])),
         tasks,
         minimum: minimumViableSet(cell.specs),
         boundRoles: bound.map(podRole),
@@ -179,10 +179,4 @@ class Run {
   #task(pod: Pod): Task {
     return { pod, key: keyOf(pod), role: podRole(pod), pattern: this.#patterns.of(pod, this.#ledger.demand(pod)) };
   }
-}
-
-function nameOfCell(pods: readonly Pod[]): string {
-  const id = pods[0] === undefined ? undefined : podCell(pods[0]);
-  if (id === undefined) return "";
-  return id.cell === "0" ? id.group : `${id.group}/${id.cell}`;
 }

@@ -1,7 +1,7 @@
 import t from "tap";
 import { DeviceLedger, podDemand } from "../../../src/gang/devices.ts";
 import { nodeVerdict } from "../../../src/gang/fit.ts";
-import type { Node, Pod } from "../../../src/kinds/kube.ts";
+import type { Node, NodeSelectorTerm, Pod } from "../../../src/kinds/kube.ts";
 import { node, pod } from "../../support/placement.ts";
 
 const judge = (asked: Pod, on: Node): string => {
@@ -11,13 +11,15 @@ const judge = (asked: Pod, on: Node): string => {
   return reason === "NodeFits" ? reason : `${reason}: ${message}`;
 };
 
-const affinity = (...terms: object[]): Partial<Pod["spec"]> => ({
+const affinity = (...terms: NodeSelectorTerm[]): Partial<Pod["spec"]> => ({
   affinity: {
     nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: terms } },
   },
 });
 
-const expression = (key: string, operator: string, ...values: string[]): object => ({
+type Operator = "In" | "NotIn" | "Exists" | "Gt";
+
+const expression = (key: string, operator: Operator, ...values: string[]): NodeSelectorTerm => ({
   matchExpressions: [{ key, operator, values }],
 });
 
