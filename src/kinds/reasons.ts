@@ -48,7 +48,8 @@ export const REASONS = {
     "A HyperNode cannot be read in part: bad pattern or selector, or a member that is not of a lower tier.",
   HyperNodeDangling: "A HyperNode names a node or a HyperNode that does not exist.",
   HyperNodeOverlaps: "A node or a HyperNode is claimed by two HyperNodes; the first of the closest tier has it.",
-  GangIncomplete: "The pod waits because the minimum viable set of its cell cannot be placed whole.",
+  GangIncomplete:
+    "The pod waits: pods of the minimum viable set of its cell do not exist yet, or a scheduling gate holds it.",
   // controller
   PodGroupApplied: "The PodGroup of the cell was written.",
   PodGroupAbsent: "Volcano's PodGroup API is not installed; the gang is not enforced by Volcano.",
