@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import { configReference } from "../src/config/reference.ts";
 import { REASONS } from "../src/kinds/verdict.ts";
 import { METRICS } from "../src/kinds/names.ts";
+import { labelsReference } from "../src/workload/reference.ts";
 import { reasonsReference, metricsReference } from "../src/kinds/reference.ts";
 
 const page = (name: string, text: string): void =>
@@ -11,3 +12,4 @@ const page = (name: string, text: string): void =>
 page("configuration", configReference());
 page("reasons", reasonsReference(REASONS));
 page("metrics", metricsReference(METRICS));
+page("labels", labelsReference());

@@ -95,6 +95,10 @@ export const ConfigSchema = Type.Object(
       {
         namespace: text("tandem-system", "Namespace of Tandem's own Secret, Lease and Service."),
         service: text("tandem-webhook", "Service in front of the webhooks; its DNS names go into the certificate."),
+        alternativeNames: Type.Array(Type.String({ minLength: 1 }), {
+          default: [],
+          description: "Further DNS names and addresses of the webhooks, for the certificate.",
+        }),
         webhookConfiguration: text("tandem", "Name of the webhook configurations whose caBundle is kept."),
         lease: text("tandem-controller", "Lease of the acting replica; empty: always act."),
         resyncMs: integer(30000, 1000, 600000, "Longest time between two passes."),

@@ -32,8 +32,9 @@ export async function connectCluster(ports: RolePorts, roles: ReadonlySet<RoleNa
   const client = await createKubeClient(config.cluster, { clock });
   const reflector = { transport: client.transport, clock, timers, random, log, metrics };
   const kinds = [...new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role]))];
-  // The extender counts foreign pods too: they hold devices.
-  const cluster = startCluster({ ...reflector, config: config.cluster, kinds, labelledPods: !roles.has("extender") });
+  // The extender counts foreign pods, which hold devices too; the controller labels pods that have no label yet.
+  const labelledPods = !roles.has("extender") && !roles.has("controller");
+  const cluster = startCluster({ ...reflector, config: config.cluster, kinds, labelledPods });
   const watchings: Watching<KubeObject>[] = [];
   return {
     client,

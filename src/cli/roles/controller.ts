@@ -7,7 +7,7 @@ import type { Role, RolePorts } from "./ports.ts";
 
 export function startControllerRole(ports: RolePorts, { client, cluster }: ClusterAccess): Role {
   const { config, clock, timers, random, log, metrics } = ports;
-  const { namespace, service, webhookConfiguration, lease: name } = config.controller;
+  const { namespace, service, alternativeNames, webhookConfiguration, lease: name } = config.controller;
   const lease =
     name === ""
       ? ALWAYS_LEADER
@@ -37,7 +37,7 @@ export function startControllerRole(ports: RolePorts, { client, cluster }: Clust
   function certificateTasks(): Parameters<typeof startController>[0]["tasks"] & object {
     if (config.admission.certificates.directory !== "") return [];
     const { secret } = config.admission.certificates;
-    const names = serviceNames(service, namespace);
+    const names = [...serviceNames(service, namespace), ...alternativeNames];
     const options = { reader: client, writer: client, clock, random, namespace, secret, names, webhookConfiguration };
     return [{ name: "certificates", run: () => reconcileCertificates(options) }];
   }

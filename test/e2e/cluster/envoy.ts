@@ -18,6 +18,8 @@ import { freePorts, ready, startProcess, temporaryFolder } from "./process.ts";
 export type EnvoyProfile = "light" | "exact";
 import type { BodyMode } from "../../../src/router/extproc/codec.ts";
 
+export type { BodyMode };
+
 export interface EnvoyOptions {
   /** Default light. */
   readonly profile?: EnvoyProfile;
