@@ -164,7 +164,7 @@ export const ConfigSchema = Type.Object(
         ),
         index: Type.Object(
           {
-            blockBytes: integer(64, 16, 65536, "Bytes of canonical prompt text in one block of the approximate index."),
+            blockBytes: integer(256, 16, 65536, "Bytes of canonical prompt text in one block of the approximate index."),
             bytesPerToken: number(4, 0.1, 64, "Bytes of prompt text counted as one token."),
             capacityTokens: integer(500000, 1024, 1000000000, "KV capacity assumed for an engine that does not tell."),
           },

@@ -37,8 +37,10 @@ export type Routed = Forward | Answer;
 /** One request from its last body byte to the end of its answer. Every ticket is finished exactly once. */
 export interface Ticket {
   readonly routed: Promise<Routed>;
-  /** Response headers are here: the first byte of the answer. */
-  responseStarted(status: number): void;
+  /** Response headers are here. Engines send them before the first token of a stream, after the last of a whole answer. */
+  responseStarted(): void;
+  /** The first body bytes of the answer: the first token. Seen in the `exact` profile only. */
+  firstToken(): void;
   /** The answer is complete, or the client went away; releases everything that the request holds. */
   finish(): void;
 }

@@ -4,7 +4,7 @@
  */
 import { HEADER } from "../kinds/names.ts";
 import type { Reason, Verdict } from "../kinds/verdict.ts";
-import type { EngineClient, EngineRequest, Log, Metrics, Random } from "../ports.ts";
+import type { EngineClient, EngineRequest, Log, Metrics, Random, Timers } from "../ports.ts";
 import { engineAnswer, problemAnswer, type Problem } from "./answers.ts";
 import { decodeBody, prefillBody } from "./disagg/bodies.ts";
 import { runPrefillLeg, type LegOutcome, type Meaning } from "./disagg/leg.ts";
@@ -18,6 +18,7 @@ import { isRefused, select, type SelectDependencies, type Selection } from "./se
 export interface RouterDependencies extends SelectDependencies {
   readonly client: EngineClient;
   readonly random: Random;
+  readonly timers: Timers;
   readonly metrics: Metrics;
   readonly log: Log;
   /** Told of every pick; for people who watch. */
@@ -44,10 +45,12 @@ export class Journey implements Ticket {
   readonly routed: Promise<Routed>;
   readonly #deps: RouterDependencies;
   readonly #request: CompleteRequest;
-  readonly #abort = new AbortController();
+  /** There while a prefill leg runs. */
+  #leg: AbortController | undefined;
   readonly #requestId: string;
   #held: Release[] = [];
   #releasePrefill: Release = () => undefined;
+  #streams = false;
   #over = false;
 
   constructor(deps: RouterDependencies, request: CompleteRequest) {
@@ -57,14 +60,17 @@ export class Journey implements Ticket {
     this.routed = this.#run();
   }
 
-  /** Prefill on the decode endpoint is over with its first byte. */
   responseStarted(): void {
+    if (!this.#streams) this.#releasePrefill();
+  }
+
+  firstToken(): void {
     this.#releasePrefill();
   }
 
   finish(): void {
     this.#over = true;
-    this.#abort.abort();
+    this.#leg?.abort();
     for (const release of this.#held) release();
     this.#held = [];
   }
@@ -73,12 +79,14 @@ export class Journey implements Ticket {
     const started = this.#deps.clock.monotonic();
     const facts = readFacts(this.#request.path, this.#request.body);
     if (isProblem(facts)) return refuse(this.#deps, facts);
+    this.#streams = facts.stream;
     const selection = select(this.#deps, facts);
     if (isRefused(selection)) return refuse(this.#deps, selection);
     this.#deps.metrics.observe("tandem_router_pick_duration_seconds", (this.#deps.clock.monotonic() - started) / 1000);
     this.#deps.onPick?.(selection.pick.verdict);
     this.#assign(selection);
     const leg: Leg = selection.pick.prefill.length === 0 ? { kind: "local" } : await this.#prefillLeg(facts, selection);
+    this.#leg = undefined;
     return this.#conclude(facts, selection, leg);
   }
 
@@ -92,11 +100,13 @@ export class Journey implements Ticket {
   }
 
   #prefillLeg(facts: RequestFacts, { prompt, pick }: Selection): Promise<Leg> {
+    const abort = new AbortController();
+    this.#leg = abort;
     return runPrefillLeg({
       endpoints: pick.prefill,
       attempts: this.#deps.config.prefill.attempts,
       client: this.#deps.client,
-      request: (priced) => this.#legRequest(facts, priced),
+      request: (priced) => this.#legRequest(facts, priced, abort.signal),
       onStart: (priced) => {
         this.#deps.index.record(priced.candidate.endpoint.id, prompt.keys);
         return this.#trackLeg(priced);
@@ -104,7 +114,7 @@ export class Journey implements Ticket {
     });
   }
 
-  #legRequest(facts: RequestFacts, { candidate: { endpoint } }: PricedPrefill): EngineRequest {
+  #legRequest(facts: RequestFacts, { candidate: { endpoint } }: PricedPrefill, signal: AbortSignal): EngineRequest {
     return {
       address: endpoint.address,
       method: "POST",
@@ -112,7 +122,7 @@ export class Journey implements Ticket {
       headers: legHeaders(this.#request.headers, this.#requestId),
       body: prefillBody(this.#request.body, facts, endpoint.compatibility.connector),
       timeoutMs: this.#deps.config.prefill.timeoutMs,
-      signal: this.#abort.signal,
+      signal,
     };
   }
 
@@ -135,10 +145,8 @@ export class Journey implements Ticket {
     if (leg.kind === "refusal") return engineAnswer(leg.status, leg.body);
     if (leg.kind === "failed" || leg.kind === "aborted") return refuse(this.#deps, LOST);
     const { decode, localOwnMs } = selection.pick;
-    if (leg.kind === "local") {
-      this.#releasePrefill = this.#deps.loads.prefill(decode.endpoint.id, localOwnMs);
-      this.#hold(this.#releasePrefill);
-    } else this.#countTokens("actual", leg.cachedTokens ?? 0);
+    if (leg.kind === "local") this.#prefillHere(decode.endpoint.id, localOwnMs);
+    else this.#countTokens("actual", leg.cachedTokens ?? 0);
     const reason: Reason = leg.kind === "local" ? "LocalPrefill" : "Picked";
     this.#deps.metrics.count("tandem_router_requests_total", { outcome: "forwarded", reason });
     return this.#forward(facts, selection, leg);
@@ -156,6 +164,17 @@ export class Journey implements Ticket {
       responseHeaders: this.#deps.config.explainHeaders ? explain(selection, leg) : [],
       body: decodeBody(this.#request.body, facts, leg.kind === "transferred" ? leg.params : undefined),
     };
+  }
+
+  /**
+   * Prefill work now waits on the decode endpoint, until its first token. Where first tokens are not seen (profile
+   * `light`), the work that waits there is taken at its word: it is over after that many milliseconds.
+   */
+  #prefillHere(endpoint: string, ownMs: number): void {
+    const { loads, timers } = this.#deps;
+    this.#releasePrefill = loads.prefill(endpoint, ownMs);
+    this.#hold(this.#releasePrefill);
+    this.#hold(timers.after(loads.of(endpoint).prefillMs, this.#releasePrefill));
   }
 
   #hold(release: Release): void {

@@ -15,7 +15,10 @@ t.test("members are found where JSON.parse finds them", (t) => {
   fc.assert(
     fc.property(object, ({ members, text }) => {
       const bytes = Buffer.from(text);
-      const found = scanObject(bytes).members.map((each) => [each.key, JSON.parse(valueBytes(bytes, each).toString()) as unknown]);
+      const found = scanObject(bytes).members.map((each) => [
+        each.key,
+        JSON.parse(valueBytes(bytes, each).toString()) as unknown,
+      ]);
       t.same(found, JSON.parse(JSON.stringify(members)));
     }),
     { numRuns: 300 },

@@ -15,6 +15,8 @@ import type { Endpoint } from "../../kinds/endpoint.ts";
 const TIMEOUT_MS = 30_000;
 const MAX_BODY_BYTES = 16 * 1024 * 1024;
 
+const nothing = (): void => undefined;
+
 export function roundRobinRouter(endpoints: readonly Endpoint[], client: EngineClient): RequestRouter {
   const prefill = endpoints.filter(({ role }) => role === "prefill");
   const decode = endpoints.filter(({ role }) => role !== "prefill");
@@ -29,7 +31,7 @@ export function roundRobinRouter(endpoints: readonly Endpoint[], client: EngineC
   };
   return {
     maxBodyBytes: MAX_BODY_BYTES,
-    begin: (request) => ({ routed: route(request), responseStarted: () => undefined, finish: () => undefined }),
+    begin: (request) => ({ routed: route(request), responseStarted: nothing, firstToken: nothing, finish: nothing }),
     precheck: () => undefined,
     tooLarge: () => problemAnswer({ status: 413, reason: "BodyTooLarge", message: "too large" }),
     saturated: () => problemAnswer({ status: 503, reason: "Saturated", message: "saturated" }),

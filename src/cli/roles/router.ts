@@ -53,7 +53,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const incompatible = (prefill: Endpoint, decode: Endpoint): string | undefined =>
     compatible(prefill.compatibility, decode.compatibility);
   const router = createRouter({
-    ...{ config, directory, loads, index, hasher, client, incompatible, clock, random, metrics, log },
+    ...{ config, directory, loads, index, hasher, client, incompatible, clock, random, timers, metrics, log },
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
   });
   const { maxStreams, maxBufferedBytes } = config;

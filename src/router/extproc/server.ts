@@ -8,7 +8,7 @@ import { constants, createServer, type Http2Server, type ServerHttp2Session, typ
 import type { AddressInfo } from "node:net";
 import type { Log, Metrics } from "../../ports.ts";
 import type { RequestRouter, Routed, Ticket } from "../exchange.ts";
-import { decodeRequest, encodeReply, type Reply } from "./codec.ts";
+import { decodeRequest, encodeReply } from "./codec.ts";
 import { Deframer, frame, GRPC } from "./grpc.ts";
 import { ExchangeStream, type Action, type StreamEvent } from "./stream.ts";
 import { WireError } from "./wire.ts";
@@ -17,6 +17,13 @@ const METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 /** Headers and framing beside the largest body in one BUFFERED message. */
 const MESSAGE_SLACK = 1024 * 1024;
 const MIB = 1024 * 1024;
+/** Up to here a reply is copied into one buffer; above, the body is written as it stands. */
+const COPY_BYTES = 16 * 1024;
+/**
+ * Envoy ends a stream by a reset where an answer has no trailers, so every request is one: Node's own limit of 33 a
+ * second (after 1,000) would cut each connection. This is far above what one connection can carry (docs/adr/0001).
+ */
+const RESETS_PER_SECOND = 20_000;
 
 export interface ExtProcOptions {
   readonly router: RequestRouter;
@@ -50,6 +57,8 @@ export async function startExtProcServer(
     settings: { maxConcurrentStreams: options.maxStreams, initialWindowSize: MIB, enablePush: false },
     maxSessionMemory: 256,
     maxHeaderListPairs: 64,
+    streamResetBurst: RESETS_PER_SECOND,
+    streamResetRate: RESETS_PER_SECOND,
   });
   const sessions = new Set<ServerHttp2Session>();
   server.on("session", (session) => {
@@ -155,7 +164,8 @@ class Exchange {
     if (this.#over) return;
     const actions = this.#machine.advance(event);
     if (!this.#account()) return;
-    for (const action of actions) if (!this.#carryOut(action)) return;
+    this.#write(actions.flatMap((action) => (action.kind === "reply" ? frame(encodeReply(action.reply)) : [])));
+    for (const action of actions) if (action.kind !== "reply" && !this.#carryOut(action)) return;
   }
 
   /** Counts the body bytes held; false where the router's own limit is passed and the request was answered. */
@@ -169,11 +179,8 @@ class Exchange {
   }
 
   /** False once nothing more may follow. */
-  #carryOut(action: Action): boolean {
+  #carryOut(action: Exclude<Action, { kind: "reply" }>): boolean {
     switch (action.kind) {
-      case "reply":
-        this.#write(action.reply);
-        return true;
       case "precheck": {
         const refusal = this.#shared.router.precheck(action.head);
         if (refusal !== undefined) this.#routed(refusal);
@@ -186,7 +193,8 @@ class Exchange {
         this.#routed(this.#shared.router.tooLarge());
         return false;
       case "responseStarted":
-        this.#ticket?.responseStarted(action.status);
+      case "firstToken":
+        this.#ticket?.[action.kind]();
         return true;
       case "close":
         this.#finish();
@@ -212,10 +220,16 @@ class Exchange {
     this.#feed({ kind: "routed", routed });
   }
 
-  #write(reply: Reply): void {
-    if (this.#stream.destroyed || this.#stream.writableEnded) return;
+  /** All replies to one event in one write where they are small: each write costs more than copying them. */
+  #write(parts: readonly Uint8Array[]): void {
+    if (parts.length === 0 || this.#stream.destroyed || this.#stream.writableEnded) return;
+    const size = parts.reduce((sum, part) => sum + part.length, 0);
+    if (size <= COPY_BYTES) {
+      this.#stream.write(Buffer.concat(parts, size));
+      return;
+    }
     this.#stream.cork();
-    for (const part of frame(encodeReply(reply))) if (part.length > 0) this.#stream.write(part);
+    for (const part of parts) if (part.length > 0) this.#stream.write(part);
     this.#stream.uncork();
   }
 

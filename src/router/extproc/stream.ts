@@ -8,7 +8,7 @@
  * FULL_DUPLEX_STREAMED: the headers reply is held until the destination is known, then the whole body goes back in
  * chunks. BUFFERED: headers are answered at once, the destination follows with the body reply (Envoy holds the headers).
  */
-import { UNTRUSTED_HEADERS } from "../../kinds/names.ts";
+import { HEADER, UNTRUSTED_HEADERS } from "../../kinds/names.ts";
 import type { Answer, CompleteRequest, Forward, Routed } from "../exchange.ts";
 import { headerOf, type HeaderList } from "../headers.ts";
 import type { BodyMode, Modes, ProcessingRequest, Reply } from "./codec.ts";
@@ -24,7 +24,8 @@ export type Action =
   | { readonly kind: "precheck"; readonly head: Omit<CompleteRequest, "body"> }
   | { readonly kind: "route"; readonly request: CompleteRequest }
   | { readonly kind: "tooLarge" }
-  | { readonly kind: "responseStarted"; readonly status: number }
+  | { readonly kind: "responseStarted" }
+  | { readonly kind: "firstToken" }
   /** Nothing more will be said. */
   | { readonly kind: "close" }
   /** The peer broke the protocol. */
@@ -47,6 +48,7 @@ export class ExchangeStream {
   #bodiless = false;
   #trailers = false;
   #responseHeaders: HeaderList = [];
+  #answering = false;
   readonly #maxBodyBytes: number;
 
   constructor(maxBodyBytes: number) {
@@ -111,24 +113,21 @@ export class ExchangeStream {
     return replies.map((reply) => ({ kind: "reply", reply }));
   }
 
-  responseHeaders(event: HeadersEvent): readonly Action[] {
+  responseHeaders(): readonly Action[] {
     this.state = "response";
-    const status = Number(headerOf(event.headers, ":status"));
     return [
-      { kind: "responseStarted", status },
+      { kind: "responseStarted" },
       { kind: "reply", reply: { kind: "headers", phase: "response", changes: { set: this.#responseHeaders } } },
     ];
   }
 
   responseBody(event: BodyEvent): readonly Action[] {
+    const first: Action[] = this.#answering ? [] : [{ kind: "firstToken" }];
+    this.#answering = true;
     if (this.#modes.response !== "FULL_DUPLEX_STREAMED")
-      return [{ kind: "reply", reply: { kind: "body", phase: "response" } }];
-    return [
-      {
-        kind: "reply",
-        reply: { kind: "chunk", phase: "response", chunk: event.chunk, endOfStream: event.endOfStream },
-      },
-    ];
+      return [...first, { kind: "reply", reply: { kind: "body", phase: "response" } }];
+    const reply: Reply = { kind: "chunk", phase: "response", chunk: event.chunk, endOfStream: event.endOfStream };
+    return [...first, { kind: "reply", reply }];
   }
 
   responseTrailers(): readonly Action[] {
@@ -173,7 +172,7 @@ export class ExchangeStream {
       kind: "headers",
       phase: "request",
       destination: forward.destination,
-      changes: { set: forward.requestHeaders, remove: UNTRUSTED_HEADERS.filter((name) => !isSet(forward, name)) },
+      changes: { set: forward.requestHeaders, remove: REMOVED },
     };
     if (this.#bodiless) return [headers];
     const chunks = cut(forward.body).map((chunk, index, all): Reply => ({
@@ -208,7 +207,7 @@ interface Handlers {
 
 const ignored = (): readonly Action[] => [];
 const routed: Handler<{ routed: Routed }> = (stream, event) => stream.routed(event);
-const responseHeaders: Handler<HeadersEvent> = (stream, event) => stream.responseHeaders(event);
+const responseHeaders: Handler<HeadersEvent> = (stream) => stream.responseHeaders();
 const lateTrailers: Handler<unknown> = (stream) => stream.lateTrailers();
 
 /**
@@ -242,7 +241,8 @@ const TABLE: Readonly<Record<State, Handlers>> = {
   },
 };
 
-const isSet = (forward: Forward, name: string): boolean => forward.requestHeaders.some(([key]) => key === name);
+/** Envoy removes before it sets, but other proxies may not: what every forward sets is not removed in the same breath. */
+const REMOVED: readonly string[] = UNTRUSTED_HEADERS.filter((name) => name !== HEADER.destination);
 
 function cut(body: Buffer): Buffer[] {
   if (body.length <= CHUNK_BYTES) return [body];

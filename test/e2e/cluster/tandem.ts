@@ -62,7 +62,9 @@ export async function startTandem(cluster: Cluster, settings: readonly string[] 
     authority,
     metrics: Object.fromEntries(started.map(({ role, metrics }) => [role, metrics])) as Tandem["metrics"],
     logs: () => started.map(({ running }) => `--- ${running.name}\n${running.tail()}`).join("\n"),
-    stop: async () => void (await Promise.all(started.map(({ running }) => running.stop()))),
+    stop: async () => {
+      await Promise.all(started.map(({ running }) => running.stop()));
+    },
   };
 }
 

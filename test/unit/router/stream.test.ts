@@ -103,7 +103,15 @@ t.test("what is answered, event by event", (t) => {
         responseHeaders,
         { kind: "responseBody", chunk: Buffer.from("xyz"), endOfStream: true },
       ],
-      ["precheck", "route", "headers request", "responseStarted", "headers response", "chunk response 3 end"],
+      [
+        "precheck",
+        "route",
+        "headers request",
+        "responseStarted",
+        "headers response",
+        "firstToken",
+        "chunk response 3 end",
+      ],
     ],
     [
       "a streamed response body is left alone",
@@ -113,7 +121,7 @@ t.test("what is answered, event by event", (t) => {
         responseHeaders,
         { kind: "responseBody", chunk: Buffer.from("xyz"), endOfStream: true },
       ],
-      ["precheck", "route", "headers request", "responseStarted", "headers response", "body response"],
+      ["precheck", "route", "headers request", "responseStarted", "headers response", "firstToken", "body response"],
     ],
     [
       "a local reply of Envoy while we look for a destination: the late pick is dropped",
