@@ -1,21 +1,26 @@
 # docker build -t tandem:dev .
-# The image holds Node and the bundle, nothing else: no shell, no package manager, no node_modules.
+# A shell-less image of your own choice: docker build --build-arg RUNTIME=<image with Node 24 at /usr/local/bin/node> .
+ARG RUNTIME=node:24-bookworm-slim
+
 FROM node:24-bookworm-slim AS build
 WORKDIR /src
-COPY package.json package-lock.json ./
+COPY package.json package-lock.json .npmrc ./
 RUN npm ci
 COPY tsconfig.json ./
 COPY scripts scripts
 COPY src src
 RUN npm run build
 
-# User 65532, and nothing at run time needs to be written: run it with a read-only root.
-FROM gcr.io/distroless/nodejs24-debian12:nonroot
+# The bundle, and the manifests that `tandem demo` shows; no node_modules. Nothing is written at run time: run it with a
+# read-only root.
+FROM ${RUNTIME}
 WORKDIR /app
 COPY --from=build /src/package.json ./
-COPY --from=build /src/dist dist
+COPY --from=build /src/dist/tandem.js dist/
+COPY manifests/examples manifests/examples
+COPY manifests/envoy manifests/envoy
 ENV NODE_ENV=production
 USER 65532:65532
 EXPOSE 9443 9002 9003 9090 8081
-ENTRYPOINT ["/nodejs/bin/node", "/app/dist/tandem.js"]
+ENTRYPOINT ["node", "/app/dist/tandem.js"]
 CMD ["--help"]
