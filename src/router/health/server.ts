@@ -4,7 +4,7 @@
  * `liveness` always serves; `readiness`, the ext_proc service and the empty name serve once the router knows its
  * endpoints and until it drains. `Watch` is not served: probes poll.
  */
-import { createServer, type Http2Server, type ServerHttp2Stream } from "node:http2";
+import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { Deframer, frame, GRPC } from "../extproc/grpc.ts";
 import { eachField, Reader, varintField, WireError } from "../extproc/wire.ts";
@@ -28,7 +28,12 @@ export async function startHealthServer(
   ready: () => boolean,
 ): Promise<HealthServer> {
   const server = createServer({ settings: { maxConcurrentStreams: 100 } });
-  server.on("session", (session) => session.on("error", () => undefined));
+  const sessions = new Set<ServerHttp2Session>();
+  server.on("session", (session) => {
+    sessions.add(session);
+    session.on("error", () => undefined);
+    session.once("close", () => sessions.delete(session));
+  });
   server.on("stream", (stream, headers) => {
     stream.on("error", () => undefined);
     if (headers[":path"] === CHECK) answer(stream, ready);
@@ -39,24 +44,30 @@ export async function startHealthServer(
     server.listen(listen.port, listen.host, resolve);
   });
   const { address, port } = server.address() as AddressInfo;
-  return { address: `${address}:${port}`, stop: () => stop(server) };
+  return { address: `${address.includes(":") ? `[${address}]` : address}:${port}`, stop: () => stop(server, sessions) };
 }
 
-const stop = (server: Http2Server): Promise<void> =>
+/** Probers keep their connections open: waiting for them to leave would never end. */
+const stop = (server: Http2Server, sessions: ReadonlySet<ServerHttp2Session>): Promise<void> =>
   new Promise((resolve) => {
     server.close(() => resolve());
+    for (const session of sessions) session.destroy();
   });
 
+/** Check is unary: the first message is the request, what follows is not read. */
 function answer(stream: ServerHttp2Stream, ready: () => boolean): void {
   const frames = new Deframer(MAX_REQUEST_BYTES);
   stream.on("data", (chunk: Buffer) => {
+    if (stream.headersSent) return;
     try {
-      for (const message of frames.push(chunk)) reply(stream, serviceOf(message), ready);
+      const [message] = frames.push(chunk);
+      if (message !== undefined) reply(stream, serviceOf(message), ready);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
       end(stream, GRPC.invalidArgument);
     }
   });
+  stream.on("end", () => end(stream, GRPC.invalidArgument));
 }
 
 function serviceOf(message: Buffer): string {
@@ -80,7 +91,7 @@ function reply(stream: ServerHttp2Stream, service: string, ready: () => boolean)
 }
 
 function end(stream: ServerHttp2Stream, code: number): void {
-  if (stream.headersSent) return;
+  if (stream.headersSent || stream.destroyed || stream.closed) return;
   stream.respond(
     { ":status": 200, "content-type": "application/grpc", "grpc-status": String(code) },
     { endStream: true },
