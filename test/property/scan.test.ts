@@ -75,6 +75,45 @@ t.test("numbers beyond 2^53, key order and odd escapes survive an edit", (t) => 
   t.end();
 });
 
+t.test("strings of quotes, backslashes and text of every length end where JSON.parse ends them", (t) => {
+  const piece = fc.oneof(
+    fc.constantFrom('\\"', "\\\\", "\\n", "\\u0022", "é"),
+    fc.integer({ min: 1, max: 200 }).map((length) => "x".repeat(length)),
+    fc.integer({ min: 1, max: 80 }).map((length) => "\\\\".repeat(length)),
+  );
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
+      const raw = `"${pieces.join("")}"`;
+      const bytes = Buffer.from(`{"a":${raw},"b":[${raw},${raw}]}`);
+      const [a, b] = scanObject(bytes).members;
+      return valueBytes(bytes, a!).toString() === raw && valueBytes(bytes, b!).toString() === `[${raw},${raw}]`;
+    }),
+    { numRuns: 1000 },
+  );
+  t.end();
+});
+
+t.test("hostile bodies of 16 MB cost no more than a plain one", (t) => {
+  const size = 16 * 1024 * 1024;
+  const table: [string, Buffer][] = [
+    ["escaped quotes", Buffer.from(`{"a":"${'\\"'.repeat(size / 2)}"}`)],
+    ["backslashes", Buffer.from(`{"a":"${"\\\\".repeat(size / 2)}"}`)],
+    ["empty strings", Buffer.from(`{"a":[${'"",'.repeat(size / 3)}""]}`)],
+    ["members", Buffer.from(`{${Array.from({ length: size / 12 }, (_, i) => `"${i}":1`).join()}}`)],
+  ];
+  for (const [name, bytes] of table) {
+    const before = process.cpuUsage();
+    try {
+      scanObject(bytes);
+    } catch (error) {
+      if (!(error instanceof ScanError)) throw error;
+    }
+    const { user, system } = process.cpuUsage(before);
+    t.ok(user + system < 400_000, `${name}: ${Math.round((user + system) / 1000)} ms`);
+  }
+  t.end();
+});
+
 t.test("broken JSON names the byte", (t) => {
   const table: [string, RegExp][] = [
     ["", /a JSON object was expected at byte 0/],
@@ -88,6 +127,9 @@ t.test("broken JSON names the byte", (t) => {
     ['{"a":1} x', /text follows the closing brace at byte 8/],
     ["{a:1}", /a member name was expected at byte 1/],
     [`{"a":${"[".repeat(65)}${"]".repeat(65)}}`, /nested deeper than 64/],
+    [`{${Array.from({ length: 257 }, (_, i) => `"${i}":1`).join()}}`, /more than 256 members/],
+    ['{"a":"x\\"}', /ends inside a string/],
+    ['{"a":"x\\', /ends inside a string/],
   ];
   for (const [text, wanted] of table)
     t.throws(() => scanObject(Buffer.from(text)), { message: wanted }, text.slice(0, 20));

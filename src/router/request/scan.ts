@@ -2,7 +2,7 @@
  * Where the top-level members of a JSON object stand in its bytes, and editing them in place.
  *
  * Bodies are never parsed and written again: numbers beyond 2^53, key order and odd escapes must reach the engine as
- * the client sent them. Strings are skipped with `indexOf`, which node:http2 bodies of megabytes need.
+ * the client sent them. Long strings are skipped with `indexOf`, which bodies of megabytes need.
  */
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -15,6 +15,10 @@ const CLOSE_ARRAY = 0x5d;
 
 /** Deeper JSON is refused: nobody's chat needs it, and engines parse recursively. */
 const MAX_DEPTH = 64;
+/** More top-level members than this are refused: APIs have dozens, and each costs the router an object. */
+const MAX_MEMBERS = 256;
+/** A search costs as much as looking at this many bytes: strings full of quotes are walked, long text is searched. */
+const WALK_BYTES = 64;
 
 export interface Member {
   readonly key: string;
@@ -48,12 +52,25 @@ function skipSpace(bytes: Buffer, from: number): number {
 
 /** Position after the string whose opening quote is at `from`. */
 function skipString(bytes: Buffer, from: number): number {
-  for (let quote = bytes.indexOf(QUOTE, from + 1); quote !== -1; quote = bytes.indexOf(QUOTE, quote + 1)) {
-    let backslashes = 0;
-    while (bytes[quote - 1 - backslashes] === BACKSLASH) backslashes += 1;
-    if (backslashes % 2 === 0) return quote + 1;
+  let at = from + 1;
+  while (at < bytes.length) {
+    const near = Math.min(at + WALK_BYTES, bytes.length);
+    for (; at < near; at++) {
+      if (bytes[at] === QUOTE) return at + 1;
+      if (bytes[at] === BACKSLASH) at += 1;
+    }
+    at = skipPlain(bytes, at);
   }
   throw new ScanError("the body ends inside a string", bytes.length);
+}
+
+/** The next quote from `from` on, or the backslash that escapes it: an odd run of them does. */
+function skipPlain(bytes: Buffer, from: number): number {
+  const quote = bytes.indexOf(QUOTE, from);
+  if (quote === -1) return bytes.length;
+  let run = quote;
+  while (run > from && bytes[run - 1] === BACKSLASH) run -= 1;
+  return quote - ((quote - run) % 2);
 }
 
 /** Position after the array or object that opens at `from`; brackets must match. */
@@ -113,6 +130,7 @@ export function scanObject(bytes: Buffer): Scan {
   const members: Member[] = [];
   let at = skipSpace(bytes, open + 1);
   while (bytes[at] !== CLOSE_OBJECT) {
+    if (members.length === MAX_MEMBERS) throw new ScanError(`more than ${MAX_MEMBERS} members`, at);
     const member = readMember(bytes, at);
     members.push(member);
     at = skipSpace(bytes, member.end);
