@@ -46,5 +46,6 @@ function add(sums: Record<Field, number>, field: Field, line: string): boolean {
 function cacheConfig(line: string): { blockSize?: number; blocks?: number } {
   const label = (name: string): number => Number(new RegExp(`[{,]${name}="(\\d+)"`).exec(line)?.[1]);
   const [blockSize, blocks] = [label("block_size"), label("num_gpu_blocks")];
-  return { ...(blockSize > 0 ? { blockSize } : {}), ...(blocks > 0 ? { blocks } : {}) };
+  const fine = (value: number): boolean => Number.isSafeInteger(value) && value > 0;
+  return { ...(fine(blockSize) ? { blockSize } : {}), ...(fine(blocks) ? { blocks } : {}) };
 }

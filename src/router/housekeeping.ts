@@ -26,9 +26,12 @@ export class Housekeeping {
   /** To be called whenever the list changed. */
   tidy(known: readonly KnownEndpoint[]): void {
     const boots = new Map(known.map(({ endpoint }) => [endpoint.id, endpoint.bootId]));
+    const present = new Set(boots.keys());
+    // Told of all that exist: a late prefill leg may have recorded on an endpoint after it went.
+    this.#index.keep(present);
     for (const [id, boot] of this.#boots) if (boots.get(id) !== boot) this.#index.forget(id);
     for (const each of known) this.#index.resize(each.endpoint.id, indexCapacity(each, this.#config.index));
-    this.#loads.keep(new Set(boots.keys()));
+    this.#loads.keep(present);
     this.#boots = boots;
     this.#report(known);
   }

@@ -14,10 +14,10 @@ export interface EndpointLoad {
   readonly shunnedUntil: number;
 }
 
-type Mutable = { -readonly [K in keyof EndpointLoad]: EndpointLoad[K] };
+type Mutable = { -readonly [K in keyof EndpointLoad]: EndpointLoad[K] } & { prefills: number };
 export type Release = () => void;
 
-const IDLE: EndpointLoad = { prefillMs: 0, inflight: 0, assigned: 0, shunnedUntil: 0 };
+const IDLE: Mutable = { prefillMs: 0, prefills: 0, inflight: 0, assigned: 0, shunnedUntil: 0 };
 
 export class LoadBook {
   readonly #entries = new Map<string, Mutable>();
@@ -35,11 +35,15 @@ export class LoadBook {
     return once(() => (entry.inflight -= 1));
   }
 
-  /** Prefill work is on the endpoint until released. */
+  /** Prefill work is on the endpoint until released. With the last of it the sum is exactly zero: no rounding stays. */
   prefill(endpoint: string, ms: number): Release {
     const entry = this.#entry(endpoint);
     entry.prefillMs += ms;
-    return once(() => (entry.prefillMs = Math.max(0, entry.prefillMs - ms)));
+    entry.prefills += 1;
+    return once(() => {
+      entry.prefills -= 1;
+      entry.prefillMs = entry.prefills === 0 ? 0 : Math.max(0, entry.prefillMs - ms);
+    });
   }
 
   shun(endpoint: string, until: number): void {
@@ -48,7 +52,8 @@ export class LoadBook {
 
   /** Forgets endpoints that no longer exist and carry nothing. */
   keep(endpoints: ReadonlySet<string>): void {
-    for (const [id, entry] of this.#entries) if (entry.inflight === 0 && !endpoints.has(id)) this.#entries.delete(id);
+    for (const [id, { inflight, prefills }] of this.#entries)
+      if (inflight === 0 && prefills === 0 && !endpoints.has(id)) this.#entries.delete(id);
   }
 
   #entry(endpoint: string): Mutable {

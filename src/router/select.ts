@@ -2,7 +2,7 @@
  * From the facts of a request to a pick: the prompt in block keys, the endpoints that may serve it now, the cheapest.
  */
 import type { Config } from "../config/schema.ts";
-import type { Endpoint } from "../kinds/endpoint.ts";
+import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
 import type { Clock } from "../ports.ts";
 import type { Problem } from "./answers.ts";
 import { fleetOf, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
@@ -92,20 +92,35 @@ function unshunned({ loads, clock }: SelectDependencies, known: readonly KnownEn
   return left.length > 0 ? left : known;
 }
 
+/** After so many missed reads an engine's numbers say nothing about now; our own counts still do. */
+const STALE_READS = 3;
+
+function fresh({ config, clock }: SelectDependencies, stats: EngineStats | undefined): EngineStats | undefined {
+  const maxAgeMs = STALE_READS * config.scrapeIntervalMs + config.scrapeTimeoutMs;
+  return stats !== undefined && clock.monotonic() - stats.at <= maxAgeMs ? stats : undefined;
+}
+
 const candidates = (deps: SelectDependencies, known: readonly KnownEndpoint[], prompt: Prompt): Candidate[] =>
   unshunned(deps, known).map(({ endpoint, stats }) => ({
     endpoint,
-    stats,
+    stats: fresh(deps, stats),
     load: deps.loads.of(endpoint.id),
     cachedTokens: cachedTokens(deps, endpoint.id, prompt),
   }));
 
+/**
+ * No index of one endpoint grows beyond this many blocks, whatever its engine claims: 1 M blocks of 256 bytes stand for
+ * 64 M tokens, ten times the largest KV cache, and cost about 100 MB.
+ */
+const MAX_INDEX_BLOCKS = 2 ** 20;
+
 /** Capacity of an engine in blocks of the index, from what its metrics tell. */
-export function indexCapacity(known: KnownEndpoint, index: Config["router"]["index"]): number {
+export function indexCapacity(known: Omit<KnownEndpoint, "endpoint">, index: Config["router"]["index"]): number {
   const { stats } = known;
   const tokens =
     stats?.blocks !== undefined && stats.blockSize !== undefined
       ? stats.blocks * stats.blockSize
       : index.capacityTokens;
-  return Math.max(1, Math.floor((tokens * index.bytesPerToken) / index.blockBytes));
+  const blocks = Math.floor((tokens * index.bytesPerToken) / index.blockBytes);
+  return Math.min(MAX_INDEX_BLOCKS, Math.max(1, blocks));
 }

@@ -13,6 +13,7 @@ import { createBlockHasher } from "../../router/kv/blocks.ts";
 import { createApproximateIndex } from "../../router/kv/index.ts";
 import { LoadBook } from "../../router/load.ts";
 import { createRouter } from "../../router/route.ts";
+import { indexCapacity } from "../../router/select.ts";
 import type { Role, RolePorts } from "./ports.ts";
 
 export interface RouterRole extends Role {
@@ -37,9 +38,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const config = ports.config.router;
   const client = createEngineClient();
   const loads = new LoadBook();
-  const index = createApproximateIndex(
-    Math.ceil((config.index.capacityTokens * config.index.bytesPerToken) / config.index.blockBytes),
-  );
+  const index = createApproximateIndex(indexCapacity({ stats: undefined }, config.index));
   const scraper = startScraper({
     ...{ client, clock, timers, random, metrics, endpoints: options.endpoints },
     intervalMs: config.scrapeIntervalMs,

@@ -52,7 +52,7 @@ export interface PrefillResult {
   readonly cachedTokens: number | undefined;
 }
 
-/** Reads the prefill engine's answer; undefined where it is no JSON object. */
+/** Reads the prefill engine's answer; undefined where it is no JSON object. What it says goes on only as valid JSON. */
 export function readPrefillResult(body: Buffer): PrefillResult | undefined {
   try {
     const scan = scanObject(body);
@@ -61,12 +61,16 @@ export function readPrefillResult(body: Buffer): PrefillResult | undefined {
       return member === undefined ? undefined : valueBytes(body, member);
     };
     const params = raw(PARAMS);
-    return { params: params?.[0] === 0x7b ? params : undefined, cachedTokens: cachedTokens(raw("usage")) };
+    return { params: isObject(params) ? params : undefined, cachedTokens: cachedTokens(raw("usage")) };
   } catch (error) {
-    if (error instanceof ScanError) return undefined;
+    if (error instanceof ScanError || error instanceof SyntaxError) return undefined;
     throw error;
   }
 }
+
+/** The scan looks at brackets and strings only; the parser throws SyntaxError for what it let pass. */
+const isObject = (raw: Buffer | undefined): boolean =>
+  raw?.[0] === 0x7b && typeof JSON.parse(raw.toString("utf8")) === "object";
 
 function cachedTokens(usage: Buffer | undefined): number | undefined {
   const value =
@@ -74,5 +78,5 @@ function cachedTokens(usage: Buffer | undefined): number | undefined {
       ? undefined
       : (JSON.parse(usage.toString("utf8")) as { prompt_tokens_details?: { cached_tokens?: unknown } | null } | null);
   const cached = value?.prompt_tokens_details?.cached_tokens;
-  return typeof cached === "number" ? cached : undefined;
+  return Number.isSafeInteger(cached) && (cached as number) >= 0 ? (cached as number) : undefined;
 }

@@ -18,7 +18,8 @@ export function meaning(reply: EngineReply): Meaning {
     return reply.kind === "refused" ? "untouched" : reply.kind === "aborted" ? "aborted" : "lost";
   if (reply.status < 300) return "done";
   if (BUSY.has(reply.status)) return "untouched";
-  return reply.status >= 500 ? "lost" : "refusal";
+  // An engine that redirects is no engine; only a 4xx speaks of the request.
+  return reply.status >= 400 && reply.status < 500 ? "refusal" : "lost";
 }
 
 /** How the leg goes on after `history`, which ends with the newest meaning. */
@@ -59,8 +60,10 @@ export async function runPrefillLeg<T>(input: LegInput<T>): Promise<LegOutcome<T
   while (next(history, limits) === "again") {
     endpoint = input.endpoints[history.length];
     if (endpoint === undefined) break;
+    // Made before anything is counted: a throw must not leave work on the endpoint.
+    const request = input.request(endpoint);
     const finished = input.onStart(endpoint);
-    reply = await input.client.send(input.request(endpoint));
+    reply = await input.client.send(request);
     history.push(meaning(reply));
     finished(meaning(reply));
   }

@@ -16,8 +16,10 @@ export interface PrefixIndex {
   record(endpoint: string, keys: BlockKeys): void;
   /** KV capacity of the endpoint in blocks; what no longer fits is forgotten, oldest first. */
   resize(endpoint: string, blocks: number): void;
-  /** The endpoint is gone, or its engine is new and its cache empty. */
+  /** The engine is new and its cache empty. */
   forget(endpoint: string): void;
+  /** Forgets every endpoint that is not among these, however its keys came here. */
+  keep(endpoints: ReadonlySet<string>): void;
   /** Blocks held over all endpoints. */
   readonly blocks: number;
 }
@@ -54,6 +56,9 @@ export function createApproximateIndex(defaultBlocks: number): PrefixIndex {
       held.set(endpoint, cache);
     },
     forget: (endpoint) => void held.delete(endpoint),
+    keep: (endpoints) => {
+      for (const endpoint of held.keys()) if (!endpoints.has(endpoint)) held.delete(endpoint);
+    },
     get blocks() {
       let sum = 0;
       for (const cache of held.values()) sum += cache.size;

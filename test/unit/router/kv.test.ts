@@ -1,6 +1,8 @@
 import t from "tap";
 import { blockCount, createBlockHasher } from "../../../src/router/kv/blocks.ts";
 import { createApproximateIndex } from "../../../src/router/kv/index.ts";
+import { loadConfig } from "../../../src/config/load.ts";
+import { indexCapacity } from "../../../src/router/select.ts";
 
 const text = (length: number, salt = ""): Buffer[] => [
   Buffer.from(salt + "abcdefghij".repeat(length)).subarray(0, length),
@@ -43,4 +45,23 @@ t.test("capacity evicts the oldest prompt and tails before heads", async (t) => 
   t.equal(index.match("a", first), 2, "its first blocks are still there");
   index.resize("a", 4);
   t.equal(index.match("a", second), 4, "a smaller engine keeps the newest heads");
+});
+
+t.test("an engine cannot make its index as large as it likes", (t) => {
+  const { index } = loadConfig().router;
+  const stats = (blocks: number) => ({ stats: { at: 0, running: 0, waiting: 0, kvUsage: 0, blockSize: 16, blocks } });
+  t.equal(indexCapacity(stats(10_000), index), (10_000 * 16 * index.bytesPerToken) / index.blockBytes);
+  for (const blocks of [1e9, 1e15, Number.MAX_SAFE_INTEGER])
+    t.equal(indexCapacity(stats(blocks), index), 2 ** 20, String(blocks));
+  t.equal(indexCapacity(stats(0.001), index), 1);
+  t.end();
+});
+
+t.test("gone endpoints are forgotten, whenever something was recorded on them", async (t) => {
+  const hasher = await createBlockHasher();
+  const index = createApproximateIndex(100);
+  const keys = hasher.keys(text(640), 64, "m");
+  for (const id of ["a", "b"]) index.record(id, keys);
+  index.keep(new Set(["b"]));
+  t.same([index.match("a", keys), index.match("b", keys), index.blocks], [0, 10, 10]);
 });

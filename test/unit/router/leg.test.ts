@@ -18,6 +18,7 @@ t.test("what a reply means", (t) => {
     [answer(500), "lost"],
     [answer(400), "refusal"],
     [answer(404), "refusal"],
+    [answer(307), "lost"],
     [{ kind: "refused", detail: "" }, "untouched"],
     [{ kind: "lost", detail: "" }, "lost"],
     [{ kind: "late", detail: "" }, "lost"],
@@ -91,4 +92,27 @@ t.test("legs over scripted engines", async (t) => {
     "an engine that kept nothing",
   );
   t.match((await run([], [])).outcome, { kind: "local" });
+});
+
+t.test("a 200 with garbage means prefill on the decode endpoint, never a failure of ours", async (t) => {
+  const raw = (text: string): EngineReply => ({ kind: "answer", status: 200, headers: {}, body: Buffer.from(text) });
+  const garbage = [
+    "",
+    "<html>",
+    "[]",
+    "null",
+    '{"usage":{"a":}}',
+    '{"kv_transfer_params":{"a":}}',
+    '{"kv_transfer_params":{"a":1}',
+    '{"kv_transfer_params":[1]}',
+    '{"kv_transfer_params":"x"}',
+    `{"kv_transfer_params":${"[".repeat(100)}${"]".repeat(100)}}`,
+  ];
+  for (const text of garbage)
+    t.same((await run([raw(text)], ["a", "b"])).outcome, { kind: "local" }, text.slice(0, 40));
+  for (const count of ["1e400", "-1", '"7"', "null", "1.5"]) {
+    const usage = `{"prompt_tokens_details":{"cached_tokens":${count}}}`;
+    const { outcome } = await run([raw(`{"kv_transfer_params":{},"usage":${usage}}`)], ["a"]);
+    t.match(outcome, { kind: "transferred", cachedTokens: undefined }, count);
+  }
 });
