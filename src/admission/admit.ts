@@ -5,7 +5,7 @@
  * never calls anything, never reads a clock, and gives the same answer for a dry run. What the user wrote wins; what it
  * added is recorded on workloads, replayed while the user's part is unchanged, and can be taken out again.
  */
-import { entry, type KubeObject, type Namespace, type Pod, type Workload } from "../kinds/kube.ts";
+import { controllerOf, entry, type KubeObject, type Namespace, type Pod, type Workload } from "../kinds/kube.ts";
 import { LABEL, STATUS } from "../kinds/names.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { changed, isDenied, kept, skipped, warned, type Verdict } from "../kinds/verdict.ts";
@@ -94,7 +94,7 @@ const leave = (object: KubeObject, verdicts: readonly Verdict[], touched: readon
 export function admitObject(object: KubeObject, context: AdmitContext): AdmitResult {
   if (!ADMITTED_KINDS.includes(object.kind))
     return leave(object, [skipped("NotOurs", `${object.kind} is not changed by admission`)]);
-  if (object.metadata.deletionTimestamp !== undefined)
+  if ((object.metadata.deletionTimestamp ?? undefined) !== undefined)
     return leave(object, [skipped("NotOurs", "the object is being deleted")]);
   const at = caseOf(object, context.previous);
   const namespace = namespaceOf(object, context.snapshot);
@@ -172,7 +172,7 @@ function podTarget(object: KubeObject): Verdict[] {
 
 /** The workload that made a Pod, by its controller's name and the labels: a ReplicaSet is called after its Deployment. */
 function ownerOf(pod: KubeObject, { workloads }: ClusterSnapshot): Workload | undefined {
-  const owner = pod.metadata.ownerReferences?.find(({ controller }) => controller === true);
+  const owner = controllerOf(pod);
   const namespace = pod.metadata.namespace ?? "default";
   const model = entry(pod.metadata.labels, LABEL.model);
   const isOwner = ({ kind, metadata }: Workload): boolean => {
@@ -221,8 +221,5 @@ export function admitPod(pod: Pod, context: AdmitContext): AdmitResult {
 /** Its workload's template was admitted: the workload's part is done. */
 const carries = (pod: Pod): boolean => readIntent(entry(pod.metadata.annotations, STATUS.intent)) !== undefined;
 
-const isMade = (pod: Pod): boolean =>
-  pod.metadata.ownerReferences?.some(({ controller }) => controller === true) ?? false;
-
 const mild = (pod: Pod, verdicts: readonly Verdict[]): readonly Verdict[] =>
-  isMade(pod) ? verdicts.map(asWarning) : verdicts;
+  controllerOf(pod) === undefined ? verdicts : verdicts.map(asWarning);

@@ -35,6 +35,8 @@ interface Request {
   readonly uid: string;
   readonly kind: string;
   readonly operation: string;
+  /** `status`, `scale`, ...; empty for the object itself. */
+  readonly subresource: string;
   readonly namespace: string;
   readonly manager: string;
   readonly object: unknown;
@@ -52,6 +54,7 @@ function readRequest(review: unknown): Request | undefined {
     uid,
     kind: text(inner(request["kind"], "kind")),
     operation: text(request["operation"]),
+    subresource: text(request["subResource"]),
     namespace: text(request["namespace"]),
     manager: text(inner(request["options"], "fieldManager")),
     object: request["object"],
@@ -77,6 +80,8 @@ function readObject(value: unknown, { namespace }: Request): KubeObject | undefi
 export function review(body: unknown, webhook: Webhook, context: ReviewContext): ReviewReply {
   const request = readRequest(body);
   if (request === undefined) return unanswerable();
+  const foreign = notOurs(request);
+  if (foreign !== undefined) return reply(request, { allowed: true }, "allowed", [skipped("NotOurs", foreign)]);
   const object = readObject(request.object, request);
   if (object === undefined) return unreadable(request, webhook);
   if (request.manager === FIELD_MANAGER.release)
@@ -88,10 +93,16 @@ export function review(body: unknown, webhook: Webhook, context: ReviewContext):
   return answer(request, webhook, admit(request, object, context));
 }
 
-/** Reviews of what this program understands; anything else is let through untouched. */
+/**
+ * Why a review is let through unread: a deletion or a connection carries no object of its own, a subresource another kind
+ * or a part that the API server takes alone.
+ */
+function notOurs({ operation, subresource }: Request): string | undefined {
+  if (subresource !== "") return `subresource ${subresource} is not changed`;
+  return operation === "CREATE" || operation === "UPDATE" ? undefined : `${operation} is not changed`;
+}
+
 function admit(request: Request, object: KubeObject, context: ReviewContext): AdmitResult {
-  if (request.operation !== "CREATE" && request.operation !== "UPDATE")
-    return { object, verdicts: [skipped("NotOurs", `${request.operation} is not changed`)], touched: [] };
   const previous = request.operation === "UPDATE" ? readObject(request.oldObject, request) : undefined;
   const all = previous === undefined ? context : { ...context, previous };
   if (object.kind !== "Pod") return admitObject(object, all);

@@ -215,9 +215,12 @@ export const keyOf = (object: KubeObject): string =>
     ? (object.metadata.name ?? "")
     : `${object.metadata.namespace}/${object.metadata.name ?? ""}`;
 
-/** An own property of a string map; `constructor` and the like are legal label keys and must not be found by `in`. */
-export const entry = (map: StringMap | undefined, key: string): string | undefined =>
-  map !== undefined && Object.hasOwn(map, key) ? map[key] : undefined;
+/**
+ * An own property of a string map; `constructor` and the like are legal label keys and must not be found by `in`. A map
+ * that is null, as an empty key of a YAML file, is none.
+ */
+export const entry = (map: StringMap | null | undefined, key: string): string | undefined =>
+  map !== undefined && map !== null && Object.hasOwn(map, key) ? map[key] : undefined;
 
 export const labelOf = (object: { metadata?: ObjectMeta }, key: string): string | undefined =>
   entry(object.metadata?.labels, key);
@@ -227,3 +230,15 @@ export const annotationOf = (object: { metadata?: ObjectMeta }, key: string): st
 
 export const isObject = (value: unknown): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** The owner that makes and replaces an object; undefined for one that a person made. */
+export function controllerOf(object: KubeObject): OwnerReference | undefined {
+  const owners: unknown = object.metadata.ownerReferences;
+  return Array.isArray(owners) ? owners.find(isController) : undefined;
+}
+
+const isController = (owner: unknown): owner is OwnerReference =>
+  isObject(owner) &&
+  owner["controller"] === true &&
+  typeof owner["kind"] === "string" &&
+  typeof owner["name"] === "string";

@@ -113,9 +113,8 @@ export interface DeviceRequest {
 }
 
 const quantity = (map: Container["resources"], of: "limits" | "requests", resource: string): number | undefined => {
-  const value = map?.[of];
-  if (value === undefined || !Object.hasOwn(value, resource)) return undefined;
-  return Number(value[resource]);
+  const value = map?.[of] ?? {};
+  return Object.hasOwn(value, resource) ? Number(value[resource]) : undefined;
 };
 
 /** The device request of a container, limits before requests; undefined where it has none. */

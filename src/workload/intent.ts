@@ -4,7 +4,7 @@
  * A change of it rolls the workload, so it holds only keys whose change must make new pods, and only those that are set.
  * It works without any view of the cluster: the Pod brings its contract along.
  */
-import { isObject, type StringMap } from "../kinds/kube.ts";
+import { entry, isObject, type StringMap } from "../kinds/kube.ts";
 import { ANNOTATION } from "../kinds/names.ts";
 
 /** Keys that shape what a Pod is given at creation. Served names do not: they are read from the owner when it is known. */
@@ -28,8 +28,8 @@ const LONGEST = 16384;
 /** The annotation's value: the carried keys of the workload over those of its Namespace, in a fixed order. */
 export function writeIntent(annotations: StringMap | undefined, defaults: StringMap | undefined): string {
   const found = CARRIED.flatMap((key) => {
-    const source = [annotations, defaults].find((map) => map !== undefined && Object.hasOwn(map, key));
-    return source === undefined ? [] : [[key, source[key]]];
+    const value = entry(annotations, key) ?? entry(defaults, key);
+    return value === undefined ? [] : [[key, value]];
   });
   return JSON.stringify(Object.fromEntries(found));
 }
@@ -44,7 +44,7 @@ function parse(text: string): unknown {
 
 /** The carried keys; undefined where there is no annotation of ours. */
 export function readIntent(text: string | undefined): StringMap | undefined {
-  const value = text === undefined || text.length > LONGEST ? undefined : parse(text);
+  const value = typeof text !== "string" || text.length > LONGEST ? undefined : parse(text);
   if (!isObject(value)) return undefined;
   const known = CARRIED.filter((key) => Object.hasOwn(value, key) && typeof value[key] === "string");
   return Object.fromEntries(known.map((key) => [key, value[key] as string]));

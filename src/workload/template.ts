@@ -27,12 +27,24 @@ export interface FoundTemplate {
   readonly template: PodTemplate;
 }
 
-const isContainer = (value: unknown): value is Container => isObject(value) && typeof value["name"] === "string";
+const isAbsent = (value: unknown): value is null | undefined => value === undefined || value === null;
 
-/** Narrow enough to be walked: a list of named containers. */
+/** A list of objects that each have this text; null is an absent list. */
+const isListBy = (value: unknown, key: string): boolean =>
+  isAbsent(value) || (Array.isArray(value) && value.every((item) => isObject(item) && typeof item[key] === "string"));
+
+const isContainer = (value: unknown): value is Container =>
+  isObject(value) &&
+  typeof value["name"] === "string" &&
+  isListBy(value["env"], "name") &&
+  isListBy(value["volumeMounts"], "mountPath") &&
+  (isAbsent(value["ports"]) || (Array.isArray(value["ports"]) && value["ports"].every(isObject)));
+
+/** Narrow enough to be walked: a list of named containers, whose lists hold what they should. */
 export const isTemplate = (value: unknown): value is PodTemplate => {
   const containers = at(value, ["spec", "containers"]);
-  return Array.isArray(containers) && containers.length > 0 && containers.every(isContainer);
+  const named = Array.isArray(containers) && containers.length > 0 && containers.every(isContainer);
+  return named && isListBy(at(value, ["spec", "volumes"]), "name");
 };
 
 /** The pod template of an object that serves requests; undefined for kinds without, and for what is not a template. */

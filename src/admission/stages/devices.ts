@@ -76,8 +76,8 @@ const refusesHostPath = ({ namespace }: StageContext): boolean =>
 const RDMA = /rdma|\/efa$/i;
 
 const transferHint = (context: StageContext): string => {
-  const { limits = {} } = containerOf(context).resources ?? {};
-  const named = Object.keys(limits).find((resource) => RDMA.test(resource));
+  const limits = containerOf(context).resources?.limits;
+  const named = Object.keys(limits ?? {}).find((resource) => RDMA.test(resource));
   if (context.spec.connector !== "nixl") return "";
   return named === undefined
     ? "; no RDMA resource is requested, so KV travels over TCP"

@@ -168,6 +168,20 @@ t.test("malformed reviews: open for mutate, shut for validate, 400 without a uid
   t.end();
 });
 
+t.test("what carries no workload of its own is let through unread, by both", (t) => {
+  const foreign: JsonObject[] = [
+    { operation: "DELETE", object: null, oldObject: workload() },
+    { operation: "CONNECT", object: { kind: "PodExecOptions" } },
+    { operation: "UPDATE", subResource: "scale", object: { kind: "Scale", metadata: { name: "w" } } },
+    { operation: "UPDATE", subResource: "status", object: workload(), oldObject: workload() },
+    { operation: "CREATE", subResource: "eviction", object: { kind: "Eviction", metadata: { name: "w" } } },
+  ];
+  for (const over of foreign)
+    for (const webhook of ["mutate", "validate"] as const)
+      t.same(ask(body(null, over), webhook), { uid: "u", allowed: true }, JSON.stringify(over).slice(0, 60));
+  t.end();
+});
+
 t.test("warnings are short printable ASCII", (t) => {
   const { warnings = [] } = ask(body(workload({ [`tandem.sh/mod\u00e9${"x".repeat(300)}`]: "1" })));
   t.ok(warnings.length > 0);
