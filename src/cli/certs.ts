@@ -12,12 +12,19 @@ interface CertsOptions {
   readonly name?: readonly string[];
 }
 
+const EXAMPLE = `
+Example:
+  tandem certs --out certs/dev --name localhost --name 127.0.0.1
+
+The authority's key is not kept: what clients are told to trust can sign nothing else.`;
+
 export const registerCerts: Register = (program: Command, exit) => {
   program
     .command("certs")
-    .description("make development certificates: tls.crt, tls.key and ca.crt")
+    .description("Makes development certificates: tls.crt, tls.key and ca.crt.")
     .option("--out <directory>", "where they are written", "certs/dev")
-    .option("--name <name>", "DNS name or address the webhooks are reached by; may be repeated", collect)
+    .option("--name <name>", "DNS name or address the webhooks are reached by; repeatable", collect)
+    .addHelpText("after", EXAMPLE)
     .action(async (options: CertsOptions) => {
       await makeDevelopment(options.out, options.name ?? ["localhost", "127.0.0.1", "::1"]);
       process.stderr.write(`${options.out}: tls.crt, tls.key, ca.crt\n`);

@@ -1,10 +1,11 @@
 /**
  * The command table. Commands print what pure functions return: results on stdout, progress and errors on stderr.
- * Exit codes: 0 as wanted, 1 refused or failed, 2 bad usage or unreadable input.
+ * Exit codes: 0 as wanted, 1 refused or failed, 2 bad usage or unreadable input. What fails says so in one line, with
+ * `TANDEM_LOG_LEVEL=debug` with its stack.
  */
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../config/load.ts";
-import { UsageError } from "./input.ts";
+import { processEnvironment, UsageError } from "./input.ts";
 
 /** A command registers itself on the program and sets the exit code through `exit`. */
 export type Register = (program: Command, exit: (code: number) => void) => void;
@@ -28,7 +29,12 @@ export async function runProgram(commands: readonly Register[], argv: readonly s
 
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (!(error instanceof ConfigError) && !(error instanceof UsageError)) throw error;
-  process.stderr.write(`${error.message}\n`);
-  return 2;
+  process.stderr.write(`tandem: ${describe(error)}\n`);
+  return error instanceof ConfigError || error instanceof UsageError ? 2 : 1;
+}
+
+/** One line for people; the stack is for whoever asks for it. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return processEnvironment()["TANDEM_LOG_LEVEL"] === "debug" ? (error.stack ?? error.message) : error.message;
 }

@@ -23,15 +23,22 @@ interface ReleaseOptions {
   readonly set?: readonly string[];
 }
 
+const EXAMPLE = `
+Example:
+  tandem release --namespace team-a --dry-run
+
+Exit codes: 0 all let go, 1 something could not be, 2 bad usage.`;
+
 export const registerRelease: Register = (program: Command, exit) => {
   program
     .command("release")
-    .description("let go: strip what was injected, delete what was made; the step before uninstalling")
+    .description("Lets go: strips what was injected, deletes what was made; the step before uninstalling.")
     .option("-n, --namespace <ns>", "only this namespace (default: all)")
     .option("--dry-run", "say what would be done, and roll")
     .option("--settle <seconds>", "pause for API servers to see that the webhooks are set aside", "10")
-    .option("--config <file>", "configuration")
-    .option("--set <path=value>", "configuration key; may be repeated", collect)
+    .option("-c, --config <file>", "configuration file")
+    .option("--set <path=value>", "sets one key of the configuration; repeatable", collect)
+    .addHelpText("after", EXAMPLE)
     .action(async (options: ReleaseOptions) => {
       exit(await release(options));
     });
@@ -41,15 +48,12 @@ async function release(options: ReleaseOptions): Promise<number> {
   const settle = Number(options.settle);
   if (!(settle >= 0 && settle <= 600)) throw new UsageError(`--settle ${options.settle}: give seconds from 0 to 600`);
   const config = readConfig(options);
+  const client = await createKubeClient(config.cluster, { clock: systemClock, manager: FIELD_MANAGER.release });
   try {
-    const client = await createKubeClient(config.cluster, { clock: systemClock, manager: FIELD_MANAGER.release });
     const failed = await carryOut(client, config, { ...options, settle });
-    client.close();
     return failed === 0 ? 0 : 1;
-  } catch (error) {
-    if (!(error instanceof KubeError)) throw error;
-    progress(error.message);
-    return 1;
+  } finally {
+    client.close();
   }
 }
 

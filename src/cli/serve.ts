@@ -13,6 +13,7 @@ import { startControllerRole } from "./roles/controller.ts";
 import { parseRoles, roleNames, type RoleName } from "./roles/names.ts";
 import { createPorts, type Role, type RolePorts } from "./roles/ports.ts";
 import { startRouterRole } from "./roles/router.ts";
+import { createStarted, runUntilSignal, type Started } from "./roles/running.ts";
 import { startWebhookRole } from "./roles/webhooks.ts";
 
 interface ServeOptions {
@@ -35,32 +36,49 @@ export const registerServe: Register = (program, exit) => {
     .option("--role <list>", `comma list of ${roleNames.join(", ")}`, roleNames.join(","))
     .addHelpText("after", EXAMPLE)
     .action(async (options: ServeOptions) => {
-      const running = await serve(options);
-      await untilSignal(running.ports);
-      await running.stop();
+      await serve(options);
       exit(0);
     });
 };
 
-async function serve(options: ServeOptions): Promise<{ ports: RolePorts; stop: () => Promise<void> }> {
+async function serve(options: ServeOptions): Promise<void> {
   const parsed = parseRoles(options.role);
   if ("unknown" in parsed)
     throw new UsageError(`--role ${parsed.unknown}: unknown role; accepted: ${roleNames.join(", ")}`);
   const config = readConfig(options);
   const ports = createPorts(config, createLog(config.log.level));
-  const access = needsCluster(ports, parsed.roles) ? await connectCluster(ports, parsed.roles) : undefined;
-  const roles = await startRoles(ports, access, parsed.roles);
-  const pages = await startPages(ports, roles);
-  ports.log.info("tandem serves", { roles: [...parsed.roles].join() });
-  return {
-    ports,
-    stop: async () => {
-      await Promise.all(roles.map((role) => role.stop()));
-      await access?.stop();
-      await Promise.all(pages.map((page) => page.stop()));
+  const started = createStarted(ports.log);
+  await runUntilSignal({
+    ...ports,
+    signals: process,
+    start: async () => {
+      // Half a service must not stay: what has begun would keep the process alive, and go on acting.
+      await start(ports, parsed.roles, started).catch(async (error: unknown) => {
+        await started.stop();
+        throw error;
+      });
     },
-  };
+    stop: () => started.stop(),
+    abandon: () => process.exit(1),
+  });
 }
+
+/** In the order in which things depend on each other; they stop in the other. */
+async function start(ports: RolePorts, wanted: ReadonlySet<RoleName>, started: Started): Promise<void> {
+  const pages: PageServer[] = [];
+  started.add(() => together(pages));
+  const access = needsCluster(ports, wanted) ? await connectCluster(ports, wanted) : undefined;
+  if (access !== undefined) started.add(() => access.stop());
+  const roles: Role[] = [];
+  started.add(() => together(roles));
+  await startRoles(ports, access, wanted, roles);
+  await startPages(ports, roles, pages);
+  ports.log.info("tandem serves", { roles: [...wanted].join() });
+}
+
+const together = async (parts: readonly { readonly stop: () => Promise<void> }[]): Promise<void> => {
+  await Promise.all(parts.map((part) => part.stop()));
+};
 
 /** A router with static endpoints is the only one that does without an API server. */
 const needsCluster = ({ config }: RolePorts, roles: ReadonlySet<RoleName>): boolean =>
@@ -70,13 +88,12 @@ async function startRoles(
   ports: RolePorts,
   access: ClusterAccess | undefined,
   roles: ReadonlySet<RoleName>,
-): Promise<Role[]> {
-  const started: Role[] = [];
+  started: Role[],
+): Promise<void> {
   if (access !== undefined && roles.has("controller")) started.push(startControllerRole(ports, access));
   if (access !== undefined && (roles.has("admission") || roles.has("extender")))
     started.push(await startWebhookRole(ports, access, roles));
   if (roles.has("router")) started.push(await startRouterRole(ports, routerEndpoints(ports, access)));
-  return started;
 }
 
 function routerEndpoints(
@@ -86,6 +103,7 @@ function routerEndpoints(
   const fixed = staticEndpoints(config.router.endpoints.static);
   if (fixed.length > 0 || access === undefined) return { endpoints: () => fixed, synced: () => true };
   const { pods } = access.cluster.sources;
+  // Old endpoints are better than none: a router goes on while the API server is silent, and its scraper finds the dead.
   return { endpoints: discovered(() => pods.snapshot().items), synced: () => pods.synced() };
 }
 
@@ -101,10 +119,9 @@ function discovered(pods: () => readonly Pod[]): () => readonly Endpoint[] {
   };
 }
 
-async function startPages({ config, metrics }: RolePorts, roles: readonly Role[]): Promise<PageServer[]> {
+async function startPages({ config, metrics }: RolePorts, roles: readonly Role[], pages: PageServer[]): Promise<void> {
   const [metricsAt, adminAt] = [parseListen(config.metrics.listen), parseListen(config.admin.listen)];
   const ready = (): boolean => roles.every((role) => role.ready());
-  const pages: PageServer[] = [];
   if (metricsAt !== undefined)
     pages.push(
       await startPageServer(metricsAt, {
@@ -118,14 +135,4 @@ async function startPages({ config, metrics }: RolePorts, roles: readonly Role[]
         "/readyz": () => (ready() ? text(200, "ok\n") : text(503, "not ready\n")),
       }),
     );
-  return pages;
 }
-
-const untilSignal = ({ log }: RolePorts): Promise<void> =>
-  new Promise((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const)
-      process.once(signal, () => {
-        log.info("stopping", { signal });
-        resolve();
-      });
-  });

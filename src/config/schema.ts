@@ -68,6 +68,7 @@ export const ConfigSchema = Type.Object(
           },
           { ...closed, description: "Serving certificates." },
         ),
+        drainMs: integer(4000, 0, 25000, "Webhooks and extender go on answering for so long after SIGTERM."),
         maxBodyBytes: integer(7340032, 65536, 67108864, "Largest AdmissionReview (old and new object together)."),
         sharedMemory: text("16Gi", "Size limit of the /dev/shm volume given to engines that have none."),
         networkInterface: text("eth0", "Network interface that HCCL, Gloo and NCCL are told to use."),
@@ -164,7 +165,12 @@ export const ConfigSchema = Type.Object(
         ),
         index: Type.Object(
           {
-            blockBytes: integer(256, 16, 65536, "Bytes of canonical prompt text in one block of the approximate index."),
+            blockBytes: integer(
+              256,
+              16,
+              65536,
+              "Bytes of canonical prompt text in one block of the approximate index.",
+            ),
             bytesPerToken: number(4, 0.1, 64, "Bytes of prompt text counted as one token."),
             capacityTokens: integer(500000, 1024, 1000000000, "KV capacity assumed for an engine that does not tell."),
           },

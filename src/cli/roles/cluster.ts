@@ -16,14 +16,19 @@ export interface ClusterAccess {
   readonly cluster: Cluster;
   /** The Secret of the certificates, watched on its own. */
   readonly certificates: () => Watching<KubeObject>;
+  /** Everything was listed, and the server was heard of every kind of late: what is decided is decided on news. */
+  readonly fresh: () => boolean;
   readonly stop: () => Promise<void>;
 }
+
+/** A watch says something about every minute, ends after 90 s of silence, and comes back within 30 s. */
+const FRESH_MS = 120_000;
 
 /** The kinds each role reads. The router reads labelled pods alone: a cluster-wide watch would stall its event loop. */
 const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
   admission: ["deployments", "statefulSets", "namespaces", "hyperNodes"],
   extender: ["deployments", "statefulSets", "namespaces", "hyperNodes", "nodes", "pods"],
-  controller: ["deployments", "statefulSets", "namespaces", "hyperNodes", "pods", "podGroups", "configMaps"],
+  controller: ["deployments", "statefulSets", "namespaces", "hyperNodes", "nodes", "pods", "podGroups", "configMaps"],
   router: ["pods"],
 };
 
@@ -44,6 +49,7 @@ export async function connectCluster(ports: RolePorts, roles: ReadonlySet<RoleNa
       watchings.push(watching);
       return watching;
     },
+    fresh: () => cluster.synced() && cluster.ageMs() <= FRESH_MS,
     stop: async () => {
       await Promise.all([cluster.stop(), ...watchings.map((watching) => watching.stop())]);
       client.close();

@@ -5,7 +5,7 @@ import { startController } from "../../controller/loop.ts";
 import type { ClusterAccess } from "./cluster.ts";
 import type { Role, RolePorts } from "./ports.ts";
 
-export function startControllerRole(ports: RolePorts, { client, cluster }: ClusterAccess): Role {
+export function startControllerRole(ports: RolePorts, { client, cluster, fresh }: ClusterAccess): Role {
   const { config, clock, timers, random, log, metrics } = ports;
   const { namespace, service, alternativeNames, webhookConfiguration, lease: name } = config.controller;
   const lease =
@@ -43,7 +43,7 @@ export function startControllerRole(ports: RolePorts, { client, cluster }: Clust
   }
 
   return {
-    ready: () => cluster.synced(),
+    ready: fresh,
     stop: async () => {
       await controller.stop();
       await lease.stop();

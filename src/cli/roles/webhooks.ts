@@ -15,6 +15,13 @@ import type { Role, RolePorts } from "./ports.ts";
 /** Above the Go client's 90 s of idle keep-alive: the API server must be the one that closes. */
 const KEEP_ALIVE_MS = 120_000;
 
+/** The API server gives a webhook 30 s at most; a caller that sends slower is none. */
+const REQUEST_MS = 30_000;
+
+/** Callers learn late that an address is gone: one that closes at once fails the calls of the next seconds. */
+const elapsed = (ms: number, { timers }: RolePorts): Promise<void> =>
+  new Promise((resolve) => void timers.after(ms, resolve));
+
 interface KeyPair {
   readonly cert: string;
   readonly key: string;
@@ -33,11 +40,18 @@ export async function startWebhookRole(
   if (listen === undefined)
     throw new UsageError("admission.listen must not be empty for the roles admission and extender");
   const certificate = keyPairSource(ports, access);
+  let draining = false;
   const app = fastify({
     https: { ...certificate.current(), minVersion: "TLSv1.2" },
     keepAliveTimeout: KEEP_ALIVE_MS,
+    requestTimeout: REQUEST_MS,
     logger: false,
     bodyLimit: Math.max(ports.config.admission.maxBodyBytes, ports.config.extender.maxBodyBytes),
+  });
+  // The caller's connection goes with the answer, so that its next call finds another replica.
+  app.addHook("onSend", (_request, reply, payload, done) => {
+    if (draining) reply.header("connection", "close");
+    done(null, payload);
   });
   await mount(app, ports, access, roles);
   const address = await app.listen({ host: listen.host, port: listen.port });
@@ -47,8 +61,10 @@ export async function startWebhookRole(
   ports.log.info("webhooks listen", { address, roles: [...roles].join() });
   return {
     address: new URL(address).host,
-    ready: () => certificate.present() && access.cluster.synced(),
+    ready: () => !draining && certificate.present() && access.fresh(),
     stop: async () => {
+      draining = true;
+      await elapsed(ports.config.admission.drainMs, ports);
       cancel();
       await app.close();
     },
@@ -94,10 +110,10 @@ function keyPairSource(ports: RolePorts, access: ClusterAccess): KeyPairSource {
 function directoryPair(directory: string, { timers, log }: RolePorts): KeyPairSource {
   const read = (): KeyPair => {
     try {
-      return {
-        cert: readFileSync(join(directory, "tls.crt"), "utf8"),
-        key: readFileSync(join(directory, "tls.key"), "utf8"),
-      };
+      const [cert, key] = ["tls.crt", "tls.key"].map((name) => readFileSync(join(directory, name), "utf8"));
+      const pair = { cert: cert ?? "", key: key ?? "" };
+      createSecureContext(pair);
+      return pair;
     } catch (error) {
       throw new UsageError(`admission.certificates.directory ${directory}: ${(error as Error).message}`);
     }
@@ -111,7 +127,6 @@ function directoryPair(directory: string, { timers, log }: RolePorts): KeyPairSo
         try {
           const next = read();
           if (next.cert === pair.cert) return;
-          createSecureContext({ ...next });
           pair = next;
           listener(next);
         } catch (error) {
@@ -132,13 +147,18 @@ function secretPair({ clock, log }: RolePorts, access: ClusterAccess): KeyPairSo
   return {
     current: () => served,
     present: () => served.cert !== undefined,
-    onChange: (listener) =>
-      source.onChange(() => {
+    onChange: (listener) => {
+      const take = (): void => {
         const next = read();
         if (next.cert === undefined || next.cert === served.cert) return;
         served = next;
         listener(next as KeyPair);
         log.info("certificate taken from the Secret");
-      }),
+      };
+      const cancel = source.onChange(take);
+      // It may have come while the server was being opened.
+      take();
+      return cancel;
+    },
   };
 }
