@@ -18,6 +18,7 @@ import { checkGroup } from "./group.ts";
 import {
   hashOf,
   isBare,
+  isStorable,
   PROFILE_VERSION,
   RECORD_PATH,
   recordOf,
@@ -152,8 +153,16 @@ function injected(at: Case, planning: Planning, verdicts: readonly Verdict[]): A
     return leave(at.stripped, [...verdicts, ...podTarget(at.stripped)], at.touched);
   const run = runStages(at.stripped, "workload", planning);
   const object = recorded(at.stripped, at.hash, run.changes, PROFILE_VERSION);
+  if (!isKept(object)) return leave(at.stripped, [...verdicts, full], at.touched);
   return leave(object, [...verdicts, ...run.verdicts], [...at.touched, ...run.changes.map(({ path }) => path)]);
 }
+
+/** What admission adds must never make a legal object one that is refused, nor one whose plan cannot be read again. */
+const isKept = (object: KubeObject): boolean =>
+  isStorable(object) &&
+  (entry(object.metadata.annotations, STATUS.plan) === undefined || recordOf(object) !== undefined);
+
+const full = warned("AnnotationsFull", "there is no room for Tandem's annotations; nothing is injected");
 
 /** The stripped object with changes done and recorded; without any, nothing is written at all. */
 function recorded(stripped: KubeObject, hash: string, changes: readonly Change[], version: number): KubeObject {
@@ -211,6 +220,7 @@ export function admitPod(pod: Pod, context: AdmitContext): AdmitResult {
   if (all.some(isDenied)) return leave(pod, mild(pod, all));
   const mount = alone && !carries(pod) ? "pod-alone" : "pod";
   const run = runStages(pod, mount, { ...context, spec, namespace });
+  if (!isStorable(run.object)) return leave(pod, [...all, full]);
   return leave(
     run.object,
     [...all, ...run.verdicts],

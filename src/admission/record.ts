@@ -73,6 +73,18 @@ export function recordOf(object: KubeObject): PlanRecord | undefined {
   };
 }
 
+/** What the API server allows for all annotations of one object together: names and values, in bytes. */
+const MOST_ANNOTATION_BYTES = 262144;
+
+const bytesOf = (annotations: StringMap | undefined): number =>
+  Object.entries(annotations ?? {}).reduce((sum, [key, value]) => sum + Buffer.byteLength(key + value), 0);
+
+/** An object whose annotations the API server takes, on itself and on its template. */
+export const isStorable = (object: KubeObject): boolean =>
+  [object.metadata, templateOf(object)?.template.metadata].every(
+    (metadata) => bytesOf(metadata?.annotations) <= MOST_ANNOTATION_BYTES,
+  );
+
 /** The object with the record written. */
 export const withRecord = (object: KubeObject, record: PlanRecord): KubeObject =>
   replaceAt(object, RECORD_PATH, () => JSON.stringify(record)) as KubeObject;

@@ -144,13 +144,17 @@ const denial = (verdicts: readonly Verdict[]): JsonObject => ({
   status: { code: 422, reason: "Invalid", message: verdicts.map(({ message }) => message).join("; ") },
 });
 
-/** The API server drops warnings with control characters and cuts them at 256. */
-const LONGEST_WARNING = 250;
-const ascii = (message: string): string => message.replace(/[^\x20-\x7e]/g, "?").slice(0, LONGEST_WARNING);
+/** Kubernetes asks for 120 characters at most; the API server drops a warning with a control character. */
+const LONGEST_WARNING = 120;
+const shortened = (text: string): string =>
+  text.length <= LONGEST_WARNING ? text : `${text.slice(0, LONGEST_WARNING - 3)}...`;
+const warning = ({ message }: Verdict): string => shortened(message.replace(/[^\x20-\x7e]/g, "?"));
 
 const MOST_WARNINGS = 10;
-const warningsOf = (verdicts: readonly Verdict[]): { warnings?: readonly string[] } =>
-  verdicts.length === 0 ? {} : { warnings: verdicts.slice(0, MOST_WARNINGS).map(({ message }) => ascii(message)) };
+const warningsOf = (verdicts: readonly Verdict[]): { warnings?: readonly string[] } => {
+  const warnings = [...new Set(verdicts.map(warning))].slice(0, MOST_WARNINGS);
+  return warnings.length === 0 ? {} : { warnings };
+};
 
 function reply(
   request: Request,

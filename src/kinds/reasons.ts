@@ -32,6 +32,8 @@ export const REASONS = {
   KvEngineIdShared: "A literal engine_id would be shared by several replicas.",
   KvPortReserved: "The KV port lies in a range that the transfer library uses itself.",
   MutationMissed: "The object reached validation without what admission injects.",
+  AnnotationsFull:
+    "With Tandem's annotations the object would exceed what the API server stores, so nothing is injected.",
   PatchUnsound: "The patch did not give the planned object and was not sent.",
   RequestMalformed: "The request could not be decoded.",
   // placement

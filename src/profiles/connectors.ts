@@ -53,7 +53,7 @@ const transfers: Rule = (prefill) =>
 const mooncakeSizes: Rule = (prefill, decode) => {
   const [p, d] = [prefill.tensorParallel, decode.tensorParallel];
   if (prefill.connector !== "mooncake" || p === undefined || d === undefined || p >= d) return undefined;
-  return `mooncake wants prefill tensor parallel size at least decode's: prefill ${p}, decode ${d}`;
+  return `mooncake wants tensor parallel size of prefill >= decode: prefill ${p}, decode ${d}`;
 };
 
 const RULES: readonly Rule[] = [

@@ -149,7 +149,7 @@ const passesOurs = ({ command }: Inferred): boolean => command.script.includes(E
 const loadsNone = ({ container }: Inferred): Verdict =>
   warned(
     "EngineOpaque",
-    `container ${container.name}: its script loads no KV connector; it must pass --kv-transfer-config "$${ENGINE_ENV.kvTransferConfig}"`,
+    `script of ${container.name} loads no KV connector; pass --kv-transfer-config "$${ENGINE_ENV.kvTransferConfig}"`,
   );
 
 const unknownClass = (inferred: Inferred): Verdict =>

@@ -60,11 +60,15 @@ const pattern = (key: string, test: RegExp, accepts: string, texts: Texts): Key<
 
 const label = <T>(key: Key<T>): Key<T> => ({ ...key, where: "label" });
 
+/** Longest comma list: what is carried on pods must stay readable there. A hundred model names fit. */
+const LONGEST_LIST = 4096;
+
 /** Comma list, each element parsed; undefined as soon as one is not accepted. */
 function list<T extends string | number | object>(
   text: string,
   parse: (item: string) => T | undefined,
 ): readonly T[] | undefined {
+  if (text.length > LONGEST_LIST) return undefined;
   const items = text
     .split(",")
     .map((item) => item.trim())

@@ -182,9 +182,41 @@ t.test("what carries no workload of its own is let through unread, by both", (t)
   t.end();
 });
 
+t.test("what admission adds never makes a legal object too large", (t) => {
+  const most = 262144;
+  const filled = (room: number): JsonObject => workload({ a: "x".repeat(most - 1 - room) });
+  const response = ask(body(filled(100)));
+  t.equal(response.patch, undefined);
+  t.match(response.warnings, [/no room for Tandem's annotations/]);
+  t.ok(ask(body(filled(8192))).patch);
+  const pod = (room: number): JsonObject => ({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      name: "p",
+      labels: { "tandem.sh/model": "m", "tandem.sh/role": "decode" },
+      annotations: { "status.tandem.sh/intent": "{}", a: "x".repeat(most - 26 - room) },
+    },
+    spec: { containers: [{ name: "e", image: "vllm/vllm-openai" }] },
+  });
+  t.match(ask(body(pod(50), { kind: { kind: "Pod" } })), { patch: undefined, warnings: [/no room/] });
+  t.ok(ask(body(pod(8192), { kind: { kind: "Pod" } })).patch);
+  t.end();
+});
+
+t.test("a list that repeats itself cannot outgrow what is read back", (t) => {
+  for (const [key, item] of [
+    ["tandem.sh/skip", "probes,"],
+    ["tandem.sh/parallelism", "tp=1,"],
+    ["tandem.sh/served-model", "m,"],
+  ] as const)
+    t.equal(ask(body(workload({ [key]: item.repeat(20000) }))).allowed, false, key);
+  t.end();
+});
+
 t.test("warnings are short printable ASCII", (t) => {
   const { warnings = [] } = ask(body(workload({ [`tandem.sh/mod\u00e9${"x".repeat(300)}`]: "1" })));
   t.ok(warnings.length > 0);
-  for (const warning of warnings) t.match(warning, /^[\x20-\x7e]{1,250}$/);
+  for (const warning of warnings) t.match(warning, /^[\x20-\x7e]{1,120}$/);
   t.end();
 });
