@@ -6,17 +6,10 @@
  */
 import { HEADER, LB_METADATA_NAMESPACE } from "../../kinds/names.ts";
 import type { HeaderList } from "../headers.ts";
-import {
-  boolField,
-  bytesField,
-  eachField,
-  messageField,
-  prefix,
-  Reader,
-  textField,
-  varintField,
-  WireError,
-} from "./wire.ts";
+import { eachField, Reader, WireError } from "./wire.ts";
+import { sizeOf, Writer } from "./writer.ts";
+
+const EMPTY = Buffer.alloc(0);
 
 /** envoy.extensions.filters.http.ext_proc.v3.ProcessingMode.BodySendMode, in the order of its numbers. */
 export const BODY_MODES = ["NONE", "STREAMED", "BUFFERED", "BUFFERED_PARTIAL", "FULL_DUPLEX_STREAMED", "GRPC"] as const;
@@ -90,7 +83,7 @@ function pushHeader(headers: [string, string][], reader: Reader): boolean {
 }
 
 function decodeBody(reader: Reader): { chunk: Buffer; endOfStream: boolean } {
-  let chunk: Buffer = Buffer.alloc(0);
+  let chunk: Buffer = EMPTY;
   let endOfStream = false;
   eachField(reader, (field, inner) => {
     if (field === 1) chunk = inner.bytes();
@@ -142,71 +135,127 @@ export type Reply =
 const NUMBERS = { headers: [1, 2], body: [3, 4], chunk: [3, 4], trailers: [5, 6] } as const;
 const fieldOf = (kind: keyof typeof NUMBERS, phase: Phase): number => NUMBERS[kind][phase === "request" ? 0 : 1];
 
-/** The encoded ProcessingResponse, as buffers to be written one after the other: body bytes are not copied. */
-export function encodeReply(reply: Reply): readonly Uint8Array[] {
+/** The replies as gRPC messages, in buffers to be written one after the other. Large bodies are not copied. */
+export function encodeReplies(replies: readonly Reply[]): readonly Uint8Array[] {
+  const out = new Writer();
+  for (const reply of replies) out.frame(() => writeReply(out, reply));
+  return out.parts();
+}
+
+function writeReply(out: Writer, reply: Reply): void {
   switch (reply.kind) {
-    case "headers":
-      return [
-        messageField(fieldOf("headers", reply.phase), [commonResponse(reply.changes)]),
-        metadata(reply.destination),
-      ];
-    case "body":
-      return [
-        messageField(fieldOf("body", reply.phase), [commonResponse(reply.changes, reply.body)]),
-        metadata(reply.destination),
-      ];
-    case "chunk":
-      return encodeChunk(reply.phase, reply.chunk, reply.endOfStream);
-    case "trailers":
-      return [messageField(fieldOf("trailers", reply.phase), [])];
-    case "immediate":
-      return [immediate(reply)];
+    case "headers": {
+      writeHeaders(out, reply);
+      return;
+    }
+    case "body": {
+      writeBody(out, reply);
+      return;
+    }
+    case "chunk": {
+      writeChunk(out, reply);
+      return;
+    }
+    case "trailers": {
+      out.message(fieldOf("trailers", reply.phase), () => undefined);
+      return;
+    }
+    case "immediate": {
+      writeImmediate(out, reply);
+      return;
+    }
   }
 }
 
-/** BodyResponse{response=1: CommonResponse{...}} or HeadersResponse, which has the same shape. */
-const commonResponse = (changes?: HeaderChanges, body?: Buffer): Buffer =>
-  messageField(1, [
-    changes === undefined ? Buffer.alloc(0) : messageField(2, [headerMutation(changes)]),
-    body === undefined ? Buffer.alloc(0) : messageField(3, [bytesField(1, body)]),
-  ]);
+/** HeadersResponse{response=1: CommonResponse{header_mutation=2}}. */
+function writeHeaders(out: Writer, { phase, changes, destination }: Extract<Reply, { kind: "headers" }>): void {
+  out.message(fieldOf("headers", phase), () => out.message(1, () => writeChanges(out, changes)));
+  writeMetadata(out, destination);
+}
 
-/** Lengths are computed outside in, so that the chunk itself is the only large buffer and is not copied. */
-function encodeChunk(phase: Phase, chunk: Buffer, endOfStream: boolean): readonly Uint8Array[] {
-  const tail = boolField(2, endOfStream);
-  const inner = prefix(1, chunk.length);
-  const streamed = inner.length + chunk.length + tail.length;
-  const mutation = prefix(3, streamed);
-  const common = prefix(3, mutation.length + streamed);
-  const response = prefix(1, common.length + mutation.length + streamed);
-  const outer = prefix(fieldOf("chunk", phase), response.length + common.length + mutation.length + streamed);
-  return [Buffer.concat([outer, response, common, mutation, inner]), chunk, tail];
+/** BodyResponse, which has the same shape, with body_mutation=3{body=1}: behind the headers, whose size is not known yet. */
+function writeBody(out: Writer, { phase, changes, body, destination }: Extract<Reply, { kind: "body" }>): void {
+  const head = new Writer();
+  writeChanges(head, changes);
+  const [mutation = EMPTY] = head.parts();
+  const lengths = body === undefined ? [] : nested([3, 1], body.length);
+  const common = mutation.length + (lengths[0]?.size ?? 0);
+  for (const { field, length } of nested([fieldOf("body", phase), 1], common)) out.prefix(field, length);
+  out.raw(mutation);
+  for (const { field, length } of lengths) out.prefix(field, length);
+  if (body !== undefined) out.raw(body);
+  writeMetadata(out, destination);
+}
+
+/** BodyResponse{response=1{body_mutation=3{streamed_response=3{body=1, end_of_stream=2}}}}. */
+function writeChunk(out: Writer, { phase, chunk, endOfStream }: Extract<Reply, { kind: "chunk" }>): void {
+  const tail = endOfStream ? 2 : 0;
+  const [body] = nested([1], chunk.length);
+  const outer = nested([fieldOf("chunk", phase), 1, 3, 3], (body?.size ?? 0) + tail);
+  for (const { field, length } of outer) out.prefix(field, length);
+  out.prefix(1, chunk.length);
+  out.raw(chunk);
+  out.number(2, endOfStream ? 1 : 0);
+}
+
+/** Messages one inside the other, the outermost first: the length of each, and its size with key and length. */
+function nested(fields: readonly number[], innermost: number): { field: number; length: number; size: number }[] {
+  let length = innermost;
+  return fields
+    .toReversed()
+    .map((field) => {
+      const level = { field, length, size: sizeOf(field * 8 + 2) + sizeOf(length) + length };
+      length = level.size;
+      return level;
+    })
+    .reverse();
+}
+
+function writeChanges(out: Writer, changes: HeaderChanges | undefined): void {
+  if (changes !== undefined) out.message(2, () => writeMutation(out, changes));
 }
 
 /** OVERWRITE_IF_EXISTS_OR_ADD = 2, `append` unset: the pair that Envoy and other proxies read alike. */
-const OVERWRITE = varintField(3, 2);
+const OVERWRITE = 2;
 
-const headerMutation = (changes: HeaderChanges): Buffer =>
-  Buffer.concat([...(changes.set ?? []).map(setHeader), ...(changes.remove ?? []).map((name) => textField(2, name))]);
-
-const setHeader = ([name, value]: readonly [string, string]): Buffer =>
-  messageField(1, [messageField(1, [textField(1, name), bytesField(3, Buffer.from(value, "latin1"))]), OVERWRITE]);
+function writeMutation(out: Writer, { set = [], remove = [] }: HeaderChanges): void {
+  for (const [name, value] of set)
+    out.message(1, () => {
+      out.message(1, () => {
+        out.text(1, name);
+        out.latin1(3, value);
+      });
+      out.number(3, OVERWRITE);
+    });
+  for (const name of remove) out.text(2, name);
+}
 
 /** dynamic_metadata = 8: Struct{ "envoy.lb": { "x-gateway-destination-endpoint": destination } }. */
-function metadata(destination: string | undefined): Buffer {
-  if (destination === undefined) return Buffer.alloc(0);
-  const inner = struct(HEADER.destination, textField(3, destination));
-  return messageField(8, [struct(LB_METADATA_NAMESPACE, messageField(5, [inner]))]);
+function writeMetadata(out: Writer, destination: string | undefined): void {
+  if (destination === undefined) return;
+  const inner = (): void => writeStruct(out, HEADER.destination, () => out.text(3, destination));
+  out.message(8, () => writeStruct(out, LB_METADATA_NAMESPACE, () => out.message(5, inner)));
 }
 
 /** google.protobuf.Struct with one field: fields = 1 is a map entry of key = 1 and value = 2. */
-const struct = (key: string, value: Buffer): Buffer => messageField(1, [textField(1, key), messageField(2, [value])]);
+const writeStruct = (out: Writer, key: string, value: () => void): void =>
+  out.message(1, () => {
+    out.text(1, key);
+    out.message(2, value);
+  });
 
-function immediate(reply: Extract<Reply, { kind: "immediate" }>): Buffer {
-  return messageField(7, [
-    messageField(1, [varintField(1, reply.status)]),
-    messageField(2, [headerMutation({ set: reply.headers })]),
-    bytesField(3, reply.body),
-    textField(5, reply.details),
-  ]);
+/** ImmediateResponse{status=1{code=1}, headers=2, body=3, details=5}; the body may be an engine's, of megabytes. */
+function writeImmediate(out: Writer, { status, headers, body, details }: Extract<Reply, { kind: "immediate" }>): void {
+  const head = new Writer();
+  head.message(1, () => head.number(1, status));
+  head.message(2, () => writeMutation(head, { set: headers }));
+  const tail = new Writer();
+  tail.text(5, details);
+  const [before = EMPTY, after = EMPTY] = [head.parts()[0], tail.parts()[0]];
+  const [inner] = nested([3], body.length);
+  out.prefix(7, before.length + (inner?.size ?? 0) + after.length);
+  out.raw(before);
+  out.prefix(3, body.length);
+  out.raw(body);
+  out.raw(after);
 }

@@ -8,8 +8,8 @@ import { constants, createServer, type Http2Server, type ServerHttp2Session, typ
 import type { AddressInfo } from "node:net";
 import type { Log, Metrics } from "../../ports.ts";
 import type { RequestRouter, Routed, Ticket } from "../exchange.ts";
-import { decodeRequest, encodeReply } from "./codec.ts";
-import { Deframer, frame, GRPC } from "./grpc.ts";
+import { decodeRequest, encodeReplies } from "./codec.ts";
+import { Deframer, GRPC } from "./grpc.ts";
 import { ExchangeStream, type Action, type StreamEvent } from "./stream.ts";
 import { WireError } from "./wire.ts";
 
@@ -164,7 +164,7 @@ class Exchange {
     if (this.#over) return;
     const actions = this.#machine.advance(event);
     if (!this.#account()) return;
-    this.#write(actions.flatMap((action) => (action.kind === "reply" ? frame(encodeReply(action.reply)) : [])));
+    this.#write(encodeReplies(actions.flatMap((action) => (action.kind === "reply" ? [action.reply] : []))));
     for (const action of actions) if (action.kind !== "reply" && !this.#carryOut(action)) return;
   }
 
