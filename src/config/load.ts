@@ -95,15 +95,32 @@ export function loadConfig(sources: ConfigSources = {}): Config {
 }
 
 function readFile(text: string, name: string): unknown {
-  const document = parseDocument(text, { prettyErrors: true, maxAliasCount: 100 } as never);
-  const [error] = document.errors;
-  if (error !== undefined) throw new ConfigError([`${name}: not YAML: ${error.message}`]);
-  const value: unknown = document.toJS();
+  const value = parseYaml(text, name);
   if (value === null || value === undefined) return {};
   if (!isObject(value))
     throw new ConfigError([`${name}: must be a mapping with ${Object.keys(ROOT.properties ?? {}).join(", ")}`]);
   return value;
 }
+
+/** The value of a YAML document. Aliases that multiply, or that contain themselves, are no configuration. */
+function parseYaml(text: string, name: string): unknown {
+  const document = parseDocument(text, { prettyErrors: true });
+  const [error] = document.errors;
+  if (error !== undefined) throw new ConfigError([`${name}: not YAML: ${error.message}`]);
+  try {
+    return JSON.parse(JSON.stringify(document.toJS({ maxAliasCount: MOST_ALIASES }), textOfNumber));
+  } catch (reason) {
+    throw new ConfigError([
+      `${name}: aliases are not accepted here: ${(reason as Error).message.split("\n")[0] ?? ""}`,
+    ]);
+  }
+}
+
+const MOST_ALIASES = 100;
+
+/** JSON has no infinity: it stays as text, so that validation names it. */
+const textOfNumber = (_: string, value: unknown): unknown =>
+  typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
 
 function readEnvironment(environment: Readonly<Record<string, string | undefined>>): unknown {
   const found = configKeys().flatMap((key) => {
@@ -127,7 +144,7 @@ function readFlags(flags: Readonly<Record<string, string>>): unknown {
 /** Text to the schema's type where it can be; otherwise unchanged, so that validation names it. Lists are JSON or commas. */
 function parseText(schema: SchemaNode, value: string): unknown {
   if (schema.type === "string") return value;
-  if (schema.type === "array" && !value.trim().startsWith("[")) return value === "" ? [] : value.split(",");
+  if (schema.type === "array" && !value.trim().startsWith("[")) return commaList(value);
   try {
     return JSON.parse(value) as unknown;
   } catch {
@@ -135,13 +152,21 @@ function parseText(schema: SchemaNode, value: string): unknown {
   }
 }
 
+const commaList = (text: string): string[] =>
+  text
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== "");
+
 const nest = (path: string, value: unknown): unknown =>
   path
     .split(".")
     .reverse()
     .reduce<unknown>((inner, key) => ({ [key]: inner }), value);
 
+/** A section whose keys are all commented out is null, and changes nothing. */
 function merge(base: unknown, over: unknown): unknown {
+  if (isObject(base) && over === null) return base;
   if (!isObject(base) || !isObject(over)) return over;
   const result: JsonObject = Object.assign(Object.create(null) as JsonObject, base);
   for (const [key, value] of Object.entries(over)) result[key] = key in result ? merge(result[key], value) : value;

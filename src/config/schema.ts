@@ -8,12 +8,22 @@ import Type, { type Static, type TEnum } from "typebox";
 
 const closed = { additionalProperties: false };
 const text = (value: string, description: string) => Type.String({ default: value, description });
+/** 0 to 65535. */
+const PORT = "(\\d{1,4}|[1-5]\\d{4}|6[0-4]\\d{3}|65[0-4]\\d{2}|655[0-2]\\d|6553[0-5])";
 const listen = (value: string, description: string) =>
   Type.String({
     default: value,
     description,
-    pattern: "^(|\\[[0-9a-fA-F:]+\\]:\\d{1,5}|[^:\\s]*:\\d{1,5})$",
+    pattern: `^(|\\[[0-9a-fA-F:]+\\]:${PORT}|[^:\\s]*:${PORT})$`,
     accepts: "host:port, or empty for off",
+  });
+/** Written into pods: a wrong one would have every pod refused. */
+const quantity = (value: string, description: string) =>
+  Type.String({
+    default: value,
+    description,
+    pattern: "^[1-9]\\d{0,15}([KMGTPE]i|[kMGTPE])?$",
+    accepts: "a Kubernetes quantity, as 16Gi",
   });
 const integer = (value: number, minimum: number, maximum: number, description: string) =>
   Type.Integer({ default: value, minimum, maximum, description });
@@ -27,7 +37,7 @@ export const StaticEndpoint = Type.Object(
   {
     address: Type.String({
       description: "ip:port of the engine's API server.",
-      pattern: "^(\\[[0-9a-fA-F:]+\\]|[^:\\s]+):\\d{1,5}$",
+      pattern: `^(\\[[0-9a-fA-F:]+\\]|[^:\\s]+):${PORT}$`,
       accepts: "ip:port",
     }),
     role: oneOf(["prefill", "decode", "both"], "both", "What the endpoint may be used for."),
@@ -64,13 +74,16 @@ export const ConfigSchema = Type.Object(
         certificates: Type.Object(
           {
             directory: text("", "Folder with tls.crt and tls.key; empty: the controller's Secret."),
-            secret: text("tandem-webhook-tls", "Secret that holds the certificates made by the controller."),
+            secret: text(
+              "tandem-webhook-tls",
+              "Secret with the certificate made by the controller; its authority lies in another, with -authority added.",
+            ),
           },
           { ...closed, description: "Serving certificates." },
         ),
         drainMs: integer(4000, 0, 25000, "Webhooks and extender go on answering for so long after SIGTERM."),
         maxBodyBytes: integer(7340032, 65536, 67108864, "Largest AdmissionReview (old and new object together)."),
-        sharedMemory: text("16Gi", "Size limit of the /dev/shm volume given to engines that have none."),
+        sharedMemory: quantity("16Gi", "Size limit of the /dev/shm volume given to engines that have none."),
         networkInterface: text("eth0", "Network interface that HCCL, Gloo and NCCL are told to use."),
       },
       { ...closed, description: "Webhooks." },

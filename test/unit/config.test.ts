@@ -1,6 +1,6 @@
 import t from "tap";
 import { readFileSync } from "node:fs";
-import { ConfigError, loadConfig } from "../../src/config/load.ts";
+import { ConfigError, configKeys, loadConfig } from "../../src/config/load.ts";
 import { configReference } from "../../src/config/reference.ts";
 
 const problems = (text: string, more: object = {}): readonly string[] => {
@@ -54,6 +54,8 @@ t.test("errors name the path, the value and what is accepted", (t) => {
       /router.endpoints.static.0.role: "prefil" is not accepted; give one of prefill, decode, both/,
     ],
     ["- 1", /must be a mapping with cluster, admission/],
+    ["router: { listen: '127.0.0.1:65536' }", /router.listen: .* is not accepted; give host:port/],
+    ["admission: { sharedMemory: lots }", /sharedMemory: "lots" is not accepted; give a Kubernetes quantity/],
     ["a: [", /not YAML: .*line 1/s],
     ["log: { level: 3 }\nqq: 1", /qq: unknown key/],
   ];
@@ -63,6 +65,53 @@ t.test("errors name the path, the value and what is accepted", (t) => {
     /--set router.lisen: unknown key, did you mean router.listen\?/,
   );
   t.match(problems("", { environment: { TANDEM_ROUTER_COST_MU: "many" } })[0], /router.cost.mu: "many"/);
+  t.end();
+});
+
+t.test("aliases that multiply or contain themselves, and what the file has twice, are named errors", (t) => {
+  const levels = ["a: &a [x,x,x,x,x,x,x,x,x,x]"];
+  for (const [one, next] of ["a b", "b c", "c d", "d e", "e f", "f g"].map((pair) => pair.split(" ")))
+    levels.push(`${next}: &${next} [${Array(10).fill(`*${one}`).join(",")}]`);
+  t.match(problems(levels.join("\n")), [/aliases are not accepted here: Excessive alias count/]);
+  t.match(problems("log: &a { level: *a }"), [/aliases are not accepted here/]);
+  t.match(problems("log: { level: info }\nlog: { level: warn }"), [/Map keys must be unique/]);
+  t.match(problems("router: { __proto__: { x: 1 } }"), [/router.__proto__: unknown key/]);
+  t.match(problems("router: { constructor: 1 }"), [/router.constructor: unknown key/]);
+  t.match(problems("router: { cost: { mu: .inf } }"), [/router.cost.mu: "Infinity" is not accepted/]);
+  t.equal(({} as Record<string, unknown>)["x"], undefined);
+  t.end();
+});
+
+t.test("a section without keys changes nothing", (t) => {
+  t.equal(loadConfig({ text: "router:\nlog:\n" }).log.level, "info");
+  t.match(problems("log: { level: }"), [/log.level: null is not accepted/]);
+  t.end();
+});
+
+t.test("what Kubernetes sets for Services is no configuration, and no two keys share a name", (t) => {
+  const environment = Object.fromEntries(
+    ["TANDEM_ROUTER", "TANDEM_WEBHOOK", "TANDEM_CONTROLLER", "TANDEM_ADMIN", "TANDEM_METRICS"].flatMap((name) => [
+      [`${name}_SERVICE_HOST`, "192.0.2.1"],
+      [`${name}_SERVICE_PORT`, "9002"],
+      [`${name}_PORT`, "tcp://192.0.2.1:9002"],
+      [`${name}_PORT_9002_TCP`, "tcp://192.0.2.1:9002"],
+    ]),
+  );
+  t.same(loadConfig({ environment }), loadConfig());
+  const names = configKeys().map((key) => key.environment);
+  t.equal(new Set(names).size, names.length);
+  t.same(
+    names.filter((name) => /_(PORT|HOST)(_|$)/.test(name)),
+    [],
+    "a name that a Service may set",
+  );
+  t.end();
+});
+
+t.test("lists in the environment: commas with spaces, or JSON", (t) => {
+  for (const text of ["rack, block,", '["rack","block"]'])
+    t.same(loadConfig({ environment: { TANDEM_TOPOLOGY_LEVELS: text } }).topology.levels, ["rack", "block"]);
+  t.same(loadConfig({ environment: { TANDEM_TOPOLOGY_LEVELS: "" } }).topology.levels, []);
   t.end();
 });
 
