@@ -1,10 +1,13 @@
 /**
- * Carries the rotation plan out: Secret first, then the bundle in the webhook configurations. One call is one pass; the
+ * Carries the rotation plan out: Secrets first, then the bundle in the webhook configurations. One call is one pass; the
  * controller makes one at every round, so that a wall clock that jumped (sleep, suspend) is noticed within it.
  *
- * Every write of the Secret states the version it was decided on. Of two that decide at once one wins, the other gets a
- * conflict and decides again on what the winner wrote: never two authorities.
+ * Every write of a Secret states the version it was decided on. Of two that decide at once one wins, the other gets a
+ * conflict and decides again on what the winner wrote: never two authorities. The authority's Secret is written first; a
+ * process that dies in between leaves a leaf that the next pass finds to be not the authority's, while the authority that
+ * signed it is still trusted as the previous one.
  */
+import { isDeepStrictEqual } from "node:util";
 import { hasStatus } from "../kinds/kube-error.ts";
 import { isObject, labelOf, type KubeObject, type ObjectRef } from "../kinds/kube.ts";
 import { OWNERSHIP } from "../kinds/names.ts";
@@ -13,10 +16,13 @@ import type { Clock, KubeReader, KubeWriter, Random } from "../ports.ts";
 import { changed, skipped, type Verdict } from "../kinds/verdict.ts";
 import { issueAuthority, issueServing, type IssueContext } from "./issue.ts";
 import {
+  authorityData,
+  authoritySecret,
   bundleOf,
   planCertificates,
-  readSecret,
-  secretData,
+  readSecrets,
+  servingData,
+  type CertificateSecrets,
   type CertificateState,
   type CertificateStep,
 } from "./plan.ts";
@@ -26,8 +32,9 @@ export interface CertificateOptions {
   readonly writer: KubeWriter;
   readonly clock: Clock;
   readonly random: Random;
-  /** Where the Secret lies. */
+  /** Where the Secrets lie. */
   readonly namespace: string;
+  /** What the webhooks read; the authority's key lies in `authoritySecret` of it. */
   readonly secret: string;
   /** DNS names and addresses of the webhooks: `serviceNames`, and what else they are reached by. */
   readonly names: readonly string[];
@@ -45,54 +52,59 @@ export const serviceNames = (service: string, namespace: string): readonly strin
 
 /** One pass. Throws a KubeError where the API server does not do as told; the next pass goes on from there. */
 export async function reconcileCertificates(options: CertificateOptions): Promise<readonly Verdict[]> {
-  const { state, verdicts } = await reconcileSecret(options, await readWebhooks(options), 2);
+  const { state, verdicts } = await reconcileSecrets(options, await readWebhooks(options), 2);
   return state === undefined ? verdicts : [...verdicts, ...(await publish(options, bundleOf(state)))];
 }
 
 interface Reconciled {
-  /** Undefined: the Secret is somebody else's (cert-manager's, say), and so is the bundle. */
+  /** Undefined: a Secret is somebody else's (cert-manager's, say), and so is the bundle. */
   readonly state: CertificateState | undefined;
   readonly verdicts: readonly Verdict[];
 }
 
-async function reconcileSecret(
+async function reconcileSecrets(
   options: CertificateOptions,
   webhooks: readonly KubeObject[],
   attempts: number,
 ): Promise<Reconciled> {
-  const secret = await options.reader.get(secretRef(options));
-  if (secret !== undefined && labelOf(secret, OWNERSHIP.label) !== OWNERSHIP.value)
-    return { state: undefined, verdicts: [foreign(options)] };
-  const state = readSecret(secret);
+  const stored = await storedSecrets(options);
+  const others = [stored.serving, stored.authority].find(isForeign);
+  if (others !== undefined) return { state: undefined, verdicts: [foreign(others.metadata.name ?? "")] };
+  const state = readSecrets(stored);
   const now = options.clock.now();
   const { names } = options;
   const step = planCertificates({ state, now, names, published: webhooks.flatMap(bundlesOf) });
-  if (step.do === "keep") return { state, verdicts: [] };
   const next = await carryOut(step, state, { now, id: () => options.random.id() }, names);
   try {
-    await writeSecret(options, secret, next);
+    await writeSecrets(options, stored, next);
   } catch (error) {
     if (!hasStatus(error, 409) || attempts === 0) throw error;
-    return reconcileSecret(options, webhooks, attempts - 1);
+    return reconcileSecrets(options, webhooks, attempts - 1);
   }
+  if (step.do === "keep") return { state: next, verdicts: [] };
   const verdict = changed("CertificatesIssued", `${step.do}: ${step.why}`, { subject: options.secret });
   return { state: next, verdicts: [verdict] };
 }
 
-const foreign = ({ secret }: CertificateOptions): Verdict =>
+const isForeign = (secret: KubeObject | undefined): secret is KubeObject =>
+  secret !== undefined && labelOf(secret, OWNERSHIP.label) !== OWNERSHIP.value;
+
+const foreign = (secret: string): Verdict =>
   skipped("CertificatesForeign", `Secret ${secret} lacks the label ${OWNERSHIP.label} and is left alone`, {
     subject: secret,
   });
 
 /** The state after a step, with the keys it needs made. */
 async function carryOut(
-  step: Exclude<CertificateStep, { do: "keep" }>,
+  step: CertificateStep,
   state: CertificateState,
   context: IssueContext,
   names: readonly string[],
 ): Promise<CertificateState> {
   const since = context.now;
   switch (step.do) {
+    case "keep":
+      return state;
     case "begin": {
       const authority = await issueAuthority(context);
       return { authority, serving: await issueServing(context, authority, names), since };
@@ -114,29 +126,50 @@ function retired({ authority, serving }: CertificateState, since: number): Certi
   return { ...(authority === undefined ? {} : { authority }), ...(serving === undefined ? {} : { serving }), since };
 }
 
-const secretRef = ({ namespace, secret }: CertificateOptions): ObjectRef => ({
+const secretRef = (namespace: string, name: string): ObjectRef => ({
   apiVersion: "v1",
   plural: "secrets",
   namespace,
-  name: secret,
+  name,
 });
 
-async function writeSecret(
+async function storedSecrets({ reader, namespace, secret }: CertificateOptions): Promise<CertificateSecrets> {
+  const [serving, authority] = await Promise.all(
+    [secret, authoritySecret(secret)].map((name) => reader.get(secretRef(namespace, name))),
+  );
+  return { serving, authority };
+}
+
+/** Writes what differs: also what a process left undone that died between the two. */
+async function writeSecrets(
   options: CertificateOptions,
-  before: KubeObject | undefined,
+  stored: CertificateSecrets,
   state: CertificateState,
 ): Promise<void> {
-  const data = secretData(state);
+  const name = authoritySecret(options.secret);
+  await writeSecret(options, stored.authority, { name, type: "Opaque", data: authorityData(state) });
+  const data = servingData(state);
+  await writeSecret(options, stored.serving, { name: options.secret, type: "kubernetes.io/tls", data });
+}
+
+interface WantedSecret {
+  readonly name: string;
+  readonly type: string;
+  readonly data: Readonly<Record<string, string>>;
+}
+
+async function writeSecret(
+  { writer, namespace }: CertificateOptions,
+  before: KubeObject | undefined,
+  { name, type, data }: WantedSecret,
+): Promise<void> {
   if (before === undefined) {
-    const metadata = {
-      name: options.secret,
-      namespace: options.namespace,
-      labels: { [OWNERSHIP.label]: OWNERSHIP.value },
-    };
-    await options.writer.create({ apiVersion: "v1", kind: "Secret", metadata, type: "kubernetes.io/tls", data });
+    const metadata = { name, namespace, labels: { [OWNERSHIP.label]: OWNERSHIP.value } };
+    await writer.create({ apiVersion: "v1", kind: "Secret", metadata, type, data });
     return;
   }
-  await options.writer.patch(secretRef(options), "json", [
+  if (isDeepStrictEqual(before["data"], data)) return;
+  await writer.patch(secretRef(namespace, name), "json", [
     // A precondition, answered with 409; a failed `test` would be a 422 like any bad patch.
     { op: "replace", path: "/metadata/resourceVersion", value: before.metadata.resourceVersion },
     { op: "add", path: "/data", value: data },

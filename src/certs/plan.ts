@@ -1,26 +1,34 @@
 /**
- * When certificates are made, renewed and rotated: decided from the Secret as it stands, the clock, and what the API
+ * When certificates are made, renewed and rotated: decided from the Secrets as they stand, the clock, and what the API
  * server has of the bundle. Reads no cluster and makes no keys; `loop.ts` carries the decision out.
  *
  * An authority is never replaced under anybody's feet. Its rotation takes three passes or more, and every state in
- * between is in the Secret, so that it survives a restart at any point:
+ * between is in the Secrets, so that it survives a restart at any point:
  * 1. introduce: a next authority is written beside the active one; the bundle trusts both, leaves stay as they are.
  * 2. promote: once the API server has carried the bundle with both for 10 s, the next one signs a new leaf; the old one
  *    stays in the bundle.
  * 3. retire: 5 min later every replica serves the new leaf, and the old authority leaves the bundle.
  */
 import { X509Certificate, createPrivateKey } from "node:crypto";
-import type { JsonObject, KubeObject } from "../kinds/kube.ts";
+import { isObject, type KubeObject } from "../kinds/kube.ts";
 import { isAddress, type KeyedCertificate } from "./issue.ts";
 
-/** The keys of the Secret. `tls.crt`, `tls.key` and `ca.crt` are those of kubernetes.io/tls. */
+/**
+ * The keys of the two Secrets. What serves reads one of them: certificate, key and whom to trust, `tls.crt`, `tls.key`
+ * and `ca.crt` being those of kubernetes.io/tls. The authority's key lies in another, which the controller alone may
+ * read: who breaks into a webhook can then impersonate webhooks until their certificate ends, but make no new ones.
+ */
 export const SECRET_KEYS = {
   certificate: "tls.crt",
   key: "tls.key",
   authority: "ca.crt",
-  authorityKey: "ca.key",
   /** Every authority that clients shall trust, PEM after PEM. */
   bundle: "ca-bundle.crt",
+} as const;
+
+export const AUTHORITY_KEYS = {
+  authority: "ca.crt",
+  authorityKey: "ca.key",
   next: "ca-next.crt",
   nextKey: "ca-next.key",
   /** The authority that signed before, until it is retired. */
@@ -28,6 +36,9 @@ export const SECRET_KEYS = {
   /** Milliseconds since the epoch at which the rotation reached its present step. */
   since: "rotation-since",
 } as const;
+
+/** Name of the Secret that holds the authority's key. */
+export const authoritySecret = (secret: string): string => `${secret}-authority`;
 
 export interface CertificateState {
   readonly serving?: KeyedCertificate;
@@ -37,7 +48,7 @@ export interface CertificateState {
   readonly since: number;
 }
 
-/** What is to be done with the Secret. */
+/** What is to be done with the Secrets. */
 export type CertificateStep =
   | { readonly do: "keep" }
   /** Nothing usable: a new authority and a new leaf. */
@@ -155,52 +166,68 @@ export const bundleOf = (state: CertificateState): string =>
     .sort()
     .join("");
 
-/** Decodes the Secret. What is missing or not text stays absent; nothing here is trusted before it is checked. */
-export function readSecret(secret: KubeObject | undefined): CertificateState {
-  const text = (key: string): string | undefined => secretText(secret, key);
-  const pair = (certificate: string, key: string): KeyedCertificate | undefined => {
-    const [crt, pem] = [text(certificate), text(key)];
-    return crt === undefined || pem === undefined ? undefined : { certificate: crt, key: pem };
-  };
-  const [serving, authority, next, previous] = [
-    pair(SECRET_KEYS.certificate, SECRET_KEYS.key),
-    pair(SECRET_KEYS.authority, SECRET_KEYS.authorityKey),
-    pair(SECRET_KEYS.next, SECRET_KEYS.nextKey),
-    text(SECRET_KEYS.previous),
-  ];
+/** The two Secrets as they are at the API server. */
+export interface CertificateSecrets {
+  readonly serving: KubeObject | undefined;
+  readonly authority: KubeObject | undefined;
+}
+
+/** Decodes the Secrets. What is missing or not text stays absent; nothing here is trusted before it is checked. */
+export function readSecrets(secrets: CertificateSecrets): CertificateState {
+  const serving = readServing(secrets.serving);
+  const authority = readPair(secrets.authority, AUTHORITY_KEYS.authority, AUTHORITY_KEYS.authorityKey);
+  const next = readPair(secrets.authority, AUTHORITY_KEYS.next, AUTHORITY_KEYS.nextKey);
+  const previous = secretText(secrets.authority, AUTHORITY_KEYS.previous);
   return {
     ...(serving === undefined ? {} : { serving }),
     ...(authority === undefined ? {} : { authority }),
     ...(next === undefined ? {} : { next }),
     ...(previous === undefined ? {} : { previous }),
-    since: Number(text(SECRET_KEYS.since) ?? 0) || 0,
+    since: Number(secretText(secrets.authority, AUTHORITY_KEYS.since) ?? 0) || 0,
   };
 }
 
+const readServing = (secret: KubeObject | undefined): KeyedCertificate | undefined =>
+  readPair(secret, SECRET_KEYS.certificate, SECRET_KEYS.key);
+
+function readPair(secret: KubeObject | undefined, crt: string, pem: string): KeyedCertificate | undefined {
+  const [certificate, key] = [secretText(secret, crt), secretText(secret, pem)];
+  return certificate === undefined || key === undefined ? undefined : { certificate, key };
+}
+
 function secretText(secret: KubeObject | undefined, key: string): string | undefined {
-  const data = secret?.["data"] as JsonObject | undefined;
-  const value = data !== undefined && Object.hasOwn(data, key) ? data[key] : undefined;
+  const data = secret?.["data"];
+  const value = isObject(data) && Object.hasOwn(data, key) ? data[key] : undefined;
   return typeof value === "string" && value !== "" ? Buffer.from(value, "base64").toString("utf8") : undefined;
 }
 
-/** The Secret's `data` for a state. */
-export function secretData(state: CertificateState): Record<string, string> {
-  const entries: [string, string | undefined][] = [
+type SecretData = Readonly<Record<string, string>>;
+
+/** `data` of the Secret that webhooks read. */
+export const servingData = (state: CertificateState): SecretData =>
+  encoded([
     [SECRET_KEYS.certificate, state.serving?.certificate],
     [SECRET_KEYS.key, state.serving?.key],
     [SECRET_KEYS.authority, state.authority?.certificate],
-    [SECRET_KEYS.authorityKey, state.authority?.key],
     [SECRET_KEYS.bundle, bundleOf(state)],
-    [SECRET_KEYS.next, state.next?.certificate],
-    [SECRET_KEYS.nextKey, state.next?.key],
-    [SECRET_KEYS.previous, state.previous],
-    [SECRET_KEYS.since, String(state.since)],
-  ];
-  return Object.fromEntries(
+  ]);
+
+/** `data` of the Secret that only the controller reads. */
+export const authorityData = (state: CertificateState): SecretData =>
+  encoded([
+    [AUTHORITY_KEYS.authority, state.authority?.certificate],
+    [AUTHORITY_KEYS.authorityKey, state.authority?.key],
+    [AUTHORITY_KEYS.next, state.next?.certificate],
+    [AUTHORITY_KEYS.nextKey, state.next?.key],
+    [AUTHORITY_KEYS.previous, state.previous],
+    [AUTHORITY_KEYS.since, String(state.since)],
+  ]);
+
+const encoded = (entries: readonly (readonly [string, string | undefined])[]): SecretData =>
+  Object.fromEntries(
     entries.flatMap(([key, value]) => (value === undefined ? [] : [[key, Buffer.from(value).toString("base64")]])),
   );
-}
 
 /** What a TLS server loads from the Secret: certificate and key, once both are there and valid now. */
 export const servingFrom = (secret: KubeObject | undefined, now: number): KeyedCertificate | undefined =>
-  usable(readSecret(secret).serving, now);
+  usable(readServing(secret), now);

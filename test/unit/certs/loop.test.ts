@@ -1,7 +1,7 @@
 import t from "tap";
 import { randomUUID, X509Certificate } from "node:crypto";
 import { reconcileCertificates, serviceNames, type CertificateOptions } from "../../../src/certs/loop.ts";
-import { readSecret, RETIRE_AFTER_MS, SETTLE_MS } from "../../../src/certs/plan.ts";
+import { readSecrets, RETIRE_AFTER_MS, SETTLE_MS, type CertificateState } from "../../../src/certs/plan.ts";
 import { createClientOver } from "../../../src/cluster/client.ts";
 import type { KubeObject } from "../../../src/kinds/kube.ts";
 import { startApiServer, type FakeApiServer } from "../../support/apiserver.ts";
@@ -42,6 +42,8 @@ async function scene(t: { teardown(fn: () => Promise<void>): void }): Promise<Sc
 }
 
 const secret = ({ server }: Scene): KubeObject | undefined => server.find("secrets", "tandem-webhook-tls");
+const authority = ({ server }: Scene): KubeObject | undefined => server.find("secrets", "tandem-webhook-tls-authority");
+const stateOf = (s: Scene): CertificateState => readSecrets({ serving: secret(s), authority: authority(s) });
 const bundles = ({ server }: Scene): string[] =>
   ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"].map((plural) => {
     const hooks = server.find(plural, "tandem")?.["webhooks"] as { clientConfig: { caBundle?: string } }[];
@@ -50,7 +52,7 @@ const bundles = ({ server }: Scene): string[] =>
 
 /** True where a client that trusts what is published accepts what is served. */
 function isTrusted(s: Scene): boolean {
-  const leaf = new X509Certificate(readSecret(secret(s)).serving?.certificate ?? "");
+  const leaf = new X509Certificate(stateOf(s).serving?.certificate ?? "");
   return bundles(s).every((bundle) =>
     (bundle.match(/-----BEGIN[^-]+-----[^-]+-----END[^-]+-----/g) ?? []).some((pem) =>
       leaf.verify(new X509Certificate(pem).publicKey),
@@ -62,6 +64,8 @@ t.test("begins with nothing, publishes, and has nothing to do after that", async
   const s = await scene(t);
   t.equal((await reconcileCertificates(s.at(START))).length, 3);
   t.equal(secret(s)?.["type"], "kubernetes.io/tls");
+  t.same(Object.keys(secret(s)?.["data"] ?? {}), ["tls.crt", "tls.key", "ca.crt", "ca-bundle.crt"]);
+  t.same(Object.keys(authority(s)?.["data"] ?? {}), ["ca.crt", "ca.key", "rotation-since"]);
   t.ok(isTrusted(s));
   t.same(await reconcileCertificates(s.at(START + 1000)), []);
 });
@@ -104,4 +108,50 @@ t.test("somebody else's Secret is left alone, and so are the bundles", async (t)
   t.match(await reconcileCertificates(s.at(START)), [{ reason: "CertificatesForeign" }]);
   t.same(secret(s), foreign);
   t.same(bundles(s), ["", ""]);
+});
+
+t.test(
+  "a process that dies between the two Secrets leaves what the next pass completes, and trust stays",
+  async (t) => {
+    const s = await scene(t);
+    await reconcileCertificates(s.at(START));
+    let now = START + 250 * DAY;
+    for (const wait of [0, 0, 0, SETTLE_MS, 0, RETIRE_AFTER_MS, 0]) {
+      now += wait;
+      let written = 0;
+      // The second Secret of every pass is not written.
+      s.server.intercept = ({ method, path }) =>
+        method === "PATCH" && path.includes("/secrets/") && ++written > 1 ? "reset" : undefined;
+      await reconcileCertificates(s.at(now)).catch(() => undefined);
+      t.ok(isTrusted(s), "after the pass that died");
+      s.server.intercept = () => undefined;
+      await reconcileCertificates(s.at(now));
+      t.ok(isTrusted(s), "after the next one");
+    }
+    t.same(await reconcileCertificates(s.at(now)), []);
+    t.equal(bundles(s)[0]?.match(/BEGIN/g)?.length, 1);
+    t.equal(stateOf(s).previous, undefined);
+  },
+);
+
+t.test("either Secret gone, cut short or full of nonsense: the next pass serves what is trusted again", async (t) => {
+  const s = await scene(t);
+  for (const name of ["tandem-webhook-tls", "tandem-webhook-tls-authority"])
+    for (const data of [undefined, {}, { "tls.crt": "eA==", "ca.crt": "eA==", "tls.key": "eA==", "ca.key": "eA==" }]) {
+      await reconcileCertificates(s.at(START));
+      const found = s.server.find("secrets", name);
+      if (found === undefined) throw new Error(`no ${name}`);
+      if (data === undefined) s.server.drop(found);
+      else s.server.put({ ...found, data });
+      await reconcileCertificates(s.at(START));
+      t.ok(isTrusted(s), `${name}: ${JSON.stringify(data)}`);
+      t.same(await reconcileCertificates(s.at(START)), []);
+    }
+});
+
+t.test("a clock that is years behind makes nothing new", async (t) => {
+  const s = await scene(t);
+  await reconcileCertificates(s.at(START));
+  t.same(await reconcileCertificates(s.at(START - 3000 * DAY)), []);
+  t.same(await reconcileCertificates(s.at(START)), []);
 });

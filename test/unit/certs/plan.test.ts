@@ -1,12 +1,14 @@
 import t from "tap";
+import type { KubeObject } from "../../../src/kinds/kube.ts";
 import { randomUUID } from "node:crypto";
 import { issueAuthority, issueServing, type KeyedCertificate } from "../../../src/certs/issue.ts";
 import {
   bundleOf,
   planCertificates,
-  readSecret,
+  authorityData,
+  readSecrets,
   RETIRE_AFTER_MS,
-  secretData,
+  servingData,
   SETTLE_MS,
   type CertificateState,
 } from "../../../src/certs/plan.ts";
@@ -79,18 +81,30 @@ t.test("a table of states", async (t) => {
   for (const [name, found, wanted] of table) t.match(found, wanted, name);
 });
 
-t.test("the Secret holds the whole state, and reads back what it holds", (t) => {
+const secret = (data: object): KubeObject => ({ apiVersion: "v1", kind: "Secret", metadata: {}, data });
+
+t.test("the Secrets hold the whole state, and read back what they hold", (t) => {
   const state: CertificateState = { authority, serving, next: other, previous: serving.certificate, since: 42 };
-  const data = secretData(state);
-  t.same(readSecret({ apiVersion: "v1", kind: "Secret", metadata: {}, data }), state);
+  const data = servingData(state);
+  t.same(readSecrets({ serving: secret(data), authority: secret(authorityData(state)) }), state);
   const bundle = Buffer.from(data["ca-bundle.crt"] ?? "", "base64").toString();
   t.equal(bundle.match(/BEGIN CERTIFICATE/g)?.length, 3);
   t.end();
 });
 
-t.test("a Secret of somebody else's shape is no state", (t) => {
-  t.same(readSecret(undefined), { since: 0 });
-  const odd = { apiVersion: "v1", kind: "Secret", metadata: {}, data: { "tls.crt": 7, "rotation-since": "YWJj" } };
-  t.same(readSecret(odd), { since: 0 });
+t.test("what webhooks may read holds the key of their certificate, and of nothing that signs", (t) => {
+  const data = servingData({ authority, serving, next: other, previous: serving.certificate, since: 42 });
+  const keys = Object.values(data)
+    .map((value) => Buffer.from(value, "base64").toString())
+    .filter((text) => text.includes("PRIVATE KEY"));
+  t.same(keys, [serving.key]);
+  t.end();
+});
+
+t.test("Secrets of somebody else's shape are no state", (t) => {
+  t.same(readSecrets({ serving: undefined, authority: undefined }), { since: 0 });
+  const odd = secret({ "tls.crt": 7, "rotation-since": "YWJj" });
+  t.same(readSecrets({ serving: odd, authority: odd }), { since: 0 });
+  t.same(readSecrets({ serving: secret([]), authority: secret({ "ca.crt": null }) }), { since: 0 });
   t.end();
 });
