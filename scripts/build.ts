@@ -1,22 +1,5 @@
 /** Bundles the program into `dist/tandem.js`, one file with its source map. */
-import { build, type Plugin } from "esbuild";
-
-/** The generated models of the Kubernetes client have no side effects, although its package does not say so: 15 MB less. */
-const shakeClient: Plugin = {
-  name: "shake-kubernetes-client",
-  setup: (plugins) => {
-    plugins.onResolve({ filter: /./ }, async (args) => {
-      if (args.pluginData === "resolved" || !args.resolveDir.includes("@kubernetes/client-node")) return undefined;
-      const { path, external, errors } = await plugins.resolve(args.path, {
-        resolveDir: args.resolveDir,
-        kind: args.kind,
-        importer: args.importer,
-        pluginData: "resolved",
-      });
-      return { path, external, errors, sideEffects: path.endsWith("package.json") };
-    });
-  },
-};
+import { build } from "esbuild";
 
 await build({
   entryPoints: { tandem: new URL("../src/main.ts", import.meta.url).pathname },
@@ -28,11 +11,15 @@ await build({
   sourcemap: true,
   minifySyntax: true,
   logLevel: "warning",
-  plugins: [shakeClient],
   // CommonJS packages in an ESM bundle still call require and read __dirname.
   banner: {
     js: [
       "#!/usr/bin/env node",
+      // Before anything is loaded that an older Node cannot run.
+      'if (Number(process.versions.node.split(".")[0]) < 22) {',
+      "  console.error(`tandem: needs Node 22.19 or newer, this is ${process.version}; in a checkout, npx tandem brings its own`);",
+      "  process.exit(2);",
+      "}",
       'import { createRequire as __tandemRequire } from "node:module";',
       "const require = __tandemRequire(import.meta.url);",
       "const __dirname = import.meta.dirname;",

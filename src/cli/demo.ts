@@ -8,7 +8,16 @@ import { SILENT_LOG } from "../telemetry/log.ts";
 import { FORMATS } from "./admit.ts";
 import { problemsOf, type DemoOutcome } from "./demo/check.ts";
 import { manifestPath } from "./demo/manifests.ts";
-import { changesOnly, heading, placementLine, summaryLine, summaryOf, type Print } from "./demo/report.ts";
+import {
+  changesOnly,
+  differences,
+  heading,
+  placementLine,
+  podAt,
+  summaryLine,
+  summaryOf,
+  type Print,
+} from "./demo/report.ts";
 import { runTraffic } from "./demo/run.ts";
 import type { DemoRequest } from "./demo/traffic.ts";
 import type { Register } from "./index.ts";
@@ -69,18 +78,29 @@ async function demo(options: DemoOptions): Promise<number> {
   return problems.length === 0 ? 0 : 1;
 }
 
+/** The first object's change in full; of the others only what differs from it. */
 function showAdmission(cluster: LocalCluster, print: Print): readonly Admitted[] {
   const admitted = cluster.admitWorkloads();
   print(heading(1, "Admission: what Tandem adds to each Deployment"));
-  for (const each of admitted) print(changeOf(each));
+  showChanges(admitted, print);
   const pods = cluster.createPods();
-  print("\nand to a Pod at its creation (one of each Deployment):");
-  for (const each of firstOfEach(pods)) print(changeOf(each));
+  print("\n...and to each Pod at its creation:");
+  showChanges(firstOfEach(pods), print);
   return [...admitted, ...pods];
 }
 
+function showChanges(admitted: readonly Admitted[], print: Print): void {
+  const [first, ...others] = admitted;
+  if (first === undefined) return;
+  print(`\n${nameOf(first)}\n${changeOf(first)}`);
+  for (const other of others)
+    print(`\n${nameOf(other)}: the same, but for\n${differences(changeOf(other), changeOf(first))}`);
+}
+
+const nameOf = ({ before }: Admitted): string => `${before.kind} ${before.metadata.name ?? ""}`;
+
 const changeOf = ({ before, after, verdicts }: Admitted): string =>
-  `\n${before.kind} ${before.metadata.name ?? ""}\n${changesOnly(FORMATS["diff"]?.([{ before, result: { object: after, verdicts, touched: [] } }]) ?? "")}`;
+  changesOnly(FORMATS["diff"]?.([{ before, result: { object: after, verdicts, touched: [] } }]) ?? "");
 
 /** One pod of each owner. */
 function firstOfEach(pods: readonly Admitted[]): readonly Admitted[] {
@@ -106,7 +126,11 @@ function showSummary({ results, baseline }: DemoOutcome, print: Print): void {
 const report = (outcome: DemoOutcome, scheduled: readonly Scheduled[], problems: readonly string[]): object => ({
   frontend: outcome.frontend,
   placement: scheduled.map(({ pod, node, verdict }) => ({ pod: pod.metadata.name, node, reason: verdict.message })),
-  requests: outcome.results,
+  requests: outcome.results.map((result) => ({
+    ...result,
+    prefillPod: podAt(result.prefill, outcome.fleet),
+    decodePod: podAt(result.decode, outcome.fleet),
+  })),
   summary: { tandem: summaryOf(outcome.results), roundRobin: summaryOf(outcome.baseline) },
   problems,
 });

@@ -16,6 +16,7 @@ const TIMEOUT_MS = 30_000;
 const MAX_BODY_BYTES = 16 * 1024 * 1024;
 
 const nothing = (): void => undefined;
+const IDLE = { responseStarted: nothing, firstToken: nothing, finish: nothing };
 
 export function roundRobinRouter(endpoints: readonly Endpoint[], client: EngineClient): RequestRouter {
   const prefill = endpoints.filter(({ role }) => role === "prefill");
@@ -31,7 +32,7 @@ export function roundRobinRouter(endpoints: readonly Endpoint[], client: EngineC
   };
   return {
     maxBodyBytes: MAX_BODY_BYTES,
-    begin: (request) => ({ routed: route(request), responseStarted: nothing, firstToken: nothing, finish: nothing }),
+    begin: (request) => ({ routed: route(request), ticket: IDLE }),
     precheck: () => undefined,
     tooLarge: () => problemAnswer({ status: 413, reason: "BodyTooLarge", message: "too large" }),
     saturated: () => problemAnswer({ status: 503, reason: "Saturated", message: "saturated" }),

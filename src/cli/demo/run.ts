@@ -12,7 +12,7 @@ import type { DemoOutcome } from "./check.ts";
 import { resetCaches, startFleet, stopFleet, type PodEngine } from "./fleet.ts";
 import { manifestPath } from "./manifests.ts";
 import { heading, resultHeader, resultLine, type Print } from "./report.ts";
-import { demoRequests, sendAll, sendChat, type DemoRequest, type DemoResult } from "./traffic.ts";
+import { demoRequests, sendAll, sendChat, warmUpRequests, type DemoRequest, type DemoResult } from "./traffic.ts";
 
 export interface RunOptions {
   readonly cluster: LocalCluster;
@@ -30,10 +30,12 @@ export async function runTraffic({ cluster, ports, print, whileRunning }: RunOpt
   const router = await startRouterRole(ports, { endpoints: () => endpoints, synced: () => true });
   await router.scraper.pollNow();
   const frontend = await frontendOf(router.address, endpoints);
-  const requests = demoRequests(endpoints[0]?.models[0] ?? "", REQUESTS);
+  const model = endpoints[0]?.models[0] ?? "";
+  const requests = demoRequests(model, REQUESTS);
   print(heading(3, `Routing: ${REQUESTS} requests through ${frontend.name}`));
   print(resultHeader());
   const send = (request: DemoRequest): Promise<DemoResult> => sendChat(frontend.url, request, ports.clock);
+  await sendAll(warmUpRequests(model), send);
   const results = await sendAll(requests, send, (result) => print(resultLine(result, fleet)));
   const baseline = await roundRobin(fleet, requests, ports);
   const outcome = { fleet, results, baseline, frontend: frontend.name };
@@ -56,12 +58,14 @@ async function roundRobin(
   const client = createEngineClient();
   const router = roundRobinRouter(endpoints, client);
   const { maxStreams, maxBufferedBytes } = config.router;
-  const options = { router, maxStreams, maxBufferedBytes, log, metrics };
+  const options = { router, maxStreams, maxBufferedBytes, timers, log, metrics };
   const server = await startExtProcServer({ host: "127.0.0.1", port: 0 }, options);
   const frontend = await frontendOf(server.address, endpoints);
-  const results = await sendAll(requests, (request) => sendChat(frontend.url, request, clock));
+  const send = (request: DemoRequest): Promise<DemoResult> => sendChat(frontend.url, request, clock);
+  await sendAll(warmUpRequests(endpoints[0]?.models[0] ?? ""), send);
+  const results = await sendAll(requests, send);
   await frontend.stop();
-  await server.stop(0, timers.after);
+  await server.stop(0);
   await client.close();
   return results;
 }

@@ -34,7 +34,7 @@ export async function startFrontend(options: FrontendOptions): Promise<Frontend>
   if (envoy !== undefined) return startEnvoy(envoy, options);
   return {
     ...(await startGateway(options.router)),
-    name: "a stand-in for Envoy (none on the PATH, ENVOY_BIN not set)",
+    name: "a stand-in for Envoy",
   };
 }
 
