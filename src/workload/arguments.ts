@@ -55,9 +55,18 @@ export function readFlags(words: readonly string[]): Flags {
   return { values, positional };
 }
 
-/** Environment with literal values: what `$(NAME)` in arguments can be resolved by. */
-export const literalEnv = (container: Container): ReadonlyMap<string, string> =>
-  new Map((container.env ?? []).flatMap((item) => (typeof item.value === "string" ? [[item.name, item.value]] : [])));
+/** The container's environment: what `$(NAME)` in arguments is resolved by. One from elsewhere stays a reference. */
+export const environmentOf = (container: Container): ReadonlyMap<string, string> =>
+  new Map(
+    (container.env ?? []).map(({ name, value, valueFrom }) => [
+      name,
+      isObject(valueFrom) ? `$(${name})` : (value ?? ""),
+    ]),
+  );
+
+/** True where `envFrom` sets variables that are not seen here. */
+export const hasEnvFrom = (container: Container): boolean =>
+  Array.isArray(container["envFrom"]) && container["envFrom"].length > 0;
 
 /** Kubernetes' own expansion; `$$(NAME)` is an escape. */
 const resolve = (word: string, env: ReadonlyMap<string, string>): string =>
@@ -77,8 +86,8 @@ function scriptOf(words: readonly string[]): string | undefined {
 const strings = (value: unknown): string[] =>
   Array.isArray(value) ? value.filter((word): word is string => typeof word === "string") : [];
 
-function readScript(script: string, env: ReadonlyMap<string, string>, image: EngineId | undefined): EngineCommand {
-  for (const words of shellCommands(script, env)) {
+function readScript(script: string, container: Container, image: EngineId | undefined): EngineCommand {
+  for (const words of shellCommands(script, environmentOf(container), hasEnvFrom(container))) {
     const start = findStart(words);
     if (start === undefined) continue;
     const flags = readFlags(words.slice(start.first));
@@ -95,12 +104,12 @@ const engineField = (engine: EngineId | undefined): { engine?: EngineId } => (en
 
 /** Reads how the container starts its engine. */
 export function readCommand(container: Container): EngineCommand {
-  const env = literalEnv(container);
+  const env = environmentOf(container);
   const image = engineOfImage(container.image ?? "");
   const command = strings(container.command);
   const words = [...command, ...strings(container.args)].map((word) => resolve(word, env));
   const script = scriptOf(words);
-  if (script !== undefined) return readScript(script, env, image);
+  if (script !== undefined) return readScript(script, container, image);
   const start = findStart(words);
   if (start !== undefined) {
     const flags = readFlags(words.slice(start.first));
@@ -123,14 +132,27 @@ export const flagValues = (flags: Flags, names: readonly string[]): readonly str
 };
 
 /** True for a value that only the running container knows. */
-const isUnresolved = (text: string): boolean => text.includes("$");
+const isUnresolved = (text: string): boolean => /[$`]/.test(text);
 
-/** A positive integer flag; `hidden` where it is given but not known before the container runs. */
+/** A positive integer flag; `hidden` where it is given but is none, or is not known before the container runs. */
 export function integerFlag(flags: Flags, names: readonly string[]): number | "hidden" | undefined {
   const text = flagValues(flags, names)?.[0];
   if (text === undefined) return undefined;
-  if (isUnresolved(text)) return "hidden";
-  return /^\d{1,9}$/.test(text) && Number(text) > 0 ? Number(text) : undefined;
+  return /^\d{1,9}$/.test(text) && Number(text) > 0 ? Number(text) : "hidden";
+}
+
+/** Names of variables that hold arguments rather than one value. */
+const HOLDS_ARGUMENTS = /^\$\{?([@*]|\w*(ARG|OPT|OPTION|FLAG|PARAM)S?\}?$)/i;
+
+/**
+ * True where a word that only the running container knows stands where more arguments may: `"$@"`, `$EXTRA_ARGS`, or
+ * anything behind the model's name or behind a flag's value.
+ */
+export function hidesArguments({ values, positional }: Flags): boolean {
+  const words = [positional, ...values.values()];
+  return words.some((list) =>
+    list.some((word, index) => HOLDS_ARGUMENTS.test(word) || (index > 0 && isUnresolved(word))),
+  );
 }
 
 /** `--flag`, unless `--no-flag` follows. */

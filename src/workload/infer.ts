@@ -8,7 +8,15 @@ import { ENGINE_ENV } from "../kinds/names.ts";
 import { readTransfer, type GivenTransfer } from "../profiles/connectors.ts";
 import { countRule, deviceRequest, type CountRule, type DeviceRequest } from "../profiles/devices.ts";
 import { engineProfile, mooncakeModule, type EngineId, type EngineProfile } from "../profiles/engines.ts";
-import { flagValues, integerFlag, isSet, jsonFlag, readCommand, type EngineCommand } from "./arguments.ts";
+import {
+  flagValues,
+  hidesArguments,
+  integerFlag,
+  isSet,
+  jsonFlag,
+  readCommand,
+  type EngineCommand,
+} from "./arguments.ts";
 import type { GivenSizes } from "./keys.ts";
 import type { DataParallelMode, Parallelism } from "./spec.ts";
 
@@ -65,7 +73,8 @@ function readSizes(command: EngineCommand, engine: EngineProfile): Sizes {
   const expert = isSet(command.flags, engine.names.expert) ? { expert: true } : {};
   // A configuration file of the engine may hold any of them.
   const inFile = command.flags.values.has("--config") && known.tp === undefined;
-  const hidden = !command.found || inFile || read.some(([, value]) => value === "hidden");
+  const elsewhere = inFile || (hidesArguments(command.flags) && known.tp === undefined);
+  const hidden = !command.found || elsewhere || read.some(([, value]) => value === "hidden");
   return { sizes: { ...known, ...local, ...expert }, sizesHidden: hidden };
 }
 

@@ -18,14 +18,16 @@ interface Reading {
   words: string[];
   readonly commands: string[][];
   readonly variables: Map<string, string>;
+  /** True where variables may be set that are not known here: then no `${NAME:-default}` tells anything. */
+  readonly open: boolean;
 }
 
 /** Replaces variables whose value is known; others stay. */
-export const expand = (text: string, variables: ReadonlyMap<string, string>): string =>
+const expand = (text: string, { variables, open }: Reading): string =>
   text.replace(
     VARIABLE,
     (whole, plain: string | undefined, braced: string | undefined, fallback: string | undefined) =>
-      variables.get(plain ?? braced ?? "") ?? fallback ?? whole,
+      variables.get(plain ?? braced ?? "") ?? (open ? undefined : fallback) ?? whole,
   );
 
 function endWord(state: Reading): void {
@@ -67,7 +69,7 @@ function double(state: Reading): void {
     if (escaped) at++;
     if (!escaped || next !== "\n") inner += state.text[at] ?? "";
   }
-  append(state, expand(inner, state.variables));
+  append(state, expand(inner, state));
   state.at = at + 1;
 }
 
@@ -77,12 +79,32 @@ function escape(state: Reading): void {
   state.at += 2;
 }
 
+/** The length of `$(...)` with everything nested in it: substitutions, and the arithmetic of `$((...))`. */
+function substitutionLength(rest: string): number {
+  let depth = 0;
+  for (let index = 1; index < rest.length; index++) {
+    if (rest[index] === "(") depth++;
+    if (rest[index] === ")" && --depth === 0) return index + 1;
+  }
+  return rest.length;
+}
+
 /** A variable or a command substitution: taken whole, so that its parentheses separate nothing. */
 function dollar(state: Reading): void {
   const rest = state.text.slice(state.at);
-  const match = /^\$(?:\([^)]*\)|\{[^}]*\}|\w+|)/.exec(rest)?.[0] ?? "$";
-  append(state, expand(match, state.variables));
-  state.at += match.length;
+  const length = rest.startsWith("$(")
+    ? substitutionLength(rest)
+    : (/^\$(?:\{[^}]*\}|\w+|[@*#?]|)/.exec(rest)?.[0].length ?? 1);
+  append(state, expand(rest.slice(0, length), state));
+  state.at += length;
+}
+
+/** An old-style substitution, taken whole. */
+function backquote(state: Reading): void {
+  const end = state.text.indexOf("`", state.at + 1);
+  const stop = end === -1 ? state.text.length : end + 1;
+  append(state, state.text.slice(state.at, stop));
+  state.at = stop;
 }
 
 function comment(state: Reading): void {
@@ -101,18 +123,32 @@ function plain(state: Reading, char: string): void {
   state.at++;
 }
 
+/** Characters that begin something read by its own rule. */
+const OPENERS: Readonly<Record<string, (state: Reading) => void>> = {
+  "'": single,
+  '"': double,
+  "\\": escape,
+  $: dollar,
+  "`": backquote,
+};
+
 function step(state: Reading): void {
   const char = state.text[state.at] ?? "";
-  if (char === "'") single(state);
-  else if (char === '"') double(state);
-  else if (char === "\\") escape(state);
-  else if (char === "$") dollar(state);
+  const opener = OPENERS[char];
+  if (opener !== undefined) opener(state);
   else if (char === "#" && state.word === undefined) comment(state);
   else plain(state, char);
 }
 
-/** The commands of a script, each as its words. `known` are variables with values known from outside. */
-export function shellCommands(script: string, known: ReadonlyMap<string, string>): readonly (readonly string[])[] {
+/**
+ * The commands of a script, each as its words. `known` are variables with values known from outside; `open` says that
+ * there are others.
+ */
+export function shellCommands(
+  script: string,
+  known: ReadonlyMap<string, string>,
+  open = false,
+): readonly (readonly string[])[] {
   if (script.length > LONGEST_SCRIPT) return [];
   const state: Reading = {
     text: script,
@@ -121,6 +157,7 @@ export function shellCommands(script: string, known: ReadonlyMap<string, string>
     words: [],
     commands: [],
     variables: new Map(known),
+    open,
   };
   while (state.at < script.length) step(state);
   endCommand(state);

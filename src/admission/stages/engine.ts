@@ -8,7 +8,7 @@ import type { EnvVar } from "../../kinds/kube.ts";
 import { ENGINE_ENV } from "../../kinds/names.ts";
 import { changed, warned } from "../../kinds/verdict.ts";
 import { engineProfile, type ArgumentNames } from "../../profiles/engines.ts";
-import { flagValues, readCommand, type EngineCommand } from "../../workload/arguments.ts";
+import { flagValues, hasEnvFrom, isSet, readCommand, type EngineCommand } from "../../workload/arguments.ts";
 import type { Parallelism, WorkloadSpec } from "../../workload/spec.ts";
 import { append, item, set, type Wish } from "../change.ts";
 import { at, containerOf, inContainer, type StageContext, type StageResult } from "../stage.ts";
@@ -45,9 +45,11 @@ function ownNames({ parallelism, port, kvPort, sizesHidden, nodesPerInstance }: 
   ];
 }
 
-/** Names of the pod's interface differ on the host's network, and a wrong one stops the engine. */
-const interfaceOf = ({ template, settings }: StageContext): string =>
-  template.spec.hostNetwork === true ? "" : settings.networkInterface;
+/** A wrong name stops the engine: on the host's network it differs, and an `envFrom` may hold the user's own. */
+const interfaceOf = (context: StageContext): string =>
+  context.template.spec.hostNetwork === true || hasEnvFrom(containerOf(context))
+    ? ""
+    : context.settings.networkInterface;
 
 const onInterface = (context: StageContext, names: readonly string[]): EnvVar[] => {
   const name = interfaceOf(context);
@@ -59,7 +61,7 @@ const HCCL_BUFFER_MB = { prefill: 256, decode: 600, both: 600 } as const;
 
 /** vLLM-Ascend's settings that only tune: an `envFrom` may hold them, and ours would win over it. */
 function ascendTuning(context: StageContext): EnvVar[] {
-  if (hasEnvFrom(context)) return [];
+  if (hasEnvFrom(containerOf(context))) return [];
   const { spec } = context;
   return [
     literal("HCCL_OP_EXPANSION_MODE", "AIV"),
@@ -73,11 +75,6 @@ function ascendTuning(context: StageContext): EnvVar[] {
     ...(spec.parallelism.expert ? [literal("HCCL_BUFFSIZE", HCCL_BUFFER_MB[spec.role])] : []),
   ];
 }
-
-const hasEnvFrom = (context: StageContext): boolean => {
-  const sources = containerOf(context)["envFrom"];
-  return Array.isArray(sources) && sources.length > 0;
-};
 
 const ENGINE_SETTINGS: Readonly<Record<WorkloadSpec["engine"], (context: StageContext) => EnvVar[]>> = {
   vllm: (context) => [podIp("VLLM_HOST_IP"), ...onInterface(context, ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"])],
@@ -98,12 +95,23 @@ const SIZES: readonly (readonly [size: Exclude<keyof Parallelism, "expert">, nam
   ["dp", "dp"],
 ];
 
+/** Without it vLLM starts every data-parallel rank on each pod; a rank that is started by its number is alone anyway. */
+function localRanks({ engine, parallelism: { dp, dpLocal } }: WorkloadSpec, { flags }: EngineCommand): string[] {
+  const [name] = engineProfile(engine).names.dpLocal;
+  const given = flagValues(flags, engineProfile(engine).names.dpLocal) ?? flags.values.get("--data-parallel-rank");
+  return name === undefined || dpLocal === dp || given !== undefined ? [] : [name, String(dpLocal)];
+}
+
 /** Arguments that declarations ask for and the command does not give. */
 function missingArguments({ spec }: StageContext, command: EngineCommand): string[] {
   const { names, port } = engineProfile(spec.engine);
   const given = (name: keyof ArgumentNames): boolean => flagValues(command.flags, names[name]) !== undefined;
   const sizes = SIZES.filter(([size, name]) => spec.parallelism[size] > 1 && !given(name) && spec.sizesHidden !== true);
   const words = sizes.flatMap(([size, name]) => [names[name][0] ?? "", String(spec.parallelism[size])]);
+  words.push(
+    ...localRanks(spec, command),
+    ...(spec.parallelism.expert && !isSet(command.flags, names.expert) ? names.expert.slice(0, 1) : []),
+  );
   const ported = spec.port === port || spec.rankPorts !== undefined || given("port");
   return [...words.filter((word) => word !== ""), ...(ported ? [] : ["--port", String(spec.port)])];
 }

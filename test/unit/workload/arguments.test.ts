@@ -19,11 +19,17 @@ t.test("shell scripts: the words of each command", (t) => {
       ],
     ],
     ["a --ip $(hostname -i | head -1) b", [["a", "--ip", "$(hostname -i | head -1)", "b"]]],
+    [
+      "a --n $((2 * (1 + 3))) --m `nproc; x` $(b $(c)) d",
+      [["a", "--n", "$((2 * (1 + 3)))", "--m", "`nproc; x`", "$(b $(c))", "d"]],
+    ],
+    ['a "$@" $* e', [["a", "$@", "$*", "e"]]],
     [`a --json '{"k": "v"}'`, [["a", "--json", '{"k": "v"}']]],
     ["a 'never closed", [["a", "never closed"]]],
     ["", []],
   ];
   for (const [script, words] of cases) t.same(shellCommands(script, known), words, script);
+  t.same(shellCommands("a ${NO:-3} $TP", known, true), [["a", "${NO:-3}", "8"]], "a default proves nothing");
   t.same(shellCommands("a ".repeat(50000), known), [], "an endless script is not read");
   t.end();
 });

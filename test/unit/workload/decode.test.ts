@@ -146,6 +146,35 @@ t.test("hidden sizes are not guessed", (t) => {
   t.end();
 });
 
+t.test("sizes that only the container will know are hidden, not 1", (t) => {
+  const script = (text: string, more: object = {}): object => ({
+    image: "vllm/vllm-openai",
+    command: ["sh", "-c", text],
+    ...more,
+  });
+  const cases: [container: object, tp: number | undefined][] = [
+    [script("vllm serve m -tp 4"), 4],
+    [script('vllm serve m "$@"'), undefined],
+    [script("vllm serve m $EXTRA_ARGS"), undefined],
+    [script("vllm serve m --enforce-eager ${VLLM_OPTS}"), undefined],
+    [script("vllm serve $MODEL --port $PORT"), 1],
+    [script("vllm serve m -tp $((A * 2)) --seed 1"), undefined],
+    [script("vllm serve m -tp `nproc`"), undefined],
+    [script("vllm serve m -tp ${TP:-8}"), 8],
+    [script("vllm serve m -tp ${TP:-8}", { envFrom: [{}] }), undefined],
+    [script("vllm serve m -tp ${TP:-8}", { env: [{ name: "TP", valueFrom: { fieldRef: {} } }] }), undefined],
+    [script("vllm serve m -tp ${TP:-8}", { env: [{ name: "TP", value: "2" }] }), 2],
+    [{ image: "vllm/vllm-openai", args: ["--model", "m", "-tp", "auto"] }, undefined],
+    [{ image: "vllm/vllm-openai", args: ["--model", "m", "--tensor-parallel-size=0"] }, undefined],
+    [{ image: "vllm/vllm-openai", args: ["--model", "m", "$(EXTRA_ARGS)"] }, undefined],
+  ];
+  for (const [container, tp] of cases) {
+    const { spec } = decode(deployment(container));
+    t.equal(spec?.sizesHidden === true ? undefined : spec?.parallelism.tp, tp, JSON.stringify(container));
+  }
+  t.end();
+});
+
 t.test("under Kueue there is no gang of ours", (t) => {
   const { spec } = decode(deployment(VLLM, {}, { "kueue.x-k8s.io/queue-name": "q" }));
   t.same(spec?.gang, { kind: "off" });
