@@ -82,10 +82,28 @@ async function carryOut(client: KubeClient, config: Config, run: Run): Promise<n
     progress(`waiting ${run.settle} s for API servers to see that the webhooks are set aside`);
     await pause(run.settle * 1000);
   }
-  const { rest, notes } = await gather(client, config, run.namespace);
-  failed += await perform(client, rest);
+  const { notes, failed: left } = await letGo(client, config, run.namespace);
+  failed += left;
   for (const note of notes) result(lineOf(note.subject ?? "", note));
   return failed;
+}
+
+/** Rounds in which what was written meanwhile by others (a rollout writes status all the time) is tried again. */
+const ROUNDS = 5;
+const BETWEEN_ROUNDS_MS = 500;
+
+/** Strips, unlabels, deletes. Every round decides on what is there then, so what is done is not done twice. */
+async function letGo(
+  client: KubeClient,
+  config: Config,
+  namespace: string | undefined,
+): Promise<{ notes: readonly Verdict[]; failed: number }> {
+  for (let round = 1; ; round += 1) {
+    const { rest, notes } = await gather(client, config, namespace);
+    const failed = await perform(client, rest);
+    if (failed === 0 || round === ROUNDS) return { notes, failed };
+    await pause(BETWEEN_ROUNDS_MS);
+  }
 }
 
 const lineOf = (key: string, verdict: Verdict): string => `${key}: ${verdict.message}`;

@@ -37,12 +37,18 @@ export function sealed(object: KubeObject): KubeObject {
 
 /**
  * True where the stored object is what would be applied: the same was applied last, and nobody changed any of it since.
- * Fields that the server defaults, and the status, belong to others and do not count.
+ * Fields that the server defaults, the status, and owners that others added belong to others and do not count.
  */
-export const isApplied = (stored: KubeObject | undefined, wanted: KubeObject): boolean =>
-  stored !== undefined &&
-  annotationOf(stored, STATUS.applied) === annotationOf(wanted, STATUS.applied) &&
-  contains(stored, wanted);
+export function isApplied(stored: KubeObject | undefined, wanted: KubeObject): boolean {
+  if (stored === undefined || annotationOf(stored, STATUS.applied) !== annotationOf(wanted, STATUS.applied))
+    return false;
+  const { ownerReferences: owners = [], ...metadata } = wanted.metadata;
+  const found = stored.metadata.ownerReferences ?? [];
+  return (
+    contains(stored, { ...wanted, metadata }) &&
+    owners.every((owner) => found.some((one) => one.uid === owner.uid && contains(one, owner)))
+  );
+}
 
 /** Every field of `part` is in `whole` with the same value. Lists must be of one length, in one order. */
 function contains(whole: unknown, part: unknown): boolean {

@@ -7,6 +7,7 @@ import {
   type SourceName,
   type Watching,
 } from "../../cluster/sources.ts";
+import type { Config } from "../../config/schema.ts";
 import type { KubeObject } from "../../kinds/kube.ts";
 import { roleNames, type RoleName } from "./names.ts";
 import type { RolePorts } from "./ports.ts";
@@ -28,15 +29,22 @@ const FRESH_MS = 120_000;
 const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
   admission: ["deployments", "statefulSets", "namespaces", "hyperNodes"],
   extender: ["deployments", "statefulSets", "namespaces", "hyperNodes", "nodes", "pods"],
-  controller: ["deployments", "statefulSets", "namespaces", "hyperNodes", "nodes", "pods", "podGroups", "configMaps"],
+  controller: ["deployments", "statefulSets", "namespaces", "hyperNodes", "pods", "podGroups", "configMaps"],
   router: ["pods"],
 };
+
+/** Tiers come from HyperNodes alone; where node labels make them, the controller needs the nodes as well. */
+function kindsOf(roles: ReadonlySet<RoleName>, { topology }: Config): readonly SourceName[] {
+  const kinds = new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role]));
+  if (roles.has("controller") && topology.levels.length > 0) kinds.add("nodes");
+  return [...kinds];
+}
 
 export async function connectCluster(ports: RolePorts, roles: ReadonlySet<RoleName>): Promise<ClusterAccess> {
   const { config, clock, timers, random, log, metrics } = ports;
   const client = await createKubeClient(config.cluster, { clock });
   const reflector = { transport: client.transport, clock, timers, random, log, metrics };
-  const kinds = [...new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role]))];
+  const kinds = kindsOf(roles, config);
   // The extender counts foreign pods, which hold devices too; the controller labels pods that have no label yet.
   const labelledPods = !roles.has("extender") && !roles.has("controller");
   const cluster = startCluster({ ...reflector, config: config.cluster, kinds, labelledPods });

@@ -2,7 +2,15 @@ import t from "tap";
 import type { Action } from "../../../src/controller/action.ts";
 import { controllerPlan } from "../../../src/controller/plan.ts";
 import { loadConfig } from "../../../src/config/load.ts";
-import { keyOf, type JsonObject, type KubeObject, type Pod, type Workload } from "../../../src/kinds/kube.ts";
+import {
+  keyOf,
+  type JsonObject,
+  type HyperNode,
+  type KubeObject,
+  type OwnerReference,
+  type Pod,
+  type Workload,
+} from "../../../src/kinds/kube.ts";
 import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../../../src/kinds/snapshot.ts";
 
 const config = loadConfig();
@@ -95,6 +103,19 @@ t.test("what is stored as it was applied is not written again; what differs is",
     [],
     "defaults and status of the server are not ours",
   );
+  const other = { apiVersion: "v1", kind: "ConfigMap", name: "theirs", uid: "other" };
+  const owners = (change: (owners: OwnerReference[]) => OwnerReference[]): string[] =>
+    again((object) => (object.metadata.ownerReferences = change(object.metadata.ownerReferences ?? [])));
+  t.same(
+    owners((ours) => [other, ...ours]),
+    [],
+    "an owner that somebody added is theirs, and we could not take it away",
+  );
+  t.same(
+    owners((ours) => [other, ...ours.slice(1)]),
+    ["apply PodGroupApplied"],
+    "one of ours was taken off",
+  );
   t.same(
     again((object) => ((object["spec"] as JsonObject)["minMember"] = 9)),
     ["apply PodGroupApplied"],
@@ -108,6 +129,44 @@ t.test("what is stored as it was applied is not written again; what differs is",
     again(() => undefined, pair({ annotations: { "tandem.sh/topology": "off" } })),
     ["apply PodGroupApplied"],
   );
+  t.end();
+});
+
+const topologyOf = (snapshot: Partial<ClusterSnapshot>, annotations: Record<string, string>): unknown =>
+  (applied(plan({ workloads: pair({ annotations }), ...snapshot }), "PodGroup")[0]?.["spec"] as JsonObject)[
+    "networkTopology"
+  ];
+
+t.test("a required topology names the tier by number, from the HyperNodes alone", (t) => {
+  const hyperNodes: HyperNode[] = [
+    ["rack", 2],
+    ["spine", 5],
+  ].map(([tierName, tier]) => ({
+    apiVersion: "topology.volcano.sh/v1alpha1",
+    kind: "HyperNode",
+    metadata: { name: `${tierName}-0` },
+    spec: { tier: Number(tier), tierName: String(tierName), members: [] },
+  }));
+  const required = { "tandem.sh/topology": "required" };
+  const spine = { ...required, "tandem.sh/topology-tier": "spine" };
+  t.same(topologyOf({ hyperNodes }, required), { mode: "hard", highestTierAllowed: 2 }, "the closest tier there is");
+  t.same(topologyOf({ hyperNodes }, spine), { mode: "hard", highestTierAllowed: 5 });
+  t.same(topologyOf({}, spine), { mode: "hard", highestTierName: "spine" }, "Volcano's to resolve");
+  t.same(topologyOf({ hyperNodes }, {}), { mode: "soft" });
+  t.end();
+});
+
+t.test("scaled to nothing the PodGroup goes, after the last pod, and comes back with the replicas", (t) => {
+  const [podGroup] = applied(plan({ workloads: pair() }), "PodGroup") as [KubeObject];
+  const podGroups = [podGroup];
+  const none = pair({ replicas: 0 });
+  const named = { annotations: { "scheduling.k8s.io/group-name": podGroup.metadata.name ?? "" } };
+  t.same(said(plan({ workloads: none, podGroups, pods: [pod("m-decode", named)] })), []);
+  t.same(said(plan({ workloads: none, podGroups })), ["remove PodGroupRemoved"]);
+  t.same(said(plan({ workloads: pair() })), ["apply PodGroupApplied"]);
+  const half = [deployment("prefill", { replicas: 0 }), deployment("decode")];
+  const [smaller] = applied(plan({ workloads: half, podGroups }), "PodGroup");
+  t.same(smaller?.["spec"], { minMember: 1, minTaskMember: { decode: 1 }, networkTopology: { mode: "soft" } });
   t.end();
 });
 
