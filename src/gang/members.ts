@@ -46,8 +46,12 @@ export function podsByCell(pods: readonly Pod[]): ReadonlyMap<string, readonly P
   return cells;
 }
 
+/** Nodes of the bound pods, one entry a pod, by name: the order in which pods are listed must mean nothing. */
 export const nodesOf = (pods: readonly Pod[]): string[] =>
-  pods.filter(isBound).flatMap(({ spec }) => (spec.nodeName === undefined ? [] : [spec.nodeName]));
+  pods
+    .filter(isBound)
+    .flatMap(({ spec }) => (spec.nodeName === undefined ? [] : [spec.nodeName]))
+    .sort();
 
 /** How a cell wants to be placed. */
 export interface TopologyPolicy {

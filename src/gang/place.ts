@@ -65,9 +65,11 @@ export function placePods(input: PlacementInput): PlacementPlan {
     pending.filter((pod) => podCell(pod) === undefined),
   ];
   run.placeCells(ours);
-  for (const pod of others.toSorted((a, b) => byText(keyOf(a), keyOf(b)))) run.placeAlone(pod);
+  for (const pod of others.toSorted(byName)) run.placeAlone(pod);
   return { pods: pending.flatMap((pod) => run.placements.get(pod) ?? []), gangs: run.gangs };
 }
+
+const byName = (a: Pod, b: Pod): number => byText(keyOf(a), keyOf(b));
 
 class Run {
   readonly placements = new Map<Pod, Placement>();
@@ -105,7 +107,8 @@ class Run {
     cell: { members: readonly Pod[]; specs: readonly WorkloadSpec[] },
   ): void {
     const bound = cell.members.filter(isBound);
-    const tasks = pods.map((pod) => this.#task(pod));
+    // By name: they may be placed one by one, and the order in which pods are listed must mean nothing.
+    const tasks = pods.toSorted(byName).map((pod) => this.#task(pod));
     const outcome = placeCell(
       {
         name: cellName(pods[0] === undefined ? undefined : podCell(pods[0])),

@@ -122,9 +122,9 @@ t.test("the same plan for any order of nodes and pods", (t) => {
       const turned = { ...given, nodes: given.nodes.toReversed(), pods: given.pods.toReversed() };
       const summary = (plan: ReturnType<typeof placePods>): unknown =>
         plan.pods.map(({ pod: one, node: on, domain }) => [one.metadata.name, on, domain]).toSorted();
-      t.same(summary(placePods(given)), summary(placePods(turned)));
+      return JSON.stringify(summary(placePods(given))) === JSON.stringify(summary(placePods(turned)));
     }),
-    { numRuns: 200 },
+    { numRuns: 400 },
   );
   t.end();
 });
