@@ -34,9 +34,8 @@ export interface Answer {
 
 export type Routed = Forward | Answer;
 
-/** One request from its last body byte to the end of its answer. Every ticket is finished exactly once. */
+/** One request from its last body byte to the end of its answer. Every ticket is finished; twice is harmless. */
 export interface Ticket {
-  readonly routed: Promise<Routed>;
   /** Response headers are here. Engines send them before the first token of a stream, after the last of a whole answer. */
   responseStarted(): void;
   /** The first body bytes of the answer: the first token. Seen in the `exact` profile only. */
@@ -45,8 +44,14 @@ export interface Ticket {
   finish(): void;
 }
 
+/** A request under way. The outcome carries the body, so it is apart from the ticket, which lives as long as the answer. */
+export interface Begun {
+  readonly ticket: Ticket;
+  readonly routed: Promise<Routed>;
+}
+
 export interface RequestRouter {
-  begin(request: CompleteRequest): Ticket;
+  begin(request: CompleteRequest): Begun;
   /** Refuses by headers alone, before any body byte: wrong path, method, media type or announced length. */
   precheck(head: Omit<CompleteRequest, "body">): Answer | undefined;
   /** The answer for a body that grew beyond the limit. */

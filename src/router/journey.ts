@@ -31,6 +31,8 @@ const SHUN_MS = 2000;
 /** Client headers that go along on the prefill leg: credentials of the engine, and the trace. */
 const LEG_HEADERS = ["authorization", "traceparent", "tracestate"];
 
+const GONE: CompleteRequest = { method: "", path: "", headers: [], body: Buffer.alloc(0) };
+
 type Leg = LegOutcome<PricedPrefill>;
 
 const LOST: Problem = { status: 503, reason: "PrefillLost", message: "the prefill engine was lost; try again" };
@@ -42,9 +44,8 @@ export function refuse({ metrics }: { metrics: Metrics }, problem: Problem): Ans
 }
 
 export class Journey implements Ticket {
-  readonly routed: Promise<Routed>;
   readonly #deps: RouterDependencies;
-  readonly #request: CompleteRequest;
+  #request: CompleteRequest;
   /** There while a prefill leg runs. */
   #leg: AbortController | undefined;
   readonly #requestId: string;
@@ -57,7 +58,15 @@ export class Journey implements Ticket {
     this.#deps = deps;
     this.#request = request;
     this.#requestId = uniqueId(headerOf(request.headers, HEADER.requestId), deps.random);
-    this.routed = this.#run();
+  }
+
+  /** Where the request goes. To be called once. Then the request, with its body, is let go: answers take minutes. */
+  async run(): Promise<Routed> {
+    try {
+      return await this.#route();
+    } finally {
+      this.#request = GONE;
+    }
   }
 
   responseStarted(): void {
@@ -75,7 +84,7 @@ export class Journey implements Ticket {
     this.#held = [];
   }
 
-  async #run(): Promise<Routed> {
+  async #route(): Promise<Routed> {
     const started = this.#deps.clock.monotonic();
     const facts = readFacts(this.#request.path, this.#request.body);
     if (isProblem(facts)) return refuse(this.#deps, facts);
@@ -143,7 +152,9 @@ export class Journey implements Ticket {
 
   #conclude(facts: RequestFacts, selection: Selection, leg: Leg): Routed {
     if (leg.kind === "refusal") return engineAnswer(leg.status, leg.body);
-    if (leg.kind === "failed" || leg.kind === "aborted") return refuse(this.#deps, LOST);
+    if (leg.kind === "failed") return refuse(this.#deps, LOST);
+    // The client went away: nobody reads this, and no engine failed.
+    if (leg.kind === "aborted") return problemAnswer(LOST);
     const { decode, localOwnMs } = selection.pick;
     if (leg.kind === "local") this.#prefillHere(decode.endpoint.id, localOwnMs);
     else this.#countTokens("actual", leg.cachedTokens ?? 0);

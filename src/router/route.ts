@@ -7,7 +7,7 @@
  */
 import { jsonAnswer, type Problem } from "./answers.ts";
 import { modelsOf, type Directory } from "./directory.ts";
-import type { Answer, CompleteRequest, RequestRouter } from "./exchange.ts";
+import type { Answer, Begun, CompleteRequest, RequestRouter } from "./exchange.ts";
 import { Journey, refuse, type RouterDependencies } from "./journey.ts";
 import { checkHead, MODELS_PATH, pathOf, tooLarge } from "./request/facts.ts";
 
@@ -23,11 +23,16 @@ export function createRouter(deps: RouterDependencies): RequestRouter {
   const { maxBodyBytes } = deps.config;
   return {
     maxBodyBytes,
-    begin: (request) => new Journey(deps, request),
+    begin: (request) => begin(deps, request),
     precheck: (head) => precheck(deps, head),
     tooLarge: () => refuse(deps, tooLarge(maxBodyBytes)),
     saturated: () => refuse(deps, BODIES_FULL),
   };
+}
+
+function begin(deps: RouterDependencies, request: CompleteRequest): Begun {
+  const journey = new Journey(deps, request);
+  return { ticket: journey, routed: journey.run() };
 }
 
 function precheck(deps: RouterDependencies, head: Omit<CompleteRequest, "body">): Answer | undefined {

@@ -60,8 +60,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
     router,
     maxStreams,
     maxBufferedBytes,
-    log,
-    metrics,
+    ...{ timers, log, metrics },
   });
   let draining = false;
   const ready = (): boolean => !draining && options.synced();
@@ -76,7 +75,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
       draining = true;
       cancelTidy();
       scraper.stop();
-      await server.stop(DRAIN_MS, timers.after);
+      await server.stop(DRAIN_MS);
       await Promise.all([health?.stop(), client.close()]);
     },
   };

@@ -23,6 +23,9 @@ export function frame(parts: readonly Uint8Array[]): readonly Uint8Array[] {
   return [prefix, ...parts];
 }
 
+/** A message longer than we take. */
+export class MessageTooLarge extends WireError {}
+
 /** Cuts a byte stream into messages; keeps a list of chunks, so that a large message is copied once at most. */
 export class Deframer {
   #chunks: Buffer[] = [];
@@ -31,6 +34,11 @@ export class Deframer {
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
+  }
+
+  /** Bytes of messages that are not complete. */
+  get held(): number {
+    return this.#held;
   }
 
   /** The messages that `chunk` completes. */
@@ -47,7 +55,8 @@ export class Deframer {
     const head = this.#peek(PREFIX_BYTES);
     if (head[0] !== 0) throw new WireError("compressed messages are not supported");
     const length = head.readUInt32BE(1);
-    if (length > this.#maxBytes) throw new WireError(`message of ${length} bytes is larger than ${this.#maxBytes}`);
+    if (length > this.#maxBytes)
+      throw new MessageTooLarge(`message of ${length} bytes is larger than ${this.#maxBytes}`);
     if (this.#held < PREFIX_BYTES + length) return undefined;
     return this.#cut(PREFIX_BYTES + length).subarray(PREFIX_BYTES);
   }

@@ -2,14 +2,16 @@
  * gRPC server of envoy.service.ext_proc.v3.ExternalProcessor/Process over node:http2 (h2c).
  *
  * Carries bytes between Envoy, the stream state machine and the request router; decides nothing. Bounded by streams a
- * connection, bytes a body and bytes in total. A stream that ends early aborts what it started.
+ * connection, bytes a body and bytes in total; a peer that does not read is not read from, and cut off in the end. A
+ * stream that ends early aborts what it started.
  */
 import { constants, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { AddressInfo } from "node:net";
-import type { Log, Metrics } from "../../ports.ts";
-import type { RequestRouter, Routed, Ticket } from "../exchange.ts";
+import type { Log, Metrics, Timers } from "../../ports.ts";
+import type { Answer, Begun, RequestRouter, Routed, Ticket } from "../exchange.ts";
 import { decodeRequest, encodeReplies } from "./codec.ts";
-import { Deframer, GRPC } from "./grpc.ts";
+import { Deframer, GRPC, MessageTooLarge } from "./grpc.ts";
+import { Outbox } from "./outbox.ts";
 import { ExchangeStream, type Action, type StreamEvent } from "./stream.ts";
 import { WireError } from "./wire.ts";
 
@@ -17,8 +19,6 @@ const METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 /** Headers and framing beside the largest body in one BUFFERED message. */
 const MESSAGE_SLACK = 1024 * 1024;
 const MIB = 1024 * 1024;
-/** Up to here a reply is copied into one buffer; above, the body is written as it stands. */
-const COPY_BYTES = 16 * 1024;
 /**
  * Envoy ends a stream by a reset where an answer has no trailers, so every request is one: Node's own limit of 33 a
  * second (after 1,000) would cut each connection. This is far above what one connection can carry (docs/adr/0001).
@@ -28,8 +28,9 @@ const RESETS_PER_SECOND = 20_000;
 export interface ExtProcOptions {
   readonly router: RequestRouter;
   readonly maxStreams: number;
-  /** Request bodies held at once over all streams. */
+  /** Bytes held at once over all streams: incomplete messages, request bodies, replies that the peer has not taken. */
   readonly maxBufferedBytes: number;
+  readonly timers: Timers;
   readonly log: Log;
   readonly metrics: Metrics;
 }
@@ -38,7 +39,7 @@ export interface ExtProcServer {
   /** `host:port` it really listens on. */
   readonly address: string;
   /** No new streams (GOAWAY); resolves when running ones are done, or after `graceMs` cuts them. */
-  stop(graceMs: number, after: (ms: number, task: () => void) => () => void): Promise<void>;
+  stop(graceMs: number): Promise<void>;
 }
 
 /** What all streams of a server share. */
@@ -76,7 +77,7 @@ export async function startExtProcServer(
   const { address, port } = server.address() as AddressInfo;
   return {
     address: `${address.includes(":") ? `[${address}]` : address}:${port}`,
-    stop: (graceMs, after) => stop(server, sessions, after, graceMs),
+    stop: (graceMs) => stop(server, sessions, options.timers, graceMs),
   };
 }
 
@@ -92,11 +93,11 @@ const listening = (server: Http2Server, listen: { host: string; port: number }):
 function stop(
   server: Http2Server,
   sessions: ReadonlySet<ServerHttp2Session>,
-  after: (ms: number, task: () => void) => () => void,
+  timers: Timers,
   graceMs: number,
 ): Promise<void> {
   return new Promise((resolve) => {
-    const cancel = after(graceMs, () => {
+    const cancel = timers.after(graceMs, () => {
       for (const session of sessions) session.destroy();
     });
     server.close(() => {
@@ -126,6 +127,7 @@ class Exchange {
   readonly #shared: Shared;
   readonly #machine: ExchangeStream;
   readonly #frames: Deframer;
+  readonly #out: Outbox;
   #ticket: Ticket | undefined;
   #trailers: Record<string, string> = { "grpc-status": String(GRPC.ok) };
   #held = 0;
@@ -136,6 +138,7 @@ class Exchange {
     this.#shared = shared;
     this.#machine = new ExchangeStream(shared.router.maxBodyBytes);
     this.#frames = new Deframer(shared.router.maxBodyBytes + MESSAGE_SLACK);
+    this.#out = new Outbox(stream, shared.timers, () => this.#giveUp());
     shared.streams += 1;
     shared.metrics.gauge("tandem_router_streams", shared.streams);
     stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
@@ -145,6 +148,7 @@ class Exchange {
       setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR));
     });
     stream.on("data", (chunk: Buffer) => this.#receive(chunk));
+    stream.on("drain", () => this.#account());
     stream.on("end", () => this.#finish());
     stream.on("error", (error) => shared.log.debug("ext_proc stream", { error: error.message }));
     stream.once("close", () => this.#release());
@@ -154,28 +158,38 @@ class Exchange {
     if (this.#over) return;
     try {
       for (const message of this.#frames.push(chunk)) this.#feed(decodeRequest(message));
+      if (!this.#account()) this.#overflow(this.#shared.router.saturated());
     } catch (error) {
-      if (!(error instanceof WireError)) throw error;
-      this.#fail(GRPC.invalidArgument, error.message);
+      if (error instanceof MessageTooLarge) this.#overflow(this.#shared.router.tooLarge());
+      else if (error instanceof WireError) this.#fail(GRPC.invalidArgument, error.message);
+      else throw error;
     }
   }
 
   #feed(event: StreamEvent): void {
     if (this.#over) return;
     const actions = this.#machine.advance(event);
-    if (!this.#account()) return;
-    this.#write(encodeReplies(actions.flatMap((action) => (action.kind === "reply" ? [action.reply] : []))));
+    if (!this.#account()) {
+      this.#overflow(this.#shared.router.saturated());
+      return;
+    }
+    this.#out.send(encodeReplies(actions.flatMap((action) => (action.kind === "reply" ? [action.reply] : []))));
     for (const action of actions) if (action.kind !== "reply" && !this.#carryOut(action)) return;
   }
 
-  /** Counts the body bytes held; false where the router's own limit is passed and the request was answered. */
+  /** Counts the bytes held; false where they grew beyond what all streams may hold. */
   #account(): boolean {
-    const change = this.#machine.held - this.#held;
+    if (this.#stream.destroyed) return true;
+    const change = this.#machine.held + this.#frames.held + this.#out.unsent - this.#held;
     this.#held += change;
     this.#shared.buffered += change;
-    if (change <= 0 || this.#shared.buffered <= this.#shared.maxBufferedBytes) return true;
-    this.#routed(this.#shared.router.saturated());
-    return false;
+    return change <= 0 || this.#over || this.#shared.buffered <= this.#shared.maxBufferedBytes;
+  }
+
+  /** Too much: an answer where one is still possible, else the end. */
+  #overflow(answer: Answer): void {
+    if (this.#machine.answerable) this.#routed(answer);
+    else this.#fail(GRPC.resourceExhausted, answer.reason);
   }
 
   /** False once nothing more may follow. */
@@ -205,10 +219,10 @@ class Exchange {
     }
   }
 
-  #route(ticket: Ticket): void {
+  #route({ ticket, routed }: Begun): void {
     this.#ticket = ticket;
-    ticket.routed.then(
-      (routed) => this.#routed(routed),
+    routed.then(
+      (outcome) => this.#routed(outcome),
       (error: unknown) => {
         this.#shared.log.error("routing failed", { error: error instanceof Error ? error.stack : String(error) });
         this.#fail(GRPC.internal, "routing failed");
@@ -220,31 +234,22 @@ class Exchange {
     this.#feed({ kind: "routed", routed });
   }
 
-  /** All replies to one event in one write where they are small: each write costs more than copying them. */
-  #write(parts: readonly Uint8Array[]): void {
-    if (parts.length === 0 || this.#stream.destroyed || this.#stream.writableEnded) return;
-    const size = parts.reduce((sum, part) => sum + part.length, 0);
-    if (size <= COPY_BYTES) {
-      this.#stream.write(Buffer.concat(parts, size));
-      return;
-    }
-    this.#stream.cork();
-    for (const part of parts) if (part.length > 0) this.#stream.write(part);
-    this.#stream.uncork();
+  #giveUp(): void {
+    this.#shared.log.warn("ext_proc stream cut off: the peer does not read", { unsent: this.#out.unsent });
+    this.#stream.close(constants.NGHTTP2_CANCEL);
   }
 
   #finish(): void {
     this.#over = true;
     this.#ticket?.finish();
-    if (!this.#stream.destroyed && !this.#stream.writableEnded) this.#stream.end();
+    this.#out.end();
   }
 
   #fail(code: number, message: string): void {
-    this.#over = true;
-    this.#ticket?.finish();
+    if (this.#over) return;
     this.#shared.log.warn("ext_proc stream ended", { code, message });
     this.#trailers = { "grpc-status": String(code), "grpc-message": encodeURIComponent(message) };
-    if (!this.#stream.destroyed && !this.#stream.writableEnded) this.#stream.end();
+    this.#finish();
   }
 
   #release(): void {

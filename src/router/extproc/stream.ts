@@ -11,6 +11,7 @@
 import { HEADER, UNTRUSTED_HEADERS } from "../../kinds/names.ts";
 import type { Answer, CompleteRequest, Forward, Routed } from "../exchange.ts";
 import { headerOf, type HeaderList } from "../headers.ts";
+import { BodyBuffer } from "./body.ts";
 import type { BodyMode, Modes, ProcessingRequest, Reply } from "./codec.ts";
 
 export type StreamEvent =
@@ -42,9 +43,8 @@ export class ExchangeStream {
   state: State = "headers";
   #modes: Modes = { request: "BUFFERED", response: "NONE" };
   #headers: HeaderList = [];
-  #chunks: Buffer[] = [];
-  #received: Buffer = Buffer.alloc(0);
-  #size = 0;
+  readonly #body = new BodyBuffer();
+  #received: Buffer | undefined;
   #bodiless = false;
   #trailers = false;
   #responseHeaders: HeaderList = [];
@@ -55,9 +55,14 @@ export class ExchangeStream {
     this.#maxBodyBytes = maxBodyBytes;
   }
 
-  /** Bytes of request body held. */
+  /** Bytes of request body held: until the request is forwarded or answered. */
   get held(): number {
-    return this.#size;
+    return this.#body.held;
+  }
+
+  /** True while the request can still be answered by us. */
+  get answerable(): boolean {
+    return this.state === "headers" || this.state === "body" || this.state === "routing";
   }
 
   advance(event: StreamEvent): readonly Action[] {
@@ -84,9 +89,8 @@ export class ExchangeStream {
   }
 
   requestBody(event: BodyEvent): readonly Action[] {
-    this.#size += event.chunk.length;
-    if (this.#size > this.#maxBodyBytes) return [{ kind: "tooLarge" }];
-    this.#chunks.push(event.chunk);
+    if (this.#body.size + event.chunk.length > this.#maxBodyBytes) return [{ kind: "tooLarge" }];
+    this.#body.append(event.chunk);
     return event.endOfStream || this.#modes.request === "BUFFERED" ? this.#complete() : [];
   }
 
@@ -108,13 +112,13 @@ export class ExchangeStream {
     this.#responseHeaders = event.routed.responseHeaders;
     const replies =
       this.#modes.request === "BUFFERED" && !this.#bodiless ? this.#buffered(event.routed) : this.#duplex(event.routed);
-    this.#chunks = [];
-    this.#received = Buffer.alloc(0);
+    this.#drop();
     return replies.map((reply) => ({ kind: "reply", reply }));
   }
 
   responseHeaders(): readonly Action[] {
     this.state = "response";
+    this.#drop();
     return [
       { kind: "responseStarted" },
       { kind: "reply", reply: { kind: "headers", phase: "response", changes: { set: this.#responseHeaders } } },
@@ -144,10 +148,15 @@ export class ExchangeStream {
 
   #complete(): readonly Action[] {
     this.state = "routing";
-    this.#received =
-      this.#chunks.length === 1 && this.#chunks[0] !== undefined ? this.#chunks[0] : Buffer.concat(this.#chunks);
-    this.#chunks = [];
+    this.#received = this.#body.whole();
     return [{ kind: "route", request: { ...this.#head(), body: this.#received } }];
+  }
+
+  /** The stream lives as long as the answer, which may be minutes; the body does not. */
+  #drop(): void {
+    this.#body.clear();
+    this.#received = undefined;
+    this.#headers = [];
   }
 
   #buffered(forward: Forward): readonly Reply[] {
@@ -186,6 +195,7 @@ export class ExchangeStream {
 
   #answer(answer: Answer): readonly Action[] {
     this.state = "closed";
+    this.#drop();
     const { status, headers, body, reason } = answer;
     return [{ kind: "reply", reply: { kind: "immediate", status, headers, body, details: reason } }, { kind: "close" }];
   }
@@ -215,7 +225,7 @@ const lateTrailers: Handler<unknown> = (stream) => stream.lateTrailers();
  * Body chunks after the end are ignored: Envoy 1.35 to 1.37 repeats the final one (envoyproxy/envoy#46237).
  */
 const TABLE: Readonly<Record<State, Handlers>> = {
-  headers: { requestHeaders: (stream, event) => stream.requestHeaders(event) },
+  headers: { requestHeaders: (stream, event) => stream.requestHeaders(event), routed },
   body: {
     requestBody: (stream, event) => stream.requestBody(event),
     requestTrailers: (stream) => stream.requestTrailers(),

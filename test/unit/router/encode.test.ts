@@ -22,7 +22,7 @@ const latin1 = fc.oneof(
 const phase = fc.constantFrom("request" as const, "response" as const);
 const set = fc.array(fc.tuple(text, latin1), { maxLength: 5 });
 const changes = fc.record({ set, remove: fc.array(text, { maxLength: 5 }) }, { requiredKeys: [] });
-const optional = { requiredKeys: ["kind", "phase"] };
+const optional: { requiredKeys: ("kind" | "phase")[] } = { requiredKeys: ["kind", "phase"] };
 
 const reply: fc.Arbitrary<Reply> = fc.oneof(
   fc.record({ kind: fc.constant("headers" as const), phase, changes, destination: text }, optional),

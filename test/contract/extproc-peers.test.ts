@@ -1,0 +1,354 @@
+/** The ext_proc server against peers that stall, vanish, lie and flood. The router behind it is scripted. */
+import t from "tap";
+import fc from "fast-check";
+import { once } from "node:events";
+import { connect, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
+import { setTimeout as sleep } from "node:timers/promises";
+import { encodeBody, encodeHeaders, encodeTrailers, decodeReply } from "../../src/simulator/gateway/codec.ts";
+import type { Modes } from "../../src/router/extproc/codec.ts";
+import { Deframer, frame } from "../../src/router/extproc/grpc.ts";
+import { STALLED_MS } from "../../src/router/extproc/outbox.ts";
+import { startExtProcServer, type ExtProcServer } from "../../src/router/extproc/server.ts";
+import type { Answer, RequestRouter, Routed } from "../../src/router/exchange.ts";
+import type { Metrics, Timers } from "../../src/ports.ts";
+import { SILENT_LOG } from "../../src/telemetry/log.ts";
+import { systemTimers } from "../../src/telemetry/process.ts";
+
+const METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
+const MIB = 1024 * 1024;
+const answer = (status: number): Answer => ({
+  kind: "answer",
+  status,
+  headers: [],
+  body: Buffer.from("{}"),
+  reason: "Saturated",
+});
+
+interface Rig {
+  readonly server: ExtProcServer;
+  readonly session: ClientHttp2Session;
+  /** Tickets begun and not finished; streams open. */
+  readonly open: { tickets: number; streams: number; begun: number };
+  readonly stop: () => Promise<void>;
+}
+
+interface RigOptions {
+  readonly route?: (body: Buffer) => Promise<Routed>;
+  readonly maxBodyBytes?: number;
+  readonly maxBufferedBytes?: number;
+  readonly timers?: Timers;
+}
+
+const echo = (body: Buffer): Promise<Routed> =>
+  Promise.resolve({ kind: "forward", destination: "10.0.0.1:80", requestHeaders: [], responseHeaders: [], body });
+
+async function rig(options: RigOptions = {}): Promise<Rig> {
+  const open = { tickets: 0, streams: 0, begun: 0 };
+  const router: RequestRouter = {
+    maxBodyBytes: options.maxBodyBytes ?? MIB,
+    begin: ({ body }) => {
+      open.tickets += 1;
+      open.begun += 1;
+      let finished = false;
+      const finish = (): void => {
+        if (!finished) open.tickets -= 1;
+        finished = true;
+      };
+      const nothing = (): void => undefined;
+      return {
+        ticket: { responseStarted: nothing, firstToken: nothing, finish },
+        routed: (options.route ?? echo)(body),
+      };
+    },
+    precheck: () => undefined,
+    tooLarge: () => answer(413),
+    saturated: () => answer(503),
+  };
+  const metrics: Metrics = {
+    count: () => undefined,
+    observe: () => undefined,
+    gauge: (_, value) => (open.streams = value),
+  };
+  const server = await startExtProcServer(
+    { host: "127.0.0.1", port: 0 },
+    {
+      router,
+      maxStreams: 2000,
+      maxBufferedBytes: options.maxBufferedBytes ?? 256 * MIB,
+      timers: options.timers ?? systemTimers,
+      log: SILENT_LOG,
+      metrics,
+    },
+  );
+  const session = connect(`http://${server.address}`, { settings: { initialWindowSize: 65_535 } });
+  session.on("error", () => undefined);
+  const stop = async (): Promise<void> => {
+    session.destroy();
+    await server.stop(1000);
+  };
+  return { server, session, open, stop };
+}
+
+const openStream = (session: ClientHttp2Session): ClientHttp2Stream => {
+  const stream = session.request({ ":method": "POST", ":path": METHOD, "content-type": "application/grpc" });
+  stream.on("error", () => undefined);
+  return stream;
+};
+const framed = (message: Buffer): Buffer => Buffer.concat(frame([message]));
+const head = (request: Modes["request"], response: Modes["response"] = "NONE", endOfStream = false): Buffer =>
+  framed(encodeHeaders("requestHeaders", [[":method", "POST"]], endOfStream, { request, response }));
+const body = (bytes: Buffer, endOfStream = true): Buffer => framed(encodeBody("requestBody", bytes, endOfStream));
+const responseHead = framed(encodeHeaders("responseHeaders", [[":status", "200"]], false));
+
+const until = async (condition: () => boolean): Promise<void> => {
+  for (let tries = 0; tries < 400 && !condition(); tries++) await sleep(10);
+};
+
+/** Status of the immediate answer that ends the stream. */
+async function immediateStatus(stream: ClientHttp2Stream): Promise<number | undefined> {
+  const frames = new Deframer(64 * MIB);
+  let status: number | undefined;
+  stream.on("data", (chunk: Buffer) => {
+    for (const message of frames.push(chunk)) status = decodeReply(message).status ?? status;
+  });
+  await once(stream, "close");
+  return status;
+}
+
+t.test("a peer that does not read is not read from, and gets everything once it does", async (t) => {
+  const { session, open, stop } = await rig();
+  const stream = openStream(session);
+  stream.pause();
+  stream.write(Buffer.concat([head("BUFFERED", "FULL_DUPLEX_STREAMED", true), responseHead]));
+  const chunk = framed(encodeBody("responseBody", Buffer.alloc(60_000, "x"), false));
+  const count = 600;
+  let sent = 0;
+  const sending = (async () => {
+    for (; sent < count; sent++) if (!stream.write(chunk)) await once(stream, "drain");
+  })();
+  await sleep(700);
+  t.ok(sent * chunk.length < 4 * MIB, `${sent} of ${count} chunks left the client`);
+  let received = 0;
+  const frames = new Deframer(MIB);
+  stream.on("data", (bytes: Buffer) => {
+    for (const message of frames.push(bytes)) received += decodeReply(message).streamed?.chunk.length ?? 0;
+  });
+  stream.resume();
+  await sending;
+  await until(() => received === count * 60_000);
+  t.equal(received, count * 60_000);
+  stream.close();
+  await until(() => open.streams === 0);
+  t.same(open, { tickets: 0, streams: 0, begun: 1 });
+  await stop();
+});
+
+t.test("a peer that takes nothing at all is cut off, one that takes a little is not", async (t) => {
+  const due: { ms: number; task: () => void }[] = [];
+  const timers: Timers = {
+    after: (ms, task) => {
+      const entry = { ms, task };
+      due.push(entry);
+      return () => void due.splice(due.indexOf(entry), due.includes(entry) ? 1 : 0);
+    },
+    every: () => () => undefined,
+  };
+  const { session, open, stop } = await rig({ timers });
+  const stream = openStream(session);
+  stream.pause();
+  stream.write(Buffer.concat([head("FULL_DUPLEX_STREAMED"), body(Buffer.alloc(900_000))]));
+  await until(() => due.length > 0);
+  t.equal(due[0]?.ms, STALLED_MS);
+  let taken = 0;
+  stream.on("data", (chunk: Buffer) => {
+    taken += chunk.length;
+    if (taken > 200_000) stream.pause();
+  });
+  stream.resume();
+  await sleep(100);
+  due.shift()?.task();
+  t.equal(due.length, 1, "it took some: looked at again");
+  t.equal(open.streams, 1);
+  due.shift()?.task();
+  await until(() => open.streams === 0);
+  t.same(open, { tickets: 0, streams: 0, begun: 1 });
+  await stop();
+});
+
+t.test("what streams hold is counted as it comes and given back as it goes", async (t) => {
+  const { session, open, stop } = await rig({ maxBodyBytes: 4 * MIB, maxBufferedBytes: 3 * MIB });
+  const send = (...parts: Buffer[]): ClientHttp2Stream => {
+    const stream = openStream(session);
+    stream.write(Buffer.concat(parts));
+    return stream;
+  };
+  const partial = body(Buffer.alloc(2 * MIB)).subarray(0, 2 * MIB);
+  const first = send(head("BUFFERED"), partial);
+  await sleep(200);
+  t.equal(await immediateStatus(send(head("BUFFERED"), partial)), 503, "incomplete messages count");
+  first.close(8);
+  await until(() => open.streams === 0);
+  // Forwarded requests hold their streams, not their bodies.
+  const running: ClientHttp2Stream[] = [];
+  while (running.length < 10) {
+    running.push(send(head("FULL_DUPLEX_STREAMED"), body(Buffer.alloc(MIB))).resume());
+    await until(() => open.begun === running.length);
+    await sleep(20);
+  }
+  t.same(open, { tickets: 10, streams: 10, begun: 10 });
+  for (const stream of running) stream.close(8);
+  await until(() => open.streams === 0);
+  t.equal(open.tickets, 0);
+  await stop();
+});
+
+t.test("too large is 413 in every shape, and the answer comes while the body still streams", async (t) => {
+  const { session, open, stop } = await rig({ maxBodyBytes: 100_000 });
+  const shapes: [string, Buffer[]][] = [
+    ["one message over the limit", [head("BUFFERED"), body(Buffer.alloc(200_000))]],
+    ["one message far over the limit", [head("BUFFERED"), body(Buffer.alloc(3 * MIB))]],
+    [
+      "chunks that never end",
+      [head("FULL_DUPLEX_STREAMED"), ...Array<Buffer>(40).fill(body(Buffer.alloc(60_000), false))],
+    ],
+  ];
+  for (const [name, parts] of shapes) {
+    const stream = openStream(session);
+    const status = immediateStatus(stream);
+    for (const part of parts) stream.write(part);
+    t.equal(await status, 413, name);
+  }
+  t.same(open, { tickets: 0, streams: 0, begun: 0 });
+  await stop();
+});
+
+t.test("a body in many small pieces arrives whole", async (t) => {
+  const bodies: Buffer[] = [];
+  const { session, open, stop } = await rig({ route: (whole) => (bodies.push(Buffer.from(whole)), echo(whole)) });
+  const text = Buffer.from("0123456789abcdef".repeat(600));
+  const stream = openStream(session);
+  stream.write(head("FULL_DUPLEX_STREAMED"));
+  for (let i = 0; i < text.length; i++) stream.write(body(text.subarray(i, i + 1), i === text.length - 1));
+  await until(() => open.begun === 1);
+  t.ok(bodies[0]?.equals(text));
+  await stop();
+});
+
+t.test("a reset at any point releases what the request holds, once", async (t) => {
+  let settle: (routed: Routed) => void = () => undefined;
+  const late = (): Promise<Routed> => new Promise((resolve) => (settle = resolve));
+  for (const route of [echo, late, () => Promise.reject(new Error("a bug"))]) {
+    const { session, open, stop } = await rig({ route });
+    const steps = [
+      head("FULL_DUPLEX_STREAMED"),
+      body(Buffer.alloc(10), false),
+      body(Buffer.alloc(10)),
+      responseHead,
+      framed(encodeTrailers("responseTrailers")),
+    ];
+    for (let cut = 0; cut <= steps.length; cut++)
+      for (const inside of [0, 3]) {
+        const stream = openStream(session);
+        stream.resume();
+        stream.write(
+          Buffer.concat([Buffer.alloc(0), ...steps.slice(0, cut), (steps[cut] ?? Buffer.alloc(0)).subarray(0, inside)]),
+        );
+        await sleep(5);
+        stream.close(8);
+      }
+    await until(() => open.streams === 0);
+    const whole = await echo(Buffer.alloc(1));
+    settle(whole);
+    await sleep(20);
+    t.match(open, { tickets: 0, streams: 0 });
+    t.ok(open.begun > 0, "some had begun");
+    await stop();
+  }
+});
+
+t.test("2000 streams on one connection, each answered and released", async (t) => {
+  const { session, open, stop } = await rig();
+  await once(session, "remoteSettings");
+  let most = 0;
+  const one = async (): Promise<boolean> => {
+    const stream = openStream(session);
+    const frames = new Deframer(MIB);
+    let done = false;
+    stream.on("data", (chunk: Buffer) => {
+      for (const message of frames.push(chunk)) if (decodeReply(message).streamed?.endOfStream === true) done = true;
+      most = Math.max(most, open.streams);
+      if (done && open.begun === 2000) stream.end();
+    });
+    stream.write(Buffer.concat([head("FULL_DUPLEX_STREAMED"), body(Buffer.alloc(2000))]));
+    await until(() => open.begun === 2000);
+    stream.end();
+    await once(stream, "close");
+    return done;
+  };
+  const done = await Promise.all(Array.from({ length: 2000 }, one));
+  t.equal(done.filter(Boolean).length, 2000);
+  t.equal(most, 2000);
+  await until(() => open.streams === 0);
+  t.same(open, { tickets: 0, streams: 0, begun: 2000 });
+  await stop();
+});
+
+t.test("mutated messages in any order end their own stream only", { timeout: 60_000 }, async (t) => {
+  const { session, open, stop } = await rig();
+  const pieces = [
+    head("FULL_DUPLEX_STREAMED", "FULL_DUPLEX_STREAMED"),
+    head("BUFFERED"),
+    head("BUFFERED", "NONE", true),
+    body(Buffer.from("{}")),
+    body(Buffer.from("{"), false),
+    framed(encodeTrailers("requestTrailers")),
+    responseHead,
+    framed(encodeBody("responseBody", Buffer.from("x"), true)),
+    framed(encodeTrailers("responseTrailers")),
+  ];
+  const flips = fc.array(fc.tuple(fc.nat(200), fc.nat(255)), { maxLength: 3 });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.constantFrom(...pieces), { minLength: 1, maxLength: 7 }),
+      flips,
+      async (parts, changes) => {
+        const bytes = Buffer.concat(parts);
+        for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value;
+        const stream = openStream(session);
+        stream.resume();
+        stream.end(bytes);
+        await once(stream, "close");
+        return !session.destroyed;
+      },
+    ),
+    { numRuns: 1500 },
+  );
+  await until(() => open.streams === 0);
+  t.match(open, { tickets: 0, streams: 0 });
+  await stop();
+});
+
+t.test("a graceful stop lets running streams finish and cuts them after the grace", async (t) => {
+  const { server, session, open } = await rig();
+  const start = (): ClientHttp2Stream => {
+    const stream = openStream(session);
+    stream.resume();
+    stream.write(Buffer.concat([head("FULL_DUPLEX_STREAMED"), body(Buffer.alloc(10))]));
+    return stream;
+  };
+  const [short, long] = [start(), start()];
+  await until(() => open.begun === 2);
+  const started = performance.now();
+  const stopped = server.stop(500);
+  await sleep(50);
+  short.end(Buffer.concat([responseHead, framed(encodeTrailers("responseTrailers"))]));
+  await once(short, "close");
+  t.equal(short.rstCode, 0, "a running stream ends well");
+  t.equal(open.streams, 1);
+  await stopped;
+  const took = performance.now() - started;
+  t.ok(took > 400 && took < 3000, `${Math.round(took)} ms`);
+  t.same(open, { tickets: 0, streams: 0, begun: 2 });
+  t.ok(long.destroyed || long.closed);
+  session.destroy();
+});
