@@ -1,15 +1,28 @@
 /**
- * What an extender call costs: `node test/bench/extender.ts [--json]`.
+ * What an extender call costs: `node test/bench/extender.ts [--nodes N] [--json]`.
  *
  * A cluster in racks of 16 with 20 bound pods a node and 16 cells being rolled out. Each round changes the snapshot by
  * one binding, as kube-scheduler does, then asks filter and prioritize for all nodes, JSON in and out included.
  */
 import { performance } from "node:perf_hooks";
+import { parseArgs } from "node:util";
 import { filterNodes, prioritizeNodes } from "../../src/extender/decide.ts";
 import { ExtenderMemo } from "../../src/extender/view.ts";
 import { decodeArgs, filterResult, priorities } from "../../src/extender/wire.ts";
 import { deployment, fabric, pod, snapshotOf } from "../support/placement.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
+
+const HELP = `What an extender call costs at 1000 and 5000 nodes.
+
+  --nodes N  only this many nodes
+  --json     machine-readable rows (docs/reference/benchmarks.md)
+
+Example:
+  npm run --silent bench:extender -- --nodes 1000 --json`;
+
+const { values } = parseArgs({
+  options: { json: { type: "boolean" }, help: { type: "boolean", short: "h" }, nodes: { type: "string" } },
+});
 
 const RACK = 16;
 const PODS_PER_NODE = 20;
@@ -89,6 +102,14 @@ function measure(nodes: number, topology: string): Row[] {
   });
 }
 
-const rows = [1000, 5000].flatMap((nodes) => ["preferred", "required"].flatMap((topology) => measure(nodes, topology)));
-if (process.argv.includes("--json")) console.log(JSON.stringify({ rows }));
-else console.table(rows);
+function main(): void {
+  const sizes = values.nodes === undefined ? [1000, 5000] : [Number(values.nodes)];
+  if (!sizes.every((size) => Number.isInteger(size) && size > 0))
+    throw new Error(`--nodes ${values.nodes ?? ""}: give a number`);
+  const rows = sizes.flatMap((nodes) => ["preferred", "required"].flatMap((topology) => measure(nodes, topology)));
+  if (values.json === true) console.log(JSON.stringify({ rows }));
+  else console.table(rows);
+}
+
+if (values.help === true) console.log(HELP);
+else main();
