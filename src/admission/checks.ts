@@ -112,7 +112,10 @@ const kvRole: Check = ({ spec, inferred }) => {
 /** Decoders cache addresses by engine_id: two engines with one id give reads from the wrong one. */
 const engineId: Check = ({ spec, inferred }) => {
   const id = inferred.transfer?.engineId;
-  if (id === undefined || id.includes("$") || spec.replicas < 2) return [];
+  if (id === undefined || id.includes("$") || spec.kind === "Pod") return [];
+  // A rollout runs the old pod beside the new one, and scaling does not come by here.
+  if (spec.replicas < 2)
+    return [warned("KvEngineIdShared", `engine_id "${id}" would be shared with every further pod; leave it out`)];
   return [
     denied(
       "KvEngineIdShared",
@@ -121,16 +124,23 @@ const engineId: Check = ({ spec, inferred }) => {
   ];
 };
 
+const LAST_PORT = 65535;
+
+/** Every rank has its own, counted from `kv_port` over all data-parallel ranks. */
+const handshakePorts = ({ parallelism: { dp, tp, pp, pcp } }: WorkloadSpec): number => dp * tp * pp * pcp;
+
 const kvPort: Check = ({ spec, template, inferred }) => {
   const port = inferred.transfer?.port;
   const device = deviceProfile(spec.accelerator);
   if (port === undefined || spec.connector !== "mooncake" || device?.vendor !== "ascend") return [];
   const reserved = reservedPorts(countRule(device, template.spec.nodeSelector)?.perNode);
-  if (port < reserved.first || port > reserved.last) return [];
+  const last = port + handshakePorts(spec) - 1;
+  if (last > LAST_PORT) return [denied("KvContradict", `kv_port ${port}: ports up to ${last} are needed`)];
+  if (last < reserved.first || port > reserved.last) return [];
   return [
     warned(
       "KvPortReserved",
-      `kv_port ${port} lies in ${reserved.first} to ${reserved.last}, which the transfer library binds at random`,
+      `kv_port ${port} to ${last} meets ${reserved.first} to ${reserved.last}, bound at random by the transfer library`,
     ),
   ];
 };

@@ -156,11 +156,15 @@ const givenPort = (value: unknown): number | undefined => {
 const present = <T extends object>(value: { [K in keyof T]: T[K] | undefined }): T =>
   Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as T;
 
-/** A MultiConnector's own connectors stand in its extra configuration; the first that transfers is meant. */
+/**
+ * A MultiConnector's own connectors stand in its extra configuration; the first that transfers is meant. What it leaves
+ * out (`engine_id`, `kv_role`) it takes from the outer one.
+ */
 function meant(config: JsonObject): JsonObject {
   const extra = config["kv_connector_extra_config"];
   const inner = isObject(extra) && Array.isArray(extra["connectors"]) ? extra["connectors"].filter(isObject) : [];
-  return inner.find((one) => Object.hasOwn(CLASS_NAMES, text(one["kv_connector"]) ?? "")) ?? config;
+  const found = inner.find((one) => Object.hasOwn(CLASS_NAMES, text(one["kv_connector"]) ?? ""));
+  return found === undefined ? config : { engine_id: config["engine_id"], kv_role: config["kv_role"], ...found };
 }
 
 /** Reads a user's transfer configuration. A class that Tandem does not know leaves `connector` absent. */

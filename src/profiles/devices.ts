@@ -127,6 +127,20 @@ export function deviceRequest(container: Container): DeviceRequest | undefined {
   return undefined;
 }
 
+/** Slices, shared devices and other plugins' names (HAMi, vNPU, DRA drivers): accelerators, but not of a profile. */
+const OTHER_DEVICES =
+  /^(nvidia\.com\/(gpu\.shared|mig-)|huawei\.com\/|volcano\.sh\/vgpu|amd\.com\/gpu|gpu\.intel\.com\/|habana\.ai\/|google\.com\/tpu|aws\.amazon\.com\/neuron)/;
+
+/** What a container asks for that is an accelerator of no profile: a resource, or a claim. Never to be asked for twice. */
+export function foreignRequest(container: Container): string | undefined {
+  if (deviceRequest(container) !== undefined) return undefined;
+  const { limits, requests, claims } = container.resources ?? {};
+  const named = Object.keys({ ...limits, ...requests }).find((name) => OTHER_DEVICES.test(name) && !isProfiled(name));
+  return named ?? (Array.isArray(claims) && claims.length > 0 ? "a resource claim" : undefined);
+}
+
+const isProfiled = (resource: string): boolean => DEVICES.some((device) => device.resource === resource);
+
 /** The product that a pod's node selector names, if a rule knows it. */
 export const countRule = (device: DeviceProfile, nodeSelector: StringMap | undefined): CountRule | undefined =>
   device.rules.find((candidate) => entry(nodeSelector, candidate.label) === candidate.value);

@@ -194,5 +194,5 @@ const summary = (spec: WorkloadSpec): string =>
   [
     `${spec.role} of ${spec.model}, group ${spec.group}, cell ${spec.cell}, mode ${spec.mode}`,
     `engine ${spec.engine} in container ${spec.container} on port ${spec.port}`,
-    `${spec.acceleratorsPerPod} x ${spec.accelerator}, connector ${spec.connector}`,
+    `${spec.acceleratorsPerPod} x ${spec.accelerator === "" ? "a device of no profile" : spec.accelerator}, connector ${spec.connector}`,
   ].join("; ");

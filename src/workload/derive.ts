@@ -49,12 +49,16 @@ export function devicesOf(reading: Reader, base: Base, defaultProfile: string): 
   const computed = hidden ? (request?.count ?? 0) : devicesPerPod(given, nodesPerInstance);
   return {
     parallelism: complete(given),
-    accelerator: reading.read("accelerator") ?? request?.device.name ?? defaultProfile,
+    accelerator: reading.read("accelerator") ?? recognised(base.inferred, defaultProfile),
     acceleratorsPerPod: reading.read("acceleratorsPerPod") ?? computed,
     nodesPerInstance,
     ...(hidden ? { sizesHidden: true } : {}),
   };
 }
+
+/** The profile of the request; beside an accelerator that no profile knows, none, so that nothing is asked for twice. */
+const recognised = ({ request, foreign }: Inferred, defaultProfile: string): string =>
+  request?.device.name ?? (foreign === undefined ? defaultProfile : "");
 
 function sizesOf(reading: Reader, { inferred, mode }: Base): { given: GivenSizes; hidden: boolean } {
   const declared = reading.read("parallelism") ?? {};
@@ -102,7 +106,7 @@ type Transfer = Pick<WorkloadSpec, "connector" | "compat" | "kvPort" | "connecto
 
 export function transferOf(reading: Reader, base: Base, accelerator: string): Transfer {
   const connector = connectorOf(reading, base);
-  const port = givenKvPort(base.inferred) ?? defaultKvPort(connector, base, accelerator);
+  const port = givenKvPort(base.inferred, connector) ?? defaultKvPort(connector, base, accelerator);
   const module = connectorModule(base.inferred, connector);
   return {
     connector,

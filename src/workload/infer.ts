@@ -6,7 +6,7 @@ import type { Connector } from "../kinds/endpoint.ts";
 import { type Container, type PodTemplate } from "../kinds/kube.ts";
 import { ENGINE_ENV } from "../kinds/names.ts";
 import { readTransfer, type GivenTransfer } from "../profiles/connectors.ts";
-import { countRule, deviceRequest, type CountRule, type DeviceRequest } from "../profiles/devices.ts";
+import { countRule, deviceRequest, foreignRequest, type CountRule, type DeviceRequest } from "../profiles/devices.ts";
 import { engineProfile, mooncakeModule, type EngineId, type EngineProfile } from "../profiles/engines.ts";
 import {
   flagValues,
@@ -28,6 +28,8 @@ export interface Inferred {
   readonly command: EngineCommand;
   readonly engine: EngineProfile;
   readonly request?: DeviceRequest;
+  /** An accelerator that no profile knows, by its resource. */
+  readonly foreign?: string;
   readonly rule?: CountRule;
   /** Sizes given by arguments; a hidden one is absent and `sizesHidden` is true. */
   readonly sizes: GivenSizes;
@@ -42,22 +44,25 @@ export interface Inferred {
   readonly transfer?: GivenTransfer;
 }
 
-/** The container that asks for devices, else the first; `name` wins when it is given. Undefined: no such name. */
+const asksForDevices = (container: Container): boolean =>
+  deviceRequest(container) !== undefined || foreignRequest(container) !== undefined;
+
+/**
+ * The container that asks for devices, else the first that is an engine by command or image, else the first: a proxy may
+ * stand before it. `name` wins when it is given. Undefined: no such name.
+ */
 export function engineContainer(template: PodTemplate, name: string | undefined): Container | undefined {
   const { containers } = template.spec;
   if (name !== undefined) return containers.find((container) => container.name === name);
-  return containers.find((container) => deviceRequest(container) !== undefined) ?? containers[0];
+  const engine = (container: Container): boolean => readCommand(container).engine !== undefined;
+  return containers.find(asksForDevices) ?? containers.find(engine) ?? containers[0];
 }
 
 /** Declared, else told by command and image; plain vLLM on an Ascend device is vLLM-Ascend, its plugin. */
-function engineOf(
-  command: EngineCommand,
-  request: DeviceRequest | undefined,
-  declared: EngineId | undefined,
-): EngineId {
+function engineOf(command: EngineCommand, onAscend: boolean, declared: EngineId | undefined): EngineId {
   if (declared !== undefined) return declared;
   const told = command.engine ?? "vllm";
-  return told === "vllm" && request?.device.vendor === "ascend" ? "vllm-ascend" : told;
+  return told === "vllm" && onAscend ? "vllm-ascend" : told;
 }
 
 type Sizes = { readonly sizes: GivenSizes; readonly sizesHidden: boolean };
@@ -124,7 +129,9 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
   if (container === undefined) return undefined;
   const command = readCommand(container);
   const request = deviceRequest(container);
-  const engine = engineProfile(engineOf(command, request, declared.engine));
+  const foreign = foreignRequest(container);
+  const onAscend = request?.device.vendor === "ascend" || foreign?.startsWith("huawei.com/") === true;
+  const engine = engineProfile(engineOf(command, onAscend, declared.engine));
   const rule = request === undefined ? undefined : countRule(request.device, template.spec.nodeSelector);
   const transfer = ownTransfer(command);
   return {
@@ -132,6 +139,7 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
     command,
     engine,
     ...optional("request", request),
+    ...optional("foreign", foreign),
     ...optional("rule", rule),
     ...readSizes(command, engine),
     ...readPorts(container, command, engine),
@@ -141,11 +149,11 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
   };
 }
 
-/** First port of the connector that the template's environment or configuration names. */
-export function givenKvPort(inferred: Inferred): number | undefined {
-  const named = inferred.container.env?.find((item) => item.name === "VLLM_NIXL_SIDE_CHANNEL_PORT")?.value;
-  const port = inferred.transfer?.port ?? Number(named);
-  return Number.isInteger(port) && port > 0 ? port : undefined;
+/** First port of the connector as the template names it: NIXL's in the environment, others' in the configuration. */
+export function givenKvPort({ container, transfer }: Inferred, connector: Connector): number | undefined {
+  const named = container.env?.find((item) => item.name === "VLLM_NIXL_SIDE_CHANNEL_PORT")?.value;
+  const port = connector === "nixl" ? Number(named) : (transfer?.port ?? 0);
+  return Number.isInteger(port) && port > 0 && port < 65536 ? port : undefined;
 }
 
 /** Module of the connector class, for engine images that do not register it. */

@@ -181,7 +181,11 @@ export const KEYS = {
     ANNOTATION.container,
     NAME,
     "the name of a container of the pod template",
-    texts("workload", "the one with a device request, else the first", "Engine container."),
+    texts(
+      "workload",
+      "the one with a device request, else the first that is an engine, else the first",
+      "Engine container.",
+    ),
   ),
   port: integerKey(
     ANNOTATION.port,
@@ -221,7 +225,11 @@ export const KEYS = {
   accelerator: oneOf(
     ANNOTATION.accelerator,
     DEVICE_NAMES,
-    texts("workload", "recognised from an existing request, else `admission.defaultProfile`", "Device profile."),
+    texts(
+      "workload",
+      "recognised from an existing request, else `admission.defaultProfile`; none beside a request that no profile knows",
+      "Device profile.",
+    ),
   ),
   acceleratorsPerPod: integerKey(
     ANNOTATION.acceleratorsPerPod,

@@ -4,15 +4,23 @@
  */
 import type { Container } from "../../kinds/kube.ts";
 import { labelOf } from "../../kinds/kube.ts";
-import { changed, skipped } from "../../kinds/verdict.ts";
-import { deviceProfile, type DeviceProfile, type HostMount } from "../../profiles/devices.ts";
+import { changed, skipped, warned } from "../../kinds/verdict.ts";
+import {
+  DEVICE_NAMES,
+  deviceProfile,
+  foreignRequest,
+  type DeviceProfile,
+  type HostMount,
+} from "../../profiles/devices.ts";
 import { item, set, type Wish } from "../change.ts";
 import { at, containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
 
 export function devicesOnWorkload(context: StageContext): StageResult {
   const { accelerator, acceleratorsPerPod } = context.spec;
+  const foreign = foreignRequest(containerOf(context));
+  if (foreign !== undefined) return nothing(`${foreign} is requested, which no device profile knows; it stands`);
   const device = deviceProfile(accelerator);
-  if (device === undefined) return nothing(`no device profile is called "${accelerator}"`);
+  if (device === undefined) return unknownProfile(accelerator);
   if (acceleratorsPerPod === 0) return nothing("the number of devices cannot be told");
   return {
     changes: requestWishes(context, device),
@@ -20,6 +28,13 @@ export function devicesOnWorkload(context: StageContext): StageResult {
       numbers: { devices: acceleratorsPerPod },
     }),
   };
+}
+
+/** Without a name nothing was asked for; a name that no profile has is a mistake of the configuration. */
+function unknownProfile(name: string): StageResult {
+  if (name === "") return nothing("no device profile is named");
+  const message = `no device profile is called "${name}"; there are ${DEVICE_NAMES.join(", ")}`;
+  return { changes: [], verdict: warned("DevicesContradict", message) };
 }
 
 /** Limits alone suffice: the API server makes requests equal. Some device plugins want them written out. */
@@ -36,14 +51,22 @@ const asked = ({ resources }: Container, device: DeviceProfile): string | number
 
 const SHARED_MEMORY = "/dev/shm";
 
-/** Mounted at the path or above it. */
+/** Mounted at the path or above it, with or without a slash at the end. */
 const isMounted = (container: Container, path: string): boolean =>
-  (container.volumeMounts ?? []).some(({ mountPath }) => path === mountPath || path.startsWith(`${mountPath}/`));
+  (container.volumeMounts ?? []).some(({ mountPath }) => `${path}/`.startsWith(`${mountPath.replace(/\/+$/, "")}/`));
+
+/** The wanted name of a volume, or a longer one where a volume of the user's has it already. */
+function freeName({ template }: StageContext, wanted: string): string {
+  const taken = new Set((template.spec.volumes ?? []).map(({ name }) => name));
+  let name = wanted;
+  while (taken.has(name)) name += "-tandem";
+  return name;
+}
 
 /** Tensor-parallel processes exchange through /dev/shm; a container runtime gives 64 MiB. */
 function sharedMemory(context: StageContext): Wish[] {
   if (isMounted(containerOf(context), SHARED_MEMORY)) return [];
-  const name = "tandem-shm";
+  const name = freeName(context, "tandem-shm");
   return [
     item(at(context, "spec", "volumes"), {
       name,
@@ -55,10 +78,13 @@ function sharedMemory(context: StageContext): Wish[] {
 
 const hostMount =
   (context: StageContext) =>
-  ({ name, path, type }: HostMount): Wish[] => [
-    item(at(context, "spec", "volumes"), { name, hostPath: { path, type } }),
-    item(inContainer(context, "volumeMounts"), { name, mountPath: path, readOnly: true }, "mountPath"),
-  ];
+  ({ name: wanted, path, type }: HostMount): Wish[] => {
+    const name = freeName(context, wanted);
+    return [
+      item(at(context, "spec", "volumes"), { name, hostPath: { path, type } }),
+      item(inContainer(context, "volumeMounts"), { name, mountPath: path, readOnly: true }, "mountPath"),
+    ];
+  };
 
 /** Read by the transfer library: of no use to an engine that transfers nothing. */
 function transferMounts(context: StageContext, device: DeviceProfile | undefined): Wish[] {

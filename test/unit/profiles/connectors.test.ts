@@ -88,6 +88,15 @@ t.test("a given configuration is read, nested ones too", (t) => {
     readTransfer({ kv_connector: "MultiConnector", kv_connector_extra_config: { connectors: [{}, inner] } }).connector,
     "mooncake",
   );
+  t.match(
+    readTransfer({
+      kv_connector: "MultiConnector",
+      engine_id: "e",
+      kv_connector_extra_config: { connectors: [inner] },
+    }),
+    { role: "prefill", engineId: "e" },
+    "the outer identity is the inner one's",
+  );
   t.same(readTransfer({ kv_connector: "constructor" }), { className: "constructor" }, "own names only");
   t.end();
 });

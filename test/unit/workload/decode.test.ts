@@ -175,6 +175,34 @@ t.test("sizes that only the container will know are hidden, not 1", (t) => {
   t.end();
 });
 
+t.test("the engine's container is the one with devices, else the one that is an engine, else the first", (t) => {
+  const chosen = (...containers: object[]): string | undefined =>
+    decode({ ...deployment({}), spec: { template: { spec: { containers } } } }).spec?.container;
+  const proxy = { name: "proxy", image: "envoy" };
+  t.equal(chosen(proxy, { name: "e", image: "vllm/vllm-openai" }), "e");
+  t.equal(chosen(proxy, { name: "e", image: "mine", command: ["sh", "-c", "vllm serve m"] }), "e");
+  t.equal(chosen({ name: "v", image: "vllm/vllm-openai" }, { name: "e", image: "mine", ...GPU }), "e");
+  t.equal(chosen(proxy, { name: "e", image: "mine", resources: { claims: [{ name: "gpu" }] } }), "e");
+  t.equal(chosen(proxy, { name: "e", image: "mine" }), "proxy");
+  t.end();
+});
+
+t.test("an accelerator that no profile knows has none", (t) => {
+  for (const resources of [
+    { limits: { "nvidia.com/mig-1g.5gb": 1 } },
+    { requests: { "amd.com/gpu": "8" } },
+    { claims: [{ name: "gpu" }] },
+  ])
+    t.equal(
+      decode(deployment({ image: "vllm/vllm-openai", resources })).spec?.accelerator,
+      "",
+      JSON.stringify(resources),
+    );
+  const shared = { limits: { "nvidia.com/gpu": 1, "nvidia.com/gpumem": 1000 } };
+  t.match(decode(deployment({ image: "vllm/vllm-openai", resources: shared })).spec, { accelerator: "nvidia" });
+  t.end();
+});
+
 t.test("under Kueue there is no gang of ours", (t) => {
   const { spec } = decode(deployment(VLLM, {}, { "kueue.x-k8s.io/queue-name": "q" }));
   t.same(spec?.gang, { kind: "off" });
