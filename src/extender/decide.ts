@@ -137,6 +137,8 @@ export function prioritizeNodes(pod: Pod, nodeNames: readonly string[], view: Cl
     resource: scarcest([demand]),
     distances: distancesTo(view.tree, around),
     weights: weightsOf(view.tree),
+    holders: new Set(around),
+    places: new Map(),
   };
   return nodeNames.map((host) => scored(host, scale));
 }
@@ -158,30 +160,55 @@ interface Scale {
   readonly distances: Distances;
   /** What one pod of the cell at each distance is worth, 0 to 1. */
   readonly weights: readonly number[];
+  /** Nodes that hold one of them: all others of a leaf are equally far from everything. */
+  readonly holders: ReadonlySet<string>;
+  readonly places: Map<Domain, Place>;
+}
+
+/** What a node has in common with its leaf. */
+interface Place {
+  readonly path: string;
+  /** Mean steps to the pods of the cell. */
+  readonly distance: number;
+  /** 0 to 1. */
+  readonly closeness: number;
+}
+
+/** Worked out once for a leaf; nodes that hold pods of the cell are nearer than their leaf. */
+function placeOf(host: string, scale: Scale): Place {
+  const { view, holders, places } = scale;
+  if (holders.has(host)) return placeAt(host, scale);
+  const leaf = view.tree.leafOf(host);
+  const place = places.get(leaf) ?? placeAt(host, scale);
+  places.set(leaf, place);
+  return place;
+}
+
+function placeAt(host: string, { view, distances, weights, around }: Scale): Place {
+  const worth = distances.spread(host).reduce((sum, count, steps) => sum + count * (weights[steps] ?? 0), 0);
+  return {
+    path: view.tree.path(host),
+    distance: distances.mean(host),
+    closeness: around.length === 0 ? 0 : worth / around.length,
+  };
 }
 
 /** Of the score of a node that is not planned: closeness makes 8, tightness 1. */
 const CLOSENESS_POINTS = 8;
 
 function scored(host: string, scale: Scale): Scored {
-  const { view, planned, why, around, distances } = scale;
+  const { view, planned, why, around } = scale;
   if (!view.nodes.has(host)) return { host, score: 0, verdict: unknown(host) };
-  const distance = distances.mean(host);
-  const place = view.tree.path(host);
+  const { path: place, distance, closeness } = placeOf(host, scale);
   const rest = { subject: host, numbers: { distance } };
   if (planned.has(host)) {
     const text = `${place}: planned for this role${why === "" ? "" : `, ${why}`}`;
     return { host, score: MAX_SCORE, verdict: allowed("NodeFits", text, rest) };
   }
-  const score = Math.round(CLOSENESS_POINTS * closeness(host, scale) + tightness(host, scale));
+  const score = Math.round(CLOSENESS_POINTS * closeness + tightness(host, scale));
   const text = around.length === 0 ? "no pod of the cell is placed" : `${distance.toFixed(1)} steps from the cell`;
   return { host, score, verdict: allowed("NodeFits", `${place}: ${text}`, rest) };
 }
-
-const closeness = (host: string, { distances, weights, around }: Scale): number =>
-  around.length === 0
-    ? 0
-    : distances.spread(host).reduce((sum, count, steps) => sum + count * (weights[steps] ?? 0), 0) / around.length;
 
 /** How full the node would be. */
 function tightness(host: string, { view, demand, resource }: Scale): number {
