@@ -7,19 +7,10 @@ import { stringify } from "yaml";
 import { admitObject, admitPod, strip, type AdmitContext, type AdmitResult } from "../admission/admit.ts";
 import { patchOf } from "../admission/patch.ts";
 import type { Config } from "../config/schema.ts";
-import {
-  annotationOf,
-  keyOf,
-  type HyperNode,
-  type KubeObject,
-  type Namespace,
-  type Node,
-  type Pod,
-  type Workload,
-} from "../kinds/kube.ts";
+import { annotationOf, keyOf, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
 import { STATUS } from "../kinds/names.ts";
-import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../kinds/snapshot.ts";
 import { isDenied, isWarned } from "../kinds/verdict.ts";
+import { snapshotOfObjects } from "../simulator/cluster.ts";
 import { ADMITTED_KINDS, isTemplate, podFromTemplate, templateOf } from "../workload/template.ts";
 import type { Register } from "./index.ts";
 import { collect, readConfig, readObjects, UsageError } from "./input.ts";
@@ -31,19 +22,6 @@ export interface Admitted {
 }
 
 const CONTEXT_KINDS = new Set(["Node", "HyperNode"]);
-
-const ofKind = <T extends KubeObject>(objects: readonly KubeObject[], ...kinds: string[]): T[] =>
-  objects.filter(({ kind }) => kinds.includes(kind)) as T[];
-
-/** The given objects as the cluster. */
-export const snapshotOf = (objects: readonly KubeObject[]): ClusterSnapshot => ({
-  ...EMPTY_SNAPSHOT,
-  workloads: ofKind<Workload>(objects, ...ADMITTED_KINDS).filter((object) => templateOf(object) !== undefined),
-  pods: ofKind<Pod>(objects, "Pod"),
-  nodes: ofKind<Node>(objects, "Node"),
-  hyperNodes: ofKind<HyperNode>(objects, "HyperNode"),
-  namespaces: ofKind<Namespace>(objects, "Namespace"),
-});
 
 const isPod = (object: KubeObject): object is Pod => object.kind === "Pod" && isTemplate(object);
 
@@ -65,7 +43,7 @@ export function admitAll(
   settings: Config["admission"],
   pods: boolean,
 ): readonly Admitted[] {
-  const context: AdmitContext = { snapshot: snapshotOf(objects), settings };
+  const context: AdmitContext = { snapshot: snapshotOfObjects(objects), settings };
   return objects
     .filter(({ kind }) => !CONTEXT_KINDS.has(kind))
     .flatMap((before) => {
@@ -160,6 +138,17 @@ function stripAll(objects: readonly KubeObject[], output: string): string {
   throw new UsageError(`--strip prints objects: give -o yaml or -o json, not ${output}`);
 }
 
+/** Warnings deny too: such an object is not stored, and so not printed. */
+const strictly = ({ before, result }: Admitted): Admitted => {
+  const verdicts = result.verdicts.map((verdict) =>
+    isWarned(verdict) ? { ...verdict, outcome: "denied" as const } : verdict,
+  );
+  return {
+    before,
+    result: verdicts.some(isDenied) ? { object: before, verdicts, touched: [] } : { ...result, verdicts },
+  };
+};
+
 /** Exit code: 1 where anything is denied, or warned about under --strict. */
 function run(options: Options): number {
   const format = Object.hasOwn(FORMATS, options.output) ? FORMATS[options.output] : undefined;
@@ -167,16 +156,17 @@ function run(options: Options): number {
     throw new UsageError(`-o ${options.output}: give one of ${Object.keys(FORMATS).join(", ")}`);
   const { admission } = readConfig(options);
   const objects = readObjects(options.filename);
+  if (objects.length === 0) throw new UsageError(`${options.filename.join(", ")}: no objects found`);
   if (options.strip === true) {
     process.stdout.write(stripAll(objects, options.output));
     return 0;
   }
   const strict = options.strict === true;
-  const admitted = admitAll(objects, { ...admission, strict: admission.strict || strict }, options.pods === true);
+  const given = admitAll(objects, { ...admission, strict: admission.strict || strict }, options.pods === true);
+  const admitted = strict ? given.map(strictly) : given;
   process.stdout.write(format(admitted));
   process.stderr.write(complaints(admitted).join(""));
-  const refuses = admitted.flatMap(({ result }) => result.verdicts).some((v) => isDenied(v) || (strict && isWarned(v)));
-  return refuses ? 1 : 0;
+  return admitted.some(({ result }) => result.verdicts.some(isDenied)) ? 1 : 0;
 }
 
 const EXAMPLE = `

@@ -47,9 +47,10 @@ const SHOWN = 60;
 const invalid = (key: Key<unknown>, value: unknown, of: string): Verdict => {
   const text = JSON.stringify(value);
   const shown = text.length > SHOWN ? `${text.slice(0, SHOWN)}...` : text;
+  const quoted = typeof value === "string" ? "" : "text in quotes: ";
   return denied(
     key.where === "label" ? "InvalidLabel" : "InvalidAnnotation",
-    `${key.key}${of}: ${shown} is not accepted; give ${key.accepts.replaceAll("`", "")}`,
+    `${key.key}${of}: ${shown} is not accepted; give ${quoted}${key.accepts.replaceAll("`", "")}`,
     { subject: key.key },
   );
 };

@@ -74,10 +74,41 @@ t.test("exit codes and streams", async (t) => {
   t.match(denied, { code: 1, stdout: "", stderr: /^denied: Deployment prefill: tandem.sh\/topology: "strict"/ });
   const warned = golden("an-unknown-key-is-warned-about-with-the-nearest");
   t.match(await tandem(t, "admit", "-f", warned), { code: 0, stderr: /^warned: / });
-  t.match(await tandem(t, "admit", "--strict", "-f", warned), { code: 1 });
+  t.match(await tandem(t, "admit", "--strict", "-f", warned), { code: 1, stdout: "", stderr: /^denied: / });
+  const empty = t.testdir({ "empty.yaml": "---\n", folder: {} });
+  for (const path of [join(empty, "empty.yaml"), join(empty, "folder")])
+    t.match(await tandem(t, "admit", "-f", path), { code: 2, stdout: "", stderr: /no objects found/ });
   t.match(await tandem(t, "admit", "-f", "/nowhere.yaml"), { code: 2, stderr: /cannot be read/ });
   t.match(await tandem(t, "admit", "-o", "xml", "-f", warned), { code: 2, stderr: /give one of yaml, json/ });
   t.match(await tandem(t, "admit", "--help"), { code: 0, stdout: /Example:\n {2}tandem admit --pods/ });
+});
+
+t.test("what YAML makes of a careless hand", async (t) => {
+  const admitted = async (text: string): Promise<Ended> => {
+    const path = join(t.testdir(), "given.yaml");
+    writeFileSync(path, text);
+    return tandem(t, "admit", "-f", path);
+  };
+  const head = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: x\n";
+  t.match(await admitted(`${head}  labels:\nspec:\n  template:\n`), { code: 0, stderr: "" });
+  const labels = "  labels: { tandem.sh/model: m, tandem.sh/role: prefill, tandem.sh/cell: 0 }\n";
+  t.match(await admitted(`${head}${labels}spec: { template: { spec: { containers: [{ name: e }] } } }`), {
+    code: 1,
+    stderr: /tandem.sh\/cell: 0 is not accepted; give text in quotes: a label value/,
+  });
+  const plain = "  labels: { tandem.sh/model: m, tandem.sh/role: prefill }\n";
+  for (const spec of ["", "spec: {}", "spec: { template: null }", "spec: { template: { spec: { containers: null } } }"])
+    t.match(
+      await admitted(`${head}${plain}${spec}`),
+      { code: 1, stderr: /no pod template with named containers/ },
+      spec,
+    );
+  t.match(await admitted("kind: Deployment"), { code: 2, stderr: /apiVersion and kind are needed/ });
+  t.match(await admitted("a: [1"), { code: 2, stderr: /not YAML/ });
+  t.match(await admitted("apiVersion: example.com/v1\nkind: Strange\nmetadata: { name: s }\n"), {
+    code: 0,
+    stdout: /kind: Strange/,
+  });
 });
 
 t.test("stripping prints what was given", async (t) => {
