@@ -42,7 +42,7 @@ export function select(deps: SelectDependencies, facts: RequestFacts): Selection
   if (problem !== undefined) return problem;
   const prompt = promptOf(deps, facts);
   const chosen = pick({
-    prefill: candidates(deps, fleet.prefill, prompt),
+    prefill: facts.single ? candidates(deps, fleet.prefill, prompt) : [],
     decode: candidates(deps, withRoom(deps, fleet.decode), prompt),
     promptTokens: prompt.tokens,
     outputTokens: facts.maxTokens ?? deps.config.cost.decodeTokens,

@@ -4,14 +4,29 @@
  *
  * Parts go out one by one: written all at once they would count as unsent until the last byte of all of them left.
  */
-import type { Duplex } from "node:stream";
 import type { Cancel, Timers } from "../../ports.ts";
 
 /** A peer that took nothing of what was written for so long is gone. */
 export const STALLED_MS = 60_000;
 
+const EMPTY = new Uint8Array(0);
+
+/** What it needs of a stream. */
+export interface Outlet {
+  readonly destroyed: boolean;
+  readonly writableEnded: boolean;
+  readonly writableNeedDrain: boolean;
+  readonly writableLength: number;
+  write(part: Uint8Array): unknown;
+  end(): unknown;
+  pause(): unknown;
+  resume(): unknown;
+  isPaused(): boolean;
+  on(event: "drain" | "close", listener: () => void): unknown;
+}
+
 export class Outbox {
-  readonly #stream: Duplex;
+  readonly #stream: Outlet;
   readonly #timers: Timers;
   readonly #giveUp: () => void;
   #waiting: Uint8Array[] = [];
@@ -20,12 +35,12 @@ export class Outbox {
   #ending = false;
   #unwatch: Cancel | undefined;
 
-  constructor(stream: Duplex, timers: Timers, giveUp: () => void) {
+  constructor(stream: Outlet, timers: Timers, giveUp: () => void) {
     this.#stream = stream;
     this.#timers = timers;
     this.#giveUp = giveUp;
     stream.on("drain", () => this.#pump());
-    stream.once("close", () => this.#unwatch?.());
+    stream.on("close", () => this.#unwatch?.());
   }
 
   /** Bytes that wait for the peer. */
@@ -51,8 +66,8 @@ export class Outbox {
   #pump(): void {
     if (this.#stream.destroyed || this.#stream.writableEnded) return;
     while (this.#next < this.#waiting.length && !this.#stream.writableNeedDrain) {
-      const part = this.#waiting[this.#next++];
-      this.#bytes -= part?.length ?? 0;
+      const part = this.#waiting[this.#next++] ?? EMPTY;
+      this.#bytes -= part.length;
       this.#stream.write(part);
     }
     if (this.#next < this.#waiting.length || this.#stream.writableNeedDrain) this.#hold();

@@ -11,7 +11,11 @@ import { scanObject, ScanError, valueBytes, type Member, type Scan } from "./sca
 /** The API that a path belongs to. */
 export type Api = "completions" | "chat";
 
-const PATHS: Readonly<Record<string, Api>> = { "/v1/completions": "completions", "/v1/chat/completions": "chat" };
+/** A Map: a path is the client's word, and every object has a `constructor`. */
+const PATHS: ReadonlyMap<string, Api> = new Map([
+  ["/v1/completions", "completions"],
+  ["/v1/chat/completions", "chat"],
+]);
 
 export const MODELS_PATH = "/v1/models";
 
@@ -28,6 +32,8 @@ export interface RequestFacts {
   /** Text that block keys are made of: what the engine's template puts first stands first. */
   readonly prompt: readonly Buffer[];
   readonly promptBytes: number;
+  /** One prompt, one answer. Engines hand over KV blocks of one sequence: the decode leg of a batch would read the wrong ones. */
+  readonly single: boolean;
   readonly scan: Scan;
 }
 
@@ -50,8 +56,8 @@ export function checkHead(
 ): Problem | undefined {
   const known = pathOf(path);
   if (known === MODELS_PATH) return method === "GET" ? undefined : wrongMethod(method, known, "GET");
-  if (PATHS[known] === undefined) {
-    const accepted = [...Object.keys(PATHS), MODELS_PATH].join(", ");
+  if (!PATHS.has(known)) {
+    const accepted = [...PATHS.keys(), MODELS_PATH].join(", ");
     return { status: 404, reason: "RequestMalformed", message: `path ${known} is not served; accepted: ${accepted}` };
   }
   if (method !== "POST") return wrongMethod(method, known, "POST");
@@ -87,7 +93,7 @@ export const tooLarge = (maxBodyBytes: number): Problem => ({
 
 /** The facts, or why the body is refused. */
 export function readFacts(path: string, body: Buffer): RequestFacts | Problem {
-  const api = PATHS[pathOf(path)] ?? "chat";
+  const api = PATHS.get(pathOf(path)) ?? "chat";
   try {
     const scan = scanObject(body);
     if (body.length <= PARSE_LIMIT_BYTES) JSON.parse(body.toString("utf8"));
@@ -119,6 +125,7 @@ function factsOf(api: Api, body: Buffer, scan: Scan): RequestFacts | Problem {
     maxTokens: (fields.value("max_completion_tokens") ?? fields.value("max_tokens") ?? undefined) as number | undefined,
     prompt,
     promptBytes: prompt.reduce((sum, part) => sum + part.length, 0),
+    single: ONE_ANSWER.every((key) => isOne(fields.raw(key))) && isOnePrompt(fields),
     scan,
   };
 }
@@ -202,6 +209,15 @@ function checkFields(api: Api, fields: Fields): Problem | undefined {
   }
   return undefined;
 }
+
+/** Members that ask for several answers of one prompt. */
+const ONE_ANSWER = ["n", "best_of"];
+const isOne = (raw: Buffer | undefined): boolean =>
+  raw === undefined || ["1", "null"].includes(raw.toString("latin1", 0, 8));
+
+/** `prompt` as text or as tokens; a list of texts or of token lists is a batch, be it of one. */
+const isOnePrompt = (fields: Fields): boolean =>
+  !/^\[\s*["[]/.test(fields.raw("prompt")?.toString("latin1", 0, 64) ?? "");
 
 /** Chat templates put tools before the messages. The closing bracket is left out: the next turn goes on from there. */
 function promptOf(api: Api, fields: Fields): Buffer[] {

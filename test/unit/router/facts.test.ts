@@ -69,6 +69,8 @@ t.test("heads are refused before any body byte", (t) => {
     ["GET", CHAT, [], 405],
     ["POST", "/v1/embeddings", json, 404],
     ["POST", "/constructor", json, 404],
+    ["POST", "constructor", json, 404],
+    ["POST", "__proto__", json, 404],
     ["POST", CHAT, [["content-type", "text/plain"]], 415],
     ["POST", CHAT, [], 415],
     ["POST", CHAT, [...json, ["content-encoding", "gzip"]], 415],
@@ -76,5 +78,31 @@ t.test("heads are refused before any body byte", (t) => {
   ];
   for (const [method, path, headers, status] of table)
     t.equal(checkHead(method, path, headers, 1000)?.status, status, `${method} ${path}`);
+  t.end();
+});
+
+t.test("forms of a prompt: batches and several answers are not single", (t) => {
+  const table: [object, boolean][] = [
+    [{ prompt: "hi" }, true],
+    [{ prompt: "[" }, true],
+    [{ prompt: [1, 2, 3] }, true],
+    [{ prompt: ["a", "b"] }, false],
+    [{ prompt: ["a"] }, false],
+    [{ prompt: [[1, 2], [3]] }, false],
+    [{ prompt: "hi", n: 1, best_of: null }, true],
+    [{ prompt: "hi", n: 2 }, false],
+    [{ prompt: "hi", best_of: 3 }, false],
+  ];
+  for (const [more, single] of table) {
+    const text = JSON.stringify({ model: "m", ...more }, undefined, 1);
+    const facts = readFacts("/v1/completions", Buffer.from(text));
+    t.match(facts, { api: "completions", single }, text);
+  }
+  const image = { type: "image_url", image_url: { url: "data:image/png;base64,AAAA" } };
+  const chatted = readFacts(
+    CHAT,
+    chat({ messages: [{ role: "user", content: [image, { type: "text", text: "hi" }] }] }),
+  );
+  t.match(chatted, { api: "chat", single: true });
   t.end();
 });
