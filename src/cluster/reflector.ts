@@ -5,7 +5,8 @@
  * reads whole lists without pages. Here one loop does one thing at a time, so no two requests of a kind ever race:
  * - list in pages of 500; an expired page token begins the list anew;
  * - watch with bookmarks; the server is asked to end it after 240 to 480 s (spread, so that a fleet does not come back
- *   at once), and 90 s of silence end it here (the server sends a bookmark about every minute);
+ *   at once), and 90 s of silence end it here. Silence is no failure: the server sends a bookmark about every minute, but
+ *   none for a kind of which nothing ever changed, and only a new watch tells such a kind from a dead connection;
  * - 410, an ERROR event, or a third failure in a row: list again; any other end: watch again from the last version;
  * - failures wait by full jitter, 0.5 s doubling to 30 s;
  * - 404 on an optional API: known to be absent, asked again every 30 s, so installing it later just works.
@@ -116,11 +117,14 @@ async function watch<T extends KubeObject>(options: ReflectorOptions<T>, progres
   try {
     const path = collectionPath(watched.resource);
     const query = { ...selectors(watched), ...watchQuery(options, progress.version ?? "") };
-    for await (const line of transport.lines({ method: "GET", path, query, signal: idle.signal })) {
+    for await (const line of transport.lines({ method: "GET", path, query, signal: idle.signal }, idle.heard)) {
       idle.heard();
       takeEvent(options, progress, line);
       events += 1;
     }
+  } catch (error) {
+    if (!idle.fellSilent()) throw error;
+    options.log.debug("watch was silent", { kind: watched.kind });
   } finally {
     idle.stop();
   }
@@ -140,7 +144,9 @@ function watchQuery<T extends KubeObject>(
 
 interface IdleGuard {
   readonly signal: AbortSignal;
-  heard(): void;
+  readonly heard: () => void;
+  /** It ended a watch that had begun. */
+  fellSilent(): boolean;
   stop(): void;
 }
 
@@ -149,13 +155,16 @@ function idleGuard<T extends KubeObject>({ timers, signal, store }: ReflectorOpt
   const silence = new AbortController();
   const arm = (): (() => void) => timers.after(LIMITS.idleMs, () => silence.abort());
   let cancel = arm();
+  let begun = false;
   return {
     signal: AbortSignal.any([silence.signal, signal]),
     heard: () => {
+      begun = true;
       store.heard();
       cancel();
       cancel = arm();
     },
+    fellSilent: () => begun && silence.signal.aborted && !signal.aborted,
     stop: () => cancel(),
   };
 }

@@ -20,8 +20,11 @@ export interface Call {
 export interface Transport {
   /** The decoded answer. Throws a KubeError for a status of 400 and above, and where no whole answer came in time. */
   call(call: Call): Promise<unknown>;
-  /** The lines of an answer that has no end of its own. Ends when the server ends it; throws a KubeError otherwise. */
-  lines(call: Call): AsyncIterable<string>;
+  /**
+   * The lines of an answer that has no end of its own; `opened` is called when its head has come. Ends when the server
+   * ends it; throws a KubeError otherwise.
+   */
+  lines(call: Call, opened?: () => void): AsyncIterable<string>;
   close(): void;
 }
 
@@ -46,7 +49,7 @@ const NEWLINE = 0x0a;
 export function createTransport(options: TransportOptions): Transport {
   return {
     call: (call) => timed(call, options),
-    lines: (call) => streamLines(call, options),
+    lines: (call, opened) => streamLines(call, options, opened),
     close: () => options.close?.(),
   };
 }
@@ -64,10 +67,15 @@ async function timed(call: Call, options: TransportOptions): Promise<unknown> {
   }
 }
 
-async function* streamLines(call: Call, options: TransportOptions): AsyncGenerator<string, void> {
+async function* streamLines(
+  call: Call,
+  options: TransportOptions,
+  opened: () => void = () => undefined,
+): AsyncGenerator<string, void> {
   try {
     const answer = await open(call, options);
     if (isFailure(answer)) throw failureOf(answer, await readAll(answer));
+    opened();
     yield* splitLines(answer);
   } catch (error) {
     throw named(error, call, "Unreachable");

@@ -182,10 +182,41 @@ t.test("90 s of silence end the watch; bookmarks are not silence", async (t) => 
   s.time.advance(89_000);
   t.equal(s.server.watching("configmaps"), 1);
   s.time.advance(1001);
-  await until(() => s.restarts.length === 1);
-  s.time.advance(999);
   await until(() => watches(s) === 2);
+  t.same(s.restarts, []);
   t.equal(lists(s), 1);
+});
+
+/** The watch is open, and its head has been read: what is said on it comes after. */
+async function openWatch(s: Scene): Promise<void> {
+  await until(() => s.server.watching("configmaps") === 1);
+  s.time.advance(10);
+  s.server.bookmark();
+  await until(() => s.watching.source.ageMs() === 0);
+}
+
+t.test("a kind of which nothing changes is watched anew, and is news again each time", async (t) => {
+  const s = await scene(t);
+  await openWatch(s);
+  for (let turn = 1; turn <= 6; turn += 1) {
+    await until(() => watches(s) === turn && s.watching.source.ageMs() === 0);
+    s.time.advance(89_999);
+    t.equal(s.watching.source.ageMs(), 89_999);
+    s.time.advance(1);
+  }
+  t.equal(lists(s), 1);
+  t.same(s.restarts, []);
+});
+
+t.test("a server that does not even begin an answer is a failure, and no news", async (t) => {
+  const s = await scene(t);
+  await openWatch(s);
+  s.server.intercept = () => "hang";
+  s.time.advance(90_000);
+  await until(() => watches(s) === 2);
+  s.time.advance(90_000);
+  await until(() => s.restarts.length === 1);
+  t.equal(s.watching.source.ageMs(), 180_000);
 });
 
 t.test("a line that is not an event ends the watch, the third in a row lists again", async (t) => {
