@@ -22,6 +22,7 @@ export const REASONS = {
   SchedulerContradict: "The pod template names another scheduler than tandem.sh/scheduler; the template's stands.",
   GangInjected: "The workload joins the PodGroup of its cell.",
   TopologyInjected: "Affinities keep the cell close together.",
+  TopologyUnknown: "tandem.sh/topology-tier names a tier that no HyperNode has; no affinity is written.",
   DevicesInjected: "Device requests and what belongs to them were added.",
   DevicesContradict: "The device request contradicts the accelerator profile or the engine's parallel sizes.",
   EngineInjected: "Engine settings were added.",

@@ -122,6 +122,8 @@ const ENGINES = ["vllm", "vllm-ascend", "sglang"] as const satisfies readonly En
 const DP_MODES = ["internal", "hybrid", "external"] as const satisfies readonly DataParallelMode[];
 const TOPOLOGIES = ["required", "preferred", "off"] as const satisfies readonly TopologyMode[];
 const CONNECTORS = ["nixl", "mooncake", "mooncake-layerwise", "sglang", "none"] as const satisfies readonly Connector[];
+/** A HyperNode's `tierName`; what looks like a number is meant as one. */
+const TIER_NAME = /^(?![-+\d.]*$)[\x21-\x7e]{1,253}$/;
 const LABEL_WORDS = "a label value: letters, digits, `-`, `_`, `.`, at most 63";
 
 const texts = (scope: Scope, fallback: string, meaning: string): Texts => ({ scope, fallback, meaning });
@@ -268,7 +270,7 @@ export const KEYS = {
     where: "annotation",
     ...texts("cell", "the widest", "Highest HyperNode tier that a cell may span."),
     accepts: "a tier as integer or tier name",
-    parse: (text): number | string | undefined => (text === "" ? undefined : (integer(text, 0, 1000) ?? text)),
+    parse: (text): number | string | undefined => integer(text, 0, 1000) ?? (TIER_NAME.test(text) ? text : undefined),
   },
   kvConnector: oneOf(
     ANNOTATION.kvConnector,

@@ -203,6 +203,15 @@ t.test("an accelerator that no profile knows has none", (t) => {
   t.end();
 });
 
+t.test("a tier is a number or a name, never a number that none has", (t) => {
+  const tier = (text: string): unknown =>
+    decode(deployment(VLLM, { "tandem.sh/topology-tier": text })).spec?.topologyTier;
+  t.equal(tier("2"), 2);
+  t.equal(tier("example.com/rack"), "example.com/rack");
+  for (const text of ["-1", "1.5", "99999", "a b", "x".repeat(254)]) t.equal(tier(text), undefined, text.slice(0, 20));
+  t.end();
+});
+
 t.test("under Kueue there is no gang of ours", (t) => {
   const { spec } = decode(deployment(VLLM, {}, { "kueue.x-k8s.io/queue-name": "q" }));
   t.same(spec?.gang, { kind: "off" });
