@@ -35,6 +35,8 @@ export interface StageEntry {
   readonly name: Stage;
   readonly workload?: StageRun;
   readonly pod?: StageRun;
+  /** Writes part of the contract itself, and looks at `tandem.sh/skip` on its own for the rest. */
+  readonly contract?: true;
 }
 
 /** A path within the pod template. */

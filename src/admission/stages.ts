@@ -19,8 +19,8 @@ import { schedulingOnPod, schedulingOnWorkload } from "./stages/scheduling.ts";
 import { topology } from "./stages/topology.ts";
 
 export const STAGES: readonly StageEntry[] = [
-  // First: the others read the scheduler and the labels it sets.
-  { name: "scheduling", workload: schedulingOnWorkload, pod: schedulingOnPod },
+  // First: the others read the scheduler and the labels it sets. Without the labels no Pod would reach admission.
+  { name: "scheduling", contract: true, workload: schedulingOnWorkload, pod: schedulingOnPod },
   { name: "gang", workload: gang },
   { name: "topology", workload: topology },
   { name: "devices", workload: devicesOnWorkload, pod: devicesOnPod },
@@ -57,8 +57,8 @@ export function runStages(object: KubeObject, mount: Mount, planning: Planning):
   return planned;
 }
 
-function runStage(before: Planned, { name }: StageEntry, run: StageRun, planning: Planning): Planned {
-  if (planning.spec.skip.includes(name))
+function runStage(before: Planned, { name, contract }: StageEntry, run: StageRun, planning: Planning): Planned {
+  if (contract !== true && planning.spec.skip.includes(name))
     return told(before, skipped("StageSkipped", "named in tandem.sh/skip", { subject: name }));
   const found = templateOf(before.object);
   if (found === undefined) return before;

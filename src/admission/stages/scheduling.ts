@@ -21,8 +21,9 @@ export const serviceLabels = (spec: WorkloadSpec): Readonly<Record<string, strin
 const labelWishes = (context: StageContext): Wish[] =>
   Object.entries(serviceLabels(context.spec)).map(([key, value]) => set(at(context, "metadata", "labels", key), value));
 
+/** What `tandem.sh/skip: scheduling` leaves alone; labels and intent are the contract, and are always written. */
 const schedulerWishes = (context: StageContext): Wish[] =>
-  context.spec.scheduler === "volcano"
+  context.spec.scheduler === "volcano" && !context.spec.skip.includes("scheduling")
     ? [set(at(context, "spec", "schedulerName"), VOLCANO.schedulerName, DEFAULT_SCHEDULER)]
     : [];
 

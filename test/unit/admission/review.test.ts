@@ -81,6 +81,34 @@ t.test("taking the label away takes everything out", (t) => {
   t.end();
 });
 
+t.test("rollout undo, edits of injected values and changed arguments keep one consistent template", (t) => {
+  const sized = (tp: string): JsonObject => {
+    const { spec, ...rest } = workload();
+    const containers = [{ name: "e", image: "vllm/vllm-openai", args: ["--model", "m", "-tp", tp] }];
+    const template = { metadata: {}, spec: { containers } };
+    return { ...rest, spec: { ...(spec as object), template } };
+  };
+  const update = (object: JsonObject, oldObject: JsonObject): JsonObject =>
+    patched(object, ask(body(object, { operation: "UPDATE", oldObject })));
+  const limits = (object: JsonObject): string => /"limits":(\{[^}]*\})/.exec(JSON.stringify(object))?.[1] ?? "none";
+  const first = patched(sized("2"), ask(body(sized("2"))));
+  t.equal(limits(first), '{"nvidia.com/gpu":"2"}');
+  const arguments4 = JSON.parse(JSON.stringify(first).replace('"-tp","2"', '"-tp","4"')) as JsonObject;
+  const second = update(arguments4, first);
+  t.equal(limits(second), '{"nvidia.com/gpu":"4"}', "the size follows the arguments");
+  const template = (object: JsonObject): unknown => (object["spec"] as JsonObject)["template"];
+  const undone = { ...first, metadata: { ...(first["metadata"] as object), resourceVersion: "9" } };
+  t.same(template(update(undone, second)), template(first), "undo brings template and annotations of that revision");
+  const edited = JSON.parse(
+    JSON.stringify(first).replace('"nvidia.com/gpu":"2"', '"nvidia.com/gpu":"4"'),
+  ) as JsonObject;
+  t.equal(limits(update(edited, first)), '{"nvidia.com/gpu":"4"}', "an edited value is the user's");
+  const labels = { "tandem.sh/model": "m", "tandem.sh/role": "decode" };
+  const relabelled = { ...first, metadata: { ...(first["metadata"] as object), labels } };
+  t.match(template(update(relabelled, first)), { metadata: { labels: { "tandem.sh/role": "decode" } } });
+  t.end();
+});
+
 t.test("what release writes is not injected again", (t) => {
   t.equal(ask(body(workload(), { options: { fieldManager: "tandem-release" } })).patch, undefined);
   t.end();
