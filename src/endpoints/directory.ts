@@ -1,7 +1,7 @@
 /** Endpoints from wherever they are found, joined with what their engines say of themselves. */
 import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
 import type { StaticEndpointConfig } from "../config/schema.ts";
-import type { Scraper } from "./scrape.ts";
+import type { Scraped, Scraper } from "./scrape.ts";
 
 /** Endpoints named in the configuration: always ready; that the engine is gone shows when a connection is refused. */
 export const staticEndpoints = (entries: readonly StaticEndpointConfig[]): readonly Endpoint[] =>
@@ -41,7 +41,7 @@ export class EndpointDirectory {
   readonly #endpoints: () => readonly Endpoint[];
   readonly #scraper: Pick<Scraper, "of">;
   #source: readonly Endpoint[] | undefined;
-  #scraped: readonly EngineStats[] = [];
+  #scraped: readonly Scraped[] = [];
   #joined: readonly Joined[] = [];
 
   constructor(endpoints: () => readonly Endpoint[], scraper: Pick<Scraper, "of">) {
@@ -56,16 +56,23 @@ export class EndpointDirectory {
   }
 
   #stale(source: readonly Endpoint[]): boolean {
-    return source.some(({ id }, index) => this.#scraper.of(id).stats !== this.#scraped[index]);
+    return source.some(({ id }, index) => {
+      const { stats, models } = this.#scraper.of(id);
+      return stats !== this.#scraped[index]?.stats || models !== this.#scraped[index]?.models;
+    });
   }
 
   #rebuild(source: readonly Endpoint[]): void {
     this.#source = source;
-    this.#joined = source.map((endpoint) => {
-      const { stats, models } = this.#scraper.of(endpoint.id);
+    // Copied: the scraper's own entry changes under us.
+    this.#scraped = source.map(({ id }) => ({
+      stats: this.#scraper.of(id).stats,
+      models: this.#scraper.of(id).models,
+    }));
+    this.#joined = source.map((endpoint, index) => {
+      const { stats, models = [] } = this.#scraped[index] ?? {};
       return { endpoint: { ...endpoint, models: union(endpoint.models, models) }, stats };
     });
-    this.#scraped = this.#joined.map(({ stats }) => stats as EngineStats);
   }
 }
 

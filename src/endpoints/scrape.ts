@@ -38,6 +38,9 @@ export interface Scraper {
 const MODELS_EVERY = 10;
 const MAX_MODELS = 1000;
 
+/** The same object every time: readers compare. */
+const NOTHING: Scraped = { stats: undefined, models: [] };
+
 interface Entry {
   address: string;
   bootId: string;
@@ -56,7 +59,7 @@ export function startScraper(options: ScrapeOptions): Scraper {
   };
   const cancel = options.timers.every(options.intervalMs, round);
   return {
-    of: (endpoint) => entries.get(endpoint) ?? { stats: undefined, models: [] },
+    of: (endpoint) => entries.get(endpoint) ?? NOTHING,
     pollNow: async () => {
       sync(entries, options.endpoints());
       await Promise.all([...entries.values()].map((entry) => poll(entry, options)));

@@ -1,0 +1,69 @@
+import t from "tap";
+import { parseMetricsPage } from "../../../src/endpoints/metrics-page.ts";
+
+t.test("what is read off a metrics page", (t) => {
+  const table: [string, string, object | undefined][] = [
+    [
+      "vLLM",
+      'vllm:num_requests_running{model_name="m"} 3.0\nvllm:num_requests_waiting 2\nvllm:kv_cache_usage_perc 0.5',
+      { running: 3, waiting: 2, kvUsage: 0.5 },
+    ],
+    [
+      "SGLang",
+      "sglang:num_running_reqs 4\nsglang:num_queue_reqs 1\nsglang:token_usage 0.25",
+      { running: 4, waiting: 1, kvUsage: 0.25 },
+    ],
+    [
+      "an older name, a time stamp, Windows lines",
+      "vllm:gpu_cache_usage_perc 0.75 1700000000000\r\nvllm:num_requests_running 1\r",
+      { kvUsage: 0.75, running: 1 },
+    ],
+    [
+      "ranks are summed, usage is the highest",
+      'vllm:num_requests_running{engine="0"} 3\nvllm:num_requests_running{engine="1"} 4\nvllm:kv_cache_usage_perc{engine="0"} 0.9\nvllm:kv_cache_usage_perc{engine="1"} 0.1',
+      { running: 7, kvUsage: 0.9 },
+    ],
+    [
+      "capacity",
+      'vllm:num_requests_running 0\nvllm:cache_config_info{block_size="16",num_gpu_blocks="500"} 1',
+      { blockSize: 16, blocks: 500 },
+    ],
+    [
+      "NaN, infinite and negative values are not values",
+      "vllm:num_requests_running NaN\nvllm:num_requests_waiting +Inf\nvllm:kv_cache_usage_perc -1",
+      undefined,
+    ],
+    [
+      "a bad value beside a good one",
+      "vllm:num_requests_running NaN\nvllm:num_requests_waiting 2",
+      { running: 0, waiting: 2 },
+    ],
+    ["usage above one", "vllm:kv_cache_usage_perc 7", { kvUsage: 1 }],
+    ["a name that only begins alike", "vllm:num_requests_running_total 9", undefined],
+    ["comments", "# HELP vllm:num_requests_running 9", undefined],
+    ["nothing", "", undefined],
+    ["a web page", "<html>vllm:num_requests_running 9</html>", undefined],
+  ];
+  for (const [name, page, wanted] of table) {
+    const stats = parseMetricsPage(page, 7);
+    if (wanted === undefined) t.equal(stats, undefined, name);
+    else t.match(stats, { at: 7, ...wanted }, name);
+  }
+  t.end();
+});
+
+t.test("a capacity that no engine has is no capacity", (t) => {
+  for (const blocks of ["0", "9".repeat(20), "9".repeat(400), "-1", "x"]) {
+    const page = `vllm:num_requests_running 0\nvllm:cache_config_info{block_size="16",num_gpu_blocks="${blocks}"} 1`;
+    t.equal(parseMetricsPage(page, 0)?.blocks, undefined, blocks.slice(0, 30));
+  }
+  t.end();
+});
+
+t.test("a hostile page of 4 MB costs little", (t) => {
+  const long = `vllm:num_requests_running a${" ".repeat(4_000_000)}b`;
+  const before = process.cpuUsage();
+  t.equal(parseMetricsPage(long, 0), undefined);
+  t.ok(process.cpuUsage(before).user < 500_000, `${process.cpuUsage(before).user} us`);
+  t.end();
+});

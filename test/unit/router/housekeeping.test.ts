@@ -1,0 +1,33 @@
+import t from "tap";
+import { loadConfig } from "../../../src/config/load.ts";
+import { staticEndpoints } from "../../../src/endpoints/directory.ts";
+import { Housekeeping } from "../../../src/router/housekeeping.ts";
+import { createBlockHasher } from "../../../src/router/kv/blocks.ts";
+import { createApproximateIndex } from "../../../src/router/kv/index.ts";
+import { LoadBook } from "../../../src/router/load.ts";
+import { NO_METRICS } from "../../../src/telemetry/metrics.ts";
+
+t.test("gone and restarted engines lose their prefixes, running requests keep their counts", async (t) => {
+  const entries = ["a:1", "b:1"].map((address) => ({ address, role: "decode", model: "m" }));
+  const text = JSON.stringify({ router: { endpoints: { static: entries } } });
+  const config = loadConfig({ text }).router;
+  const known = staticEndpoints(config.endpoints.static).map((endpoint) => ({ endpoint, stats: undefined }));
+  const [index, loads] = [createApproximateIndex(100), new LoadBook()];
+  const house = new Housekeeping({ index, loads, config, metrics: NO_METRICS });
+  const keys = (await createBlockHasher()).keys([Buffer.alloc(2560)], 256, "m");
+  const match = (): number[] => ["static:a:1", "static:b:1", "late"].map((id) => index.match(id, keys));
+  const record = (): void => ["static:a:1", "static:b:1", "late"].forEach((id) => index.record(id, keys));
+  record();
+  house.tidy(known);
+  t.same(match(), [10, 10, 0], "what was recorded before the first look stays; strangers go");
+  house.tidy(known.map((each, i) => (i === 0 ? { ...each, endpoint: { ...each.endpoint, bootId: "2" } } : each)));
+  t.same(match(), [0, 10, 0], "a new engine is empty");
+  record();
+  const release = loads.request("static:b:1");
+  house.tidy(known.slice(0, 1));
+  t.same(match().slice(1), [0, 0]);
+  t.equal(loads.of("static:b:1").inflight, 1, "counted until it ends");
+  release();
+  house.tidy(known.slice(0, 1));
+  t.equal(loads.of("static:b:1").assigned, 0, "then forgotten");
+});
