@@ -10,6 +10,10 @@ import { editObject, scanObject, ScanError, valueBytes, type Edits } from "../re
 
 const PARAMS = "kv_transfer_params";
 
+/** Members by which an engine is told of another host: vLLM's, and SGLang's for its bootstrap. Never a client's to set. */
+const NAMES_HOSTS = [PARAMS, "bootstrap_host", "bootstrap_port", "bootstrap_room"];
+const WITHOUT_HOSTS = NAMES_HOSTS.map((key) => [key, undefined] as const);
+
 /** Asks the engine to keep the blocks of the prompt for a remote decode. */
 const KEEP_FOR_REMOTE = JSON.stringify({
   do_remote_decode: true,
@@ -25,6 +29,7 @@ const has = (facts: RequestFacts, key: string): boolean => facts.scan.members.so
 /** The prefill leg: one token, no stream. Mooncake must finish by `length`, which `min_tokens: 1` makes sure of. */
 export function prefillBody(body: Buffer, facts: RequestFacts, connector: Connector): Buffer {
   const edits = new Map<string, string | undefined>([
+    ...WITHOUT_HOSTS,
     ["stream", "false"],
     ["stream_options", undefined],
     ["max_tokens", "1"],
@@ -36,12 +41,11 @@ export function prefillBody(body: Buffer, facts: RequestFacts, connector: Connec
 }
 
 /**
- * The decode leg. Without `params` the engine prefills by itself; a client's own `kv_transfer_params` are taken out,
- * since they name hosts. Returns the very same buffer where nothing changes.
+ * The decode leg. Without `params` the engine prefills by itself; a client's own members that name hosts are taken out. Returns the very same buffer where nothing changes.
  */
 export function decodeBody(body: Buffer, facts: RequestFacts, params: Buffer | undefined): Buffer {
-  if (params === undefined && !has(facts, PARAMS)) return body;
-  const edits: Edits = new Map([[PARAMS, params]]);
+  if (params === undefined && !NAMES_HOSTS.some((key) => has(facts, key))) return body;
+  const edits: Edits = new Map([...WITHOUT_HOSTS, [PARAMS, params]]);
   return editObject(body, facts.scan, edits);
 }
 

@@ -182,7 +182,7 @@ t.test("how each end of a prefill leg reaches the client", async (t) => {
 });
 
 t.test("a client cannot name hosts, and its id is made unique", async (t) => {
-  const evil = { kv_transfer_params: { remote_host: "10.9.9.9", remote_port: 1 } };
+  const evil = { kv_transfer_params: { remote_host: "10.9.9.9", remote_port: 1 }, bootstrap_host: "10.9.9.9" };
   for (const replies of [[DONE], [raw(200, "{}")]]) {
     const { world, routed } = await settled(replies, evil);
     t.notMatch(world.asked[0]?.body?.toString() ?? "", /10\.9\.9\.9/);
