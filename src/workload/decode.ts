@@ -8,7 +8,7 @@
 import { entry, type KubeObject, type Namespace, type PodTemplate, type StringMap } from "../kinds/kube.ts";
 import { STATUS } from "../kinds/names.ts";
 import { denied, allowed, isDenied, skipped, type Verdict } from "../kinds/verdict.ts";
-import { servedNames } from "./arguments.ts";
+import { isSet, servedNames } from "./arguments.ts";
 import { devicesOf, portsOf, transferOf } from "./derive.ts";
 import { infer, type Inferred } from "./infer.ts";
 import { readIntent } from "./intent.ts";
@@ -107,6 +107,7 @@ function decode(
     skip,
     ...transferOf(reading, base, devices.accelerator),
     opaque: inferred.command.opaque,
+    ...(isSet(inferred.command.flags, ["--headless"]) ? { headless: true } : {}),
     ...(inferred.blockSize === undefined ? {} : { blockSize: inferred.blockSize }),
   };
 }

@@ -25,6 +25,7 @@ interface Facts {
   readonly fabric: string;
   readonly compat: string;
   readonly instance?: string;
+  readonly headless?: true;
   /** Name of the engine's container. */
   readonly container?: string;
 }
@@ -41,6 +42,7 @@ const factsOf = (spec: WorkloadSpec): Facts => ({
   fabric: deviceProfile(spec.accelerator)?.fabric ?? spec.accelerator,
   compat: spec.compat,
   container: spec.container,
+  ...(spec.headless === true ? { headless: true } : {}),
 });
 
 /** The annotation `status.tandem.sh/endpoint` of a Pod made from this contract: JSON. */
@@ -81,6 +83,7 @@ function decodeFacts(value: JsonObject): Facts | undefined {
     fabric: text(value["fabric"]),
     compat: text(value["compat"]),
     ...optional("instance", text(value["instance"]) || undefined),
+    ...optional("headless", value["headless"] === true ? true : undefined),
     ...optional("container", text(value["container"]) || undefined),
   };
 }
@@ -109,7 +112,9 @@ const isOff = (pod: Pod): boolean => annotationOf(pod, KEYS.mode.key) === "off";
 const nodeRank = (pod: Pod): number => Number(labelOf(pod, LABEL.nodeRank) ?? "0") || 0;
 
 /** Internal data parallelism serves from node rank 0 alone; otherwise every rank has its own API server. */
-const servesHere = (pod: Pod, facts: Facts): boolean =>
+const servesHere = (pod: Pod, facts: Facts): boolean => facts.headless !== true && servesByRank(pod, facts);
+
+const servesByRank = (pod: Pod, facts: Facts): boolean =>
   nodeRank(pod) === 0 || facts.rankPorts !== undefined || facts.dpMode !== "internal";
 
 /** `ip:port`, with brackets around IPv6. */

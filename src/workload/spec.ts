@@ -70,6 +70,8 @@ export interface WorkloadSpec {
   readonly skip: readonly Stage[];
   /** `latest`: plan anew at every admission instead of replaying the recorded plan. */
   readonly planLatest: boolean;
+  /** True for `--headless`: the engine computes for another pod's API server and has none of its own. */
+  readonly headless?: true;
   /** True where the engine's command is a script, so that arguments cannot be appended. */
   readonly opaque: boolean;
   /** True where a script or a file hides the parallel sizes: `parallelism` then holds ones that nobody vouches for. */

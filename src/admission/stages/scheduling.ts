@@ -41,7 +41,7 @@ export function schedulingOnWorkload(context: StageContext): StageResult {
 
 /** Decode and both answer clients; with an API server for each rank, every pod does, otherwise rank 0 alone. */
 function isEntry({ spec, template }: StageContext): boolean {
-  if (spec.role === "prefill") return false;
+  if (spec.role === "prefill" || spec.headless === true) return false;
   const rank = template.metadata?.labels?.[LABEL.nodeRank] ?? "0";
   return rank === "0" || spec.rankPorts !== undefined || spec.dataParallelMode !== "internal";
 }

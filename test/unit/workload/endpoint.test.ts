@@ -52,6 +52,18 @@ t.test("a bare labelled Pod is read off its own containers", (t) => {
   t.end();
 });
 
+t.test("a headless engine has no API server to route to, read off its arguments or told at admission", (t) => {
+  const container = { args: ["--model", "m", "--headless"] };
+  t.same(endpointsOf(pod({ container })), []);
+  const intent = { "status.tandem.sh/intent": "{}" };
+  const labels = { "tandem.sh/model": "qwen", "tandem.sh/role": "decode" };
+  const context = { snapshot: EMPTY_SNAPSHOT, settings: loadConfig({}).admission };
+  const admitted = admitPod(pod({ container, metadata: { labels, annotations: intent } }), context).object as Pod;
+  t.equal(admitted.metadata.labels?.["tandem.sh/entry"], undefined);
+  t.same(endpointsOf(admitted), []);
+  t.end();
+});
+
 t.test("an admitted Pod says what its workload's contract is", (t) => {
   const settings = loadConfig({}).admission;
   const context = { snapshot: EMPTY_SNAPSHOT, settings };
