@@ -51,7 +51,8 @@ async function handle(stream: ProcessStream, request: IncomingMessage, response:
       response: "NONE",
     }),
   );
-  if (hasBody) void sendBody(stream, request);
+  // A client that goes away inside its body ends the exchange, not the process.
+  if (hasBody) sendBody(stream, request).catch(() => stream.reset());
   const headers = await stream.next();
   if (headers === undefined) throw new Error("the router ended the stream");
   if (headers.kind === "immediate") {
