@@ -58,14 +58,37 @@ function place(options: PlaceOptions): number {
   return result.refused.length === 0 && result.plan.pods.every(({ node }) => node !== null) ? 0 : 1;
 }
 
-const SHAPES: Readonly<Record<string, { readonly needs: string; readonly holds: (object: KubeObject) => boolean }>> = {
+interface Shape {
+  readonly needs: string;
+  readonly holds: (object: KubeObject) => boolean;
+}
+
+/** Pods of one workload; each is made and placed. */
+const MOST_REPLICAS = 10_000;
+
+const WORKLOAD: Shape = {
+  needs: `spec.template, or spec.replicas from 0 to ${MOST_REPLICAS},`,
+  holds: ({ spec }) => isObject(spec) && isTemplate(spec["template"]) && isCount(spec["replicas"] ?? 1),
+};
+
+const isCount = (value: unknown): boolean =>
+  Number.isInteger(value) && Number(value) >= 0 && Number(value) <= MOST_REPLICAS;
+
+const listOrNone = (part: unknown, field: string): boolean =>
+  !isObject(part) || part[field] === undefined || Array.isArray(part[field]);
+
+const SHAPES: Readonly<Record<string, Shape>> = {
   HyperNode: {
     needs: "spec.tier and spec.members",
     holds: ({ spec }) => isObject(spec) && typeof spec["tier"] === "number" && Array.isArray(spec["members"]),
   },
+  Node: {
+    needs: "a list as status.conditions or spec.taints",
+    holds: ({ spec, status }) => listOrNone(status, "conditions") && listOrNone(spec, "taints"),
+  },
   Pod: { needs: "spec.containers with names", holds: isTemplate },
-  Deployment: { needs: "spec.template", holds: ({ spec }) => isObject(spec) && isTemplate(spec["template"]) },
-  StatefulSet: { needs: "spec.template", holds: ({ spec }) => isObject(spec) && isTemplate(spec["template"]) },
+  Deployment: WORKLOAD,
+  StatefulSet: WORKLOAD,
 };
 
 function checkShape(object: KubeObject): void {

@@ -104,7 +104,7 @@ export class CellPlans {
     const workloads = cells.workloads(key);
     const members = [...cells.pods(key)].sort((a, b) => byText(keyOf(a), keyOf(b)));
     const bound = members.filter(isBound);
-    const expected = [...members.filter((pod) => !isBound(pod)), ...missingPods(workloads, members)];
+    const expected = [...members.filter((pod) => !isBound(pod)), ...missingPods(workloads, members, MAX_TASKS)];
     const tasks = [...Map.groupBy(expected, podRole).values()]
       .flatMap((pods) => pods.slice(0, MAX_TASKS))
       .map((pod) => this.#task(pod));

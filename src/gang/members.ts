@@ -80,9 +80,10 @@ export interface CellMember {
 
 /**
  * The pods that the workloads of a cell have still to make, as their replicas say and by the existing pods of the role.
- * An existing pod of the role is the better pattern: what admission adds at pod creation is on it.
+ * An existing pod of the role is the better pattern: what admission adds at pod creation is on it. At most `most` of a
+ * workload: its replicas are a number that anybody may write, up to two thousand million.
  */
-export function missingPods(cell: readonly CellMember[], members: readonly Pod[]): Pod[] {
+export function missingPods(cell: readonly CellMember[], members: readonly Pod[], most: number): Pod[] {
   const surplus = new Map<Role, number>();
   const ofRole = Map.groupBy(members, podRole);
   for (const [role, pods] of ofRole) surplus.set(role, pods.length);
@@ -92,7 +93,7 @@ export function missingPods(cell: readonly CellMember[], members: readonly Pod[]
       const exist = Math.min(surplus.get(spec.role) ?? 0, spec.replicas);
       surplus.set(spec.role, (surplus.get(spec.role) ?? 0) - exist);
       const pattern = ofRole.get(spec.role)?.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1))[0];
-      return Array.from({ length: spec.replicas - exist }, (_, index) =>
+      return Array.from({ length: Math.min(most, spec.replicas - exist) }, (_, index) =>
         expected(spec, pattern?.spec ?? template.spec, index),
       );
     });

@@ -5,7 +5,7 @@
  * `labelMatch` selects nothing, and HyperNode members are by exact name only. Unlike Volcano, which stops building on
  * the first contradiction, every contradiction is reported and the rest of the tree stands.
  */
-import type { HyperNode, HyperNodeMember, Node } from "../kinds/kube.ts";
+import { isObject, type HyperNode, type HyperNodeMember, type Node } from "../kinds/kube.ts";
 import { selectorMatches } from "../kinds/selector.ts";
 import { warned, type Verdict } from "../kinds/verdict.ts";
 import { compilePattern } from "./pattern.ts";
@@ -45,8 +45,14 @@ const nameOf = (hyperNode: HyperNode): string => hyperNode.metadata.name ?? "";
 /** Objects come from outside: a HyperNode without a usable tier counts as the closest. */
 const tierOf = (hyperNode: HyperNode): number => (Number.isInteger(hyperNode.spec.tier) ? hyperNode.spec.tier : 0);
 
+/** The members that can be read as such. */
+export const readableMembers = ({ spec }: HyperNode): readonly HyperNodeMember[] =>
+  (Array.isArray(spec.members) ? spec.members : []).filter(
+    (member: unknown): member is HyperNodeMember => isObject(member) && isObject(member["selector"]),
+  );
+
 const membersIn = (hyperNode: HyperNode, type: HyperNodeMember["type"]): readonly HyperNodeMember[] =>
-  (Array.isArray(hyperNode.spec.members) ? hyperNode.spec.members : []).filter((member) => member.type === type);
+  readableMembers(hyperNode).filter((member) => member.type === type);
 
 function childrenOf(hyperNode: HyperNode, build: Build): string[] {
   return membersIn(hyperNode, "HyperNode").flatMap(({ selector }) => {

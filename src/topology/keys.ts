@@ -1,5 +1,6 @@
 /** The node label keys that stand for topology domains, for affinities that any scheduler understands. */
 import { labelOf, type HyperNode, type LabelSelector } from "../kinds/kube.ts";
+import { readableMembers } from "./hypernodes.ts";
 
 /** On HyperNodes made by Volcano's discovery from node labels: their `tierName` is the node label key. */
 const DISCOVERY_SOURCE = "volcano.sh/network-topology-source";
@@ -28,7 +29,7 @@ function keysOf(sameTier: readonly HyperNode[]): string[] {
 }
 
 function pairsOf(hyperNode: HyperNode): [string, string][] {
-  const selected = hyperNode.spec.members.flatMap(({ selector }) => equalities(selector.labelMatch));
+  const selected = readableMembers(hyperNode).flatMap(({ selector }) => equalities(selector.labelMatch));
   const { tierName } = hyperNode.spec;
   const value = tierName === undefined ? undefined : labelOf(hyperNode, tierName);
   const discovered = labelOf(hyperNode, DISCOVERY_SOURCE) === "label" && tierName !== undefined && value !== undefined;

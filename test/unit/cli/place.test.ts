@@ -84,3 +84,27 @@ t.test("help shows an example", async (t) => {
   t.equal(code, 0);
   t.match(out, /Example:\n +tandem place -f/);
 });
+
+t.test("objects that no API server would store are bad input, never a stack", async (t) => {
+  const node = { apiVersion: "v1", kind: "Node", metadata: { name: "odd" } };
+  const many = deployment("p", { replicas: 1_000_000_000 });
+  for (const [odd, message] of [
+    [
+      { ...node, status: { conditions: {} } },
+      /^tandem: Node odd: a list as status.conditions or spec.taints is missing/,
+    ],
+    [{ ...node, spec: { taints: 3 } }, /^tandem: Node odd: /],
+    [many, /^tandem: Deployment default\/p: spec.template, or spec.replicas from 0 to 10000, is missing or wrong/],
+    [{ ...many, spec: { ...many.spec, replicas: -1 } }, /^tandem: Deployment default\/p: /],
+  ] as const) {
+    const { code, err } = await run(t, [...cluster, odd]);
+    t.equal(code, 2);
+    t.match(err, message);
+  }
+});
+
+t.test("members of a HyperNode that say nothing select nothing", async (t) => {
+  const members = [null, 3, { type: "Node" }, { type: "HyperNode", selector: null }] as unknown as [];
+  const { code, err } = await run(t, [...cluster, hyperNode("odd", 1, members), ...pair]);
+  t.equal(code, 0, err);
+});

@@ -211,3 +211,11 @@ t.test("the memo gives for changed snapshots what a new one gives", (t) => {
   }
   t.end();
 });
+
+t.test("a workload that asks for a thousand million pods costs no more than one that asks for a hundred", (t) => {
+  const snapshot = scene({ replicas: 1_000_000_000, annotations: { "tandem.sh/topology": "required" } });
+  const view = memo().view(snapshot);
+  t.ok(filterNodes(p(), names(snapshot), view).fit.length > 0);
+  t.ok(prioritizeNodes(p(), names(snapshot), view).some(({ score }) => score > 0));
+  t.end();
+});
