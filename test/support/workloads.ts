@@ -26,7 +26,7 @@ const container = fc
     own: fc.boolean(),
   })
   .map((c) => {
-    const image = c.ascend ? "quay.io/ascend/vllm-ascend:v0.18.0" : "vllm/vllm-openai:v0.11.0";
+    const image = c.ascend ? "ascend/vllm-ascend:v0.18.0" : "vllm/vllm-openai:v0.11.0";
     const flags = ["--tensor-parallel-size", String(c.tp)];
     const own = c.own ? ["--kv-transfer-config", '{"kv_connector":"NixlConnector","kv_role":"kv_both"}'] : [];
     const start = {

@@ -39,7 +39,7 @@ t.test("handshake ports stay clear of what the transfer library binds", (t) => {
 });
 
 t.test("engines are told by image and command", (t) => {
-  t.equal(engineOfImage("quay.io/ascend/vllm-ascend:v0.13.0"), "vllm-ascend");
+  t.equal(engineOfImage("registry.example:5000/ascend/vllm-ascend:v0.13.0"), "vllm-ascend");
   t.equal(engineOfImage("registry.example.com/mirror/vllm/vllm-openai@sha256:0"), "vllm");
   t.equal(engineOfImage("lmsysorg/sglang:v0.5"), "sglang");
   t.equal(engineOfImage("nginx"), undefined);
@@ -50,7 +50,7 @@ t.test("engines are told by image and command", (t) => {
 });
 
 t.test("vLLM-Ascend 0.11 to 0.13 must be told the connector's module, later ones must not", (t) => {
-  t.same(imageVersion("quay.io/ascend/vllm-ascend:v0.13.0rc1-a3"), [0, 13]);
+  t.same(imageVersion("ascend/vllm-ascend:v0.13.0rc1-a3"), [0, 13]);
   t.equal(imageVersion("registry:5000/vllm-ascend"), undefined);
   t.match(mooncakeModule("vllm-ascend:v0.11.0"), /mooncake_connector$/);
   t.equal(mooncakeModule("vllm-ascend:v0.18.0"), undefined);

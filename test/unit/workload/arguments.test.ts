@@ -68,8 +68,8 @@ t.test("commands: where arguments reach the engine and where not", (t) => {
   };
   t.equal(read({ image: "vllm/vllm-openai", args: ["--model", "m"] }), "vllm found open");
   t.equal(read({ image: "mine", command: ["vllm", "serve", "m"] }), "vllm found open");
-  t.equal(read({ image: "quay.io/ascend/vllm-ascend", command: ["vllm", "serve", "m"] }), "vllm-ascend found open");
-  t.equal(read({ image: "quay.io/ascend/vllm-ascend" }), "vllm-ascend hidden opaque");
+  t.equal(read({ image: "ascend/vllm-ascend", command: ["vllm", "serve", "m"] }), "vllm-ascend found open");
+  t.equal(read({ image: "ascend/vllm-ascend" }), "vllm-ascend hidden opaque");
   t.equal(read({ image: "vllm/vllm-openai", command: ["/start.sh"] }), "vllm hidden opaque");
   t.equal(read({ image: "x", command: ["bash", "-lc"], args: ["exec vllm serve m"] }), "vllm found opaque");
   t.equal(read({ image: "x", command: ["sh", "-c", "./run.sh"] }), "? hidden opaque");
