@@ -112,19 +112,24 @@ async function measure(url: string, bytes: number): Promise<number[]> {
   return times.sort((a, b) => a - b);
 }
 
+type Found = Map<string, { p50: number[]; p99: number[] }>;
+
+function note(found: Found, name: string, times: readonly number[]): void {
+  const entry = found.get(name) ?? { p50: [], p99: [] };
+  entry.p50.push(quantile(times, 0.5));
+  entry.p99.push(quantile(times, 0.99));
+  found.set(name, entry);
+}
+
 const rows: object[] = [];
 for (const bytes of BODIES) {
-  const found = new Map<string, { p50: number[]; p99: number[] }>();
+  const found: Found = new Map();
   for (let round = 0; round <= ROUNDS; round++)
     for (const [name, envoy] of envoys) {
       say(`${bytes} bytes, round ${round} of ${ROUNDS}, ${name}`);
       const times = await measure(envoy.url, bytes);
       // Round 0 warms up.
-      if (round === 0) continue;
-      const entry = found.get(name) ?? { p50: [], p99: [] };
-      entry.p50.push(quantile(times, 0.5));
-      entry.p99.push(quantile(times, 0.99));
-      found.set(name, entry);
+      note(round === 0 ? new Map() : found, name, times);
     }
   const plain = found.get("plain") ?? { p50: [], p99: [] };
   for (const [variant, { p50, p99 }] of found)

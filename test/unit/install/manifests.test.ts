@@ -95,7 +95,8 @@ t.test("rights name the objects that the configuration names", (t) => {
   const names = (kind: string, name: string): string[] =>
     rulesOf(named(kind, name)).flatMap(({ resourceNames }) => resourceNames ?? []);
   t.same(names("Role", "tandem-admission"), [config.admission.certificates.secret]);
-  t.same(names("Role", "tandem-controller"), [config.admission.certificates.secret, config.controller.lease]);
+  const { secret } = config.admission.certificates;
+  t.same(names("Role", "tandem-controller"), [secret, `${secret}-authority`, config.controller.lease]);
   t.same(names("ClusterRole", "tandem-controller"), [config.controller.webhookConfiguration]);
   t.equal(named("Role", "tandem-controller").metadata.namespace, config.controller.namespace);
   t.end();
