@@ -124,12 +124,13 @@ function note(found: Found, name: string, times: readonly number[]): void {
 const rows: object[] = [];
 for (const bytes of BODIES) {
   const found: Found = new Map();
+  const warm: Found = new Map();
   for (let round = 0; round <= ROUNDS; round++)
     for (const [name, envoy] of envoys) {
       say(`${bytes} bytes, round ${round} of ${ROUNDS}, ${name}`);
       const times = await measure(envoy.url, bytes);
       // Round 0 warms up.
-      note(round === 0 ? new Map() : found, name, times);
+      note(round === 0 ? warm : found, name, times);
     }
   const plain = found.get("plain") ?? { p50: [], p99: [] };
   for (const [variant, { p50, p99 }] of found)
