@@ -101,10 +101,13 @@ async function issue(context: IssueContext, request: Request): Promise<KeyedCert
 const issuerOf = ({ authority, subject }: Request): forge.pki.CertificateField[] =>
   authority === undefined ? subject : forge.pki.certificateFromPem(authority.certificate).subject.attributes;
 
-/** 16 random octets; the first bit is cleared, because DER reads it as a sign. */
+/**
+ * 16 random octets that DER can hold as a positive INTEGER without padding (X.690, 8.3.2): the first is 0x40 to 0x7f.
+ * A leading 0x00 before an octet below 0x80, one serial in 256, would be refused as illegal padding.
+ */
 function serialNumber(context: IssueContext): string {
   const digits = context.id().replaceAll("-", "").padEnd(32, "0").slice(0, 32);
-  const first = Number.parseInt(digits.slice(0, 1), 16) & 7;
+  const first = (Number.parseInt(digits.slice(0, 1), 16) & 3) | 4;
   return `${first}${digits.slice(1)}`;
 }
 

@@ -61,3 +61,15 @@ async function server(t: { teardown(fn: () => void): void }, leaf: KeyedCertific
       socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
     });
 }
+
+t.test("every serial number is a positive INTEGER without padding, whatever the random source gives", async (t) => {
+  for (const id of [
+    "00000000-0000-4000-8000-000000000000",
+    "007fffff-ffff-4fff-bfff-ffffffffffff",
+    "ffffffff-ffff-4fff-bfff-ffffffffffff",
+  ]) {
+    const authority = await issueAuthority({ now: NOW, id: () => id });
+    const { serialNumber } = new X509Certificate(authority.certificate);
+    t.match(serialNumber, /^[4-7][0-9A-F]{31}$/);
+  }
+});
