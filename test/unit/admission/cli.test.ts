@@ -1,11 +1,11 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import t, { type Test } from "tap";
+import t from "tap";
 import { parse, parseAllDocuments } from "yaml";
-import { admitAll, FORMATS, registerAdmit } from "../../../src/cli/admit.ts";
-import { runProgram } from "../../../src/cli/index.ts";
+import { admitAll, FORMATS } from "../../../src/cli/admit.ts";
 import { parseObjects, readText } from "../../../src/cli/input.ts";
 import { loadConfig } from "../../../src/config/load.ts";
+import { tandem, type Ended } from "../../support/command.ts";
 import { isDenied, isWarned } from "../../../src/kinds/verdict.ts";
 
 const EXAMPLES = ["qwen3-32b-nvidia", "qwen3-32b-ascend", "qwen3-32b-ascend-cce"];
@@ -40,88 +40,65 @@ t.test("formats", (t) => {
   t.end();
 });
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs the program within this process, with its streams caught. */
-async function tandem(t: Test, ...args: string[]): Promise<Ended> {
-  const [out, err] = [t.capture(process.stdout, "write"), t.capture(process.stderr, "write")];
-  const text = (calls: typeof out): string =>
-    calls()
-      .map((call) => String(call.args[0]))
-      .join("");
-  const code = await runProgram([registerAdmit], ["node", "tandem", ...args]);
-  const ended = { code, stdout: text(out), stderr: text(err) };
-  out.restore();
-  err.restore();
-  return ended;
-}
-
 t.test("exit codes and streams", async (t) => {
-  const good = await tandem(t, "admit", "--pods", "-f", example("qwen3-32b-nvidia"), "-f", example("cluster-16-nodes"));
-  t.match(good, { code: 0, stderr: "" });
+  const examples = ["qwen3-32b-nvidia", "cluster-16-nodes"].flatMap((name) => ["-f", example(name)]);
+  const good = await tandem(["admit", "--pods", ...examples]);
+  t.match(good, { code: 0, err: "" });
   t.same(
-    parseAllDocuments(good.stdout).map((document) => (document.toJS() as { kind: string }).kind),
+    parseAllDocuments(good.out).map((document) => (document.toJS() as { kind: string }).kind),
     ["Deployment", "Pod", "Deployment", "Pod"],
     "the cluster's own objects are not printed",
   );
   const golden = (name: string): string =>
     new URL(`../../golden/admission/${name}/input.yaml`, import.meta.url).pathname;
-  const denied = await tandem(t, "admit", "-f", golden("an-invalid-value-is-denied-with-what-is-accepted"));
-  t.match(denied, { code: 1, stdout: "", stderr: /^denied: Deployment prefill: tandem.sh\/topology: "strict"/ });
+  const denied = await tandem(["admit", "-f", golden("an-invalid-value-is-denied-with-what-is-accepted")]);
+  t.match(denied, { code: 1, out: "", err: /^denied: Deployment prefill: tandem.sh\/topology: "strict"/ });
   const warned = golden("an-unknown-key-is-warned-about-with-the-nearest");
-  t.match(await tandem(t, "admit", "-f", warned), { code: 0, stderr: /^warned: / });
-  t.match(await tandem(t, "admit", "--strict", "-f", warned), { code: 1, stdout: "", stderr: /^denied: / });
+  t.match(await tandem(["admit", "-f", warned]), { code: 0, err: /^warned: / });
+  t.match(await tandem(["admit", "--strict", "-f", warned]), { code: 1, out: "", err: /^denied: / });
   const empty = t.testdir({ "empty.yaml": "---\n", folder: {} });
   for (const path of [join(empty, "empty.yaml"), join(empty, "folder")])
-    t.match(await tandem(t, "admit", "-f", path), { code: 2, stdout: "", stderr: /no objects found/ });
-  t.match(await tandem(t, "admit", "-f", "/nowhere.yaml"), { code: 2, stderr: /cannot be read/ });
-  t.match(await tandem(t, "admit", "-o", "xml", "-f", warned), { code: 2, stderr: /give one of yaml, json/ });
-  t.match(await tandem(t, "admit", "--help"), { code: 0, stdout: /Example:\n {2}tandem admit --pods/ });
+    t.match(await tandem(["admit", "-f", path]), { code: 2, out: "", err: /no objects found/ });
+  t.match(await tandem(["admit", "-f", "/nowhere.yaml"]), { code: 2, err: /cannot be read/ });
+  t.match(await tandem(["admit", "-o", "xml", "-f", warned]), { code: 2, err: /give one of yaml, json/ });
+  t.match(await tandem(["admit", "--help"]), { code: 0, out: /Example:\n {2}tandem admit --pods/ });
 });
 
 t.test("what YAML makes of a careless hand", async (t) => {
   const admitted = async (text: string): Promise<Ended> => {
     const path = join(t.testdir(), "given.yaml");
     writeFileSync(path, text);
-    return tandem(t, "admit", "-f", path);
+    return tandem(["admit", "-f", path]);
   };
   const head = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: x\n";
-  t.match(await admitted(`${head}  labels:\nspec:\n  template:\n`), { code: 0, stderr: "" });
+  t.match(await admitted(`${head}  labels:\nspec:\n  template:\n`), { code: 0, err: "" });
   const labels = "  labels: { tandem.sh/model: m, tandem.sh/role: prefill, tandem.sh/cell: 0 }\n";
   t.match(await admitted(`${head}${labels}spec: { template: { spec: { containers: [{ name: e }] } } }`), {
     code: 1,
-    stderr: /tandem.sh\/cell: 0 is not accepted; give text in quotes: a label value/,
+    err: /tandem.sh\/cell: 0 is not accepted; give text in quotes: a label value/,
   });
   const plain = "  labels: { tandem.sh/model: m, tandem.sh/role: prefill }\n";
   for (const spec of ["", "spec: {}", "spec: { template: null }", "spec: { template: { spec: { containers: null } } }"])
-    t.match(
-      await admitted(`${head}${plain}${spec}`),
-      { code: 1, stderr: /no pod template with named containers/ },
-      spec,
-    );
-  t.match(await admitted("kind: Deployment"), { code: 2, stderr: /apiVersion and kind are needed/ });
-  t.match(await admitted("a: [1"), { code: 2, stderr: /not YAML/ });
+    t.match(await admitted(`${head}${plain}${spec}`), { code: 1, err: /no pod template with named containers/ }, spec);
+  t.match(await admitted("kind: Deployment"), { code: 2, err: /apiVersion and kind are needed/ });
+  t.match(await admitted("a: [1"), { code: 2, err: /not YAML/ });
   t.match(await admitted("apiVersion: example.com/v1\nkind: Strange\nmetadata: { name: s }\n"), {
     code: 0,
-    stdout: /kind: Strange/,
+    out: /kind: Strange/,
   });
 });
 
 t.test("stripping prints what was given", async (t) => {
   const file = example("qwen3-32b-ascend");
-  const { stdout } = await tandem(t, "admit", "-o", "json", "-f", file);
+  const { out: stdout } = await tandem(["admit", "-o", "json", "-f", file]);
   const list = (parse(stdout) as { items: unknown[] }).items;
   t.equal(list.length, 2);
 
   const path = join(t.testdir(), "admitted.json");
   writeFileSync(path, stdout);
-  const stripped = await tandem(t, "admit", "--strip", "-f", path);
+  const stripped = await tandem(["admit", "--strip", "-f", path]);
   t.same(
-    parseAllDocuments(stripped.stdout).map((document) => document.toJS() as unknown),
+    parseAllDocuments(stripped.out).map((document) => document.toJS() as unknown),
     parseAllDocuments(readText(file)).map((document) => document.toJS() as unknown),
   );
 });

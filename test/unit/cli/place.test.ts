@@ -1,24 +1,14 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { runProgram } from "../../../src/cli/index.ts";
-import { registerPlace } from "../../../src/cli/place.ts";
 import type { KubeObject } from "../../../src/kinds/kube.ts";
+import { tandem, type Ended } from "../../support/command.ts";
 import { deployment, fabric, hyperNode, pod } from "../../support/placement.ts";
 
-interface Run {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function run(t: Test, objects: readonly unknown[], ...args: string[]): Promise<Run> {
+function run(t: Test, objects: readonly unknown[], ...args: string[]): Promise<Ended> {
   const file = join(t.testdir(), "input.json");
   writeFileSync(file, JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }));
-  const [out, err] = [t.capture(process.stdout, "write"), t.capture(process.stderr, "write")];
-  const code = await runProgram([registerPlace], ["node", "tandem", "place", "-f", file, ...args]);
-  const text = (calls: { args: unknown[] }[]): string => calls.map((call) => String(call.args[0])).join("");
-  return { code, out: text(out()), err: text(err()) };
+  return tandem(["place", "-f", file, ...args]);
 }
 
 const { nodes, hyperNodes } = fabric(2, 2);

@@ -3,17 +3,16 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { admitObject } from "../../../src/admission/admit.ts";
-import { runProgram } from "../../../src/cli/index.ts";
-import { registerRelease } from "../../../src/cli/release.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import type { KubeObject } from "../../../src/kinds/kube.ts";
 import { EMPTY_SNAPSHOT } from "../../../src/kinds/snapshot.ts";
 import { startApiServer, type FakeApiServer } from "../../support/apiserver.ts";
+import { tandem, type Ended } from "../../support/command.ts";
 import { deployment } from "../../support/placement.ts";
 
 interface Scene {
   readonly server: FakeApiServer;
-  readonly release: (...args: string[]) => Promise<{ code: number; out: string; err: string }>;
+  readonly release: (...args: string[]) => Promise<Ended>;
 }
 
 async function scene(t: Test): Promise<Scene> {
@@ -30,13 +29,8 @@ async function scene(t: Test): Promise<Scene> {
       contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
     }),
   );
-  const release: Scene["release"] = async (...args) => {
-    const [out, err] = [t.capture(process.stdout, "write"), t.capture(process.stderr, "write")];
-    const set = ["--set", `cluster.kubeconfig=${file}`, "--settle", "0"];
-    const code = await runProgram([registerRelease], ["node", "tandem", "release", ...set, ...args]);
-    const text = (calls: { args: unknown[] }[]): string => calls.map((call) => String(call.args[0])).join("");
-    return { code, out: text(out()), err: text(err()) };
-  };
+  const release: Scene["release"] = (...args) =>
+    tandem(["release", "--set", `cluster.kubeconfig=${file}`, "--settle", "0", ...args]);
   return { server, release };
 }
 

@@ -9,8 +9,7 @@ import { fileURLToPath } from "node:url";
 import { randomUUID } from "node:crypto";
 import t, { type Test } from "tap";
 import { issueAuthority, issueServing } from "../../../src/certs/issue.ts";
-import { runProgram } from "../../../src/cli/index.ts";
-import { registerServe } from "../../../src/cli/serve.ts";
+import { tandem } from "../../support/command.ts";
 import { startApiServer } from "../../support/apiserver.ts";
 
 const MAIN = fileURLToPath(new URL("../../../src/main.ts", import.meta.url));
@@ -85,32 +84,19 @@ async function scene(t: Test): Promise<{ kubeconfig: string; certificates: strin
 const OFF = ["metrics.listen=", "admin.listen=", "router.healthListen="];
 const settings = (pairs: readonly string[]): string[] => [...OFF, ...pairs].flatMap((pair) => ["--set", pair]);
 
-/** In this process: for what fails before anything is started. */
-async function refused(t: Test, args: readonly string[]): Promise<{ code: number; errors: string }> {
-  const written = t.capture(process.stderr, "write");
-  const code = await runProgram([registerServe], ["node", "tandem", "serve", ...args]);
-  return {
-    code,
-    errors: written()
-      .map(({ args: [text] }) => String(text))
-      .join(""),
-  };
-}
-
 for (const [what, args, code, message] of [
   ["an unknown role", ["--role", "nobody"], 2, /^tandem: --role nobody: unknown role; accepted: admission, .*\n$/],
   ["no such kubeconfig", ["--set", "cluster.kubeconfig=/nonexistent"], 1, /^tandem: \/nonexistent: ENOENT.*\n$/],
 ] as const)
   t.test(`${what}: one line, exit ${code}`, async (t) => {
-    const { code: given, errors } = await refused(t, args);
-    t.equal(given, code);
-    t.match(errors, message);
+    const ended = await tandem(["serve", ...args]);
+    t.equal(ended.code, code);
+    t.match(ended.err, message);
   });
 
 t.test("the stack of a failure is there for whoever asks", async (t) => {
-  t.teardown(() => delete process.env["TANDEM_LOG_LEVEL"]);
-  process.env["TANDEM_LOG_LEVEL"] = "debug";
-  t.match((await refused(t, ["--set", "cluster.kubeconfig=/nonexistent"])).errors, /^ +at /m);
+  const args = ["serve", "--set", "cluster.kubeconfig=/nonexistent"];
+  t.match((await tandem(args, { TANDEM_LOG_LEVEL: "debug" })).err, /^ +at /m);
 });
 
 t.test("a port in use: what had been started is stopped, so the process ends", async (t) => {
