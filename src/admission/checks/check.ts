@@ -1,0 +1,15 @@
+/** What a check of one object is: a pure function from the decoded contract and the user's template to objections. */
+import type { PodTemplate } from "../../kinds/kube.ts";
+import type { Verdict } from "../../kinds/verdict.ts";
+import type { Inferred } from "../../workload/infer.ts";
+import type { WorkloadSpec } from "../../workload/spec.ts";
+
+export interface Facts {
+  readonly spec: WorkloadSpec;
+  /** The pod template, without what Tandem injected. */
+  readonly template: PodTemplate;
+  readonly inferred: Inferred;
+}
+
+/** A check of one object; nothing where it has no objection. Denials stop the object, warnings go to the user. */
+export type Check = (facts: Facts) => readonly Verdict[];
