@@ -9,6 +9,7 @@ import { controllerOf, entry, type KubeObject, type Namespace, type Pod, type Wo
 import { LABEL, STATUS } from "../kinds/names.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { changed, isDenied, kept, skipped, warned, type Verdict } from "../kinds/verdict.ts";
+import { configuredDevices } from "../profiles/devices.ts";
 import { workloadSpec, type Decoded } from "../workload/decode.ts";
 import { readIntent } from "../workload/intent.ts";
 import { ADMITTED_KINDS, templateOf } from "../workload/template.ts";
@@ -100,7 +101,7 @@ export function admitObject(object: KubeObject, context: AdmitContext): AdmitRes
   const at = caseOf(object, context.previous);
   const namespace = namespaceOf(object, context.snapshot);
   const decoded = workloadSpec(at.stripped, {
-    defaultProfile: context.settings.defaultProfile,
+    devices: configuredDevices(context.settings),
     namespace,
   });
   return decoded.spec === undefined
@@ -126,7 +127,10 @@ const asWarning = (verdict: Verdict): Verdict => (isDenied(verdict) ? { ...verdi
 function planned(at: Case, planning: Planning, decoded: readonly Verdict[]): AdmitResult {
   const { spec } = planning;
   const found = templateOf(at.stripped);
-  const checks = spec.mode === "route" || found === undefined ? [] : checkObject(spec, found.template);
+  const checks =
+    spec.mode === "route" || found === undefined
+      ? []
+      : checkObject(spec, found.template, configuredDevices(planning.settings));
   const verdicts = [...decoded, ...checks, ...(spec.mode === "route" ? [] : checkGroup(planning))];
   if (spec.mode !== "manage") return observed(at, planning, verdicts);
   if (verdicts.some(isDenied)) return refused(at, verdicts);
@@ -208,7 +212,7 @@ export function admitPod(pod: Pod, context: AdmitContext): AdmitResult {
   const owner = ownerOf(pod, context.snapshot);
   const alone = context.settings.target === "pod";
   const { spec, verdicts } = workloadSpec(pod, {
-    defaultProfile: context.settings.defaultProfile,
+    devices: configuredDevices(context.settings),
     managePods: alone,
     namespace,
     inherited: owner?.metadata.annotations,
@@ -216,7 +220,7 @@ export function admitPod(pod: Pod, context: AdmitContext): AdmitResult {
   if (spec === undefined) return leave(pod, mild(pod, verdicts));
   if (spec.mode !== "manage")
     return leave(pod, [skipped("ModeRoute", `mode ${spec.mode}: nothing is injected`), ...verdicts]);
-  const all = [...verdicts, ...checkObject(spec, pod)];
+  const all = [...verdicts, ...checkObject(spec, pod, configuredDevices(context.settings))];
   if (all.some(isDenied)) return leave(pod, mild(pod, all));
   const mount = alone && !carries(pod) ? "pod-alone" : "pod";
   const run = runStages(pod, mount, { ...context, spec, namespace });

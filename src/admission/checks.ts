@@ -5,6 +5,7 @@
  */
 import type { PodTemplate } from "../kinds/kube.ts";
 import type { Verdict } from "../kinds/verdict.ts";
+import type { Devices } from "../profiles/devices.ts";
 import { infer } from "../workload/infer.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Check } from "./checks/check.ts";
@@ -15,7 +16,7 @@ import { TEMPLATE_CHECKS } from "./checks/template.ts";
 const CHECKS: readonly Check[] = [...TEMPLATE_CHECKS, ...DEVICE_CHECKS, ...ENGINE_CHECKS];
 
 /** Checks a decoded object, without what Tandem injected. */
-export function checkObject(spec: WorkloadSpec, template: PodTemplate): readonly Verdict[] {
-  const inferred = infer(template, { container: spec.container, engine: spec.engine });
+export function checkObject(spec: WorkloadSpec, template: PodTemplate, devices: Devices): readonly Verdict[] {
+  const inferred = infer(template, { container: spec.container, engine: spec.engine, devices });
   return inferred === undefined ? [] : CHECKS.flatMap((check) => check({ spec, template, inferred }));
 }

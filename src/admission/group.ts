@@ -6,6 +6,7 @@ import { annotationOf, type Workload } from "../kinds/kube.ts";
 import { STATUS } from "../kinds/names.ts";
 import { denied, warned, type Verdict } from "../kinds/verdict.ts";
 import { compatible } from "../profiles/connectors.ts";
+import { configuredDevices } from "../profiles/devices.ts";
 import { workloadSpec } from "../workload/decode.ts";
 import { compatibilityOf } from "../workload/endpoint.ts";
 import { KEYS, type KeyName } from "../workload/keys.ts";
@@ -35,7 +36,7 @@ const isOther = (workload: Workload, spec: WorkloadSpec): boolean =>
 
 /** The other workloads of the group, decoded without what Tandem injected. */
 function partners({ spec, snapshot, settings, namespace }: Planning): readonly WorkloadSpec[] {
-  const context = { defaultProfile: settings.defaultProfile, namespace };
+  const context = { devices: configuredDevices(settings), namespace };
   return snapshot.workloads
     .filter((workload) => (workload.metadata.namespace ?? "default") === spec.namespace && isOther(workload, spec))
     .map((workload) => workloadSpec(clean(workload), context).spec)

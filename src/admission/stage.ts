@@ -3,7 +3,6 @@ import type { Config } from "../config/schema.ts";
 import type { Container, KubeObject, Namespace, PodTemplate } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { kept, skipped, type Verdict } from "../kinds/verdict.ts";
-import { engineContainer } from "../workload/infer.ts";
 import type { Stage, WorkloadSpec } from "../workload/spec.ts";
 import type { Wish } from "./change.ts";
 import type { Path, Step } from "./value.ts";
@@ -48,7 +47,9 @@ export const inContainer = (context: StageContext, ...steps: Step[]): Path =>
 
 /** The engine container, as the stages before left it. */
 export const containerOf = (context: StageContext): Container =>
-  engineContainer(context.template, context.spec.container) ?? { name: context.spec.container };
+  context.template.spec.containers.find(({ name }) => name === context.spec.container) ?? {
+    name: context.spec.container,
+  };
 
 /** Nothing to do, and why. */
 export const nothing = (message: string): StageResult => ({

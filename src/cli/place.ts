@@ -3,6 +3,7 @@ import { cellName } from "../gang/members.ts";
 import { placePods, type Placement, type PlacementPlan } from "../gang/place.ts";
 import { isObject, keyOf, type KubeObject } from "../kinds/kube.ts";
 import { isDenied, type Verdict } from "../kinds/verdict.ts";
+import { configuredDevices } from "../profiles/devices.ts";
 import { LocalCluster, topologyPicture, type Admitted, type LocalConfig } from "../simulator/cluster.ts";
 import type { TopologyTree } from "../topology/tree.ts";
 import { groupByCell } from "../workload/cell.ts";
@@ -105,7 +106,7 @@ export function placeObjects(objects: readonly KubeObject[], config: LocalConfig
   const tree = cluster.tree();
   const specs = workloads.flatMap((workload) => {
     const namespace = namespaces.find(({ metadata }) => metadata.name === workload.metadata.namespace);
-    const defaults = { defaultProfile: config.admission.defaultProfile };
+    const defaults = { devices: configuredDevices(config.admission) };
     return workloadSpec(workload, { ...defaults, ...(namespace === undefined ? {} : { namespace }) }).spec ?? [];
   });
   return {

@@ -76,6 +76,7 @@ export function accepted(schema: SchemaNode): string {
 
 function acceptedType(schema: SchemaNode): string {
   if (schema.type === "array") return `a list of ${schema.items?.properties === undefined ? "strings" : "objects"}`;
+  if (schema.type === "object" && schema.properties === undefined) return "a map of names to texts";
   if (schema.type === "object") return `an object with ${Object.keys(schema.properties ?? {}).join(", ")}`;
   return schema.type === "boolean" ? "true or false" : `a ${schema.type ?? "value"}`;
 }

@@ -1,20 +1,34 @@
 /** The reference page of the configuration, written from the schema. `npm run docs` writes it; a test compares. */
 import { accepted, configKeys } from "./load.ts";
+import { CompanionResource, CountRule, DeviceProfileSchema, HostMount } from "./devices.ts";
 import { StaticEndpoint } from "./schema.ts";
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 const value = (fallback: unknown): string =>
   fallback === "" || fallback === undefined ? "" : `\`${JSON.stringify(fallback)}\``;
 
+/** Lists of objects: what one entry of each holds. */
+const ENTRIES: readonly (readonly [title: string, schema: { readonly properties: object }])[] = [
+  ["router.endpoints.static", StaticEndpoint],
+  ["admission.profiles", DeviceProfileSchema],
+  ["admission.profiles[].companions", CompanionResource],
+  ["admission.profiles[].rules", CountRule],
+  ["admission.profiles[].mounts", HostMount],
+];
+
+function entryTable(title: string, { properties }: { readonly properties: object }): readonly string[] {
+  const rows = Object.entries(properties).map(([key, schema]) => {
+    const node = schema as Parameters<typeof accepted>[0];
+    return `| \`${key}\` | ${cell(accepted(node))} | ${value(node.default)} | ${cell(node.description ?? "")} |`;
+  });
+  return [`## An entry of \`${title}\``, "", "| key | accepts | default | meaning |", "|---|---|---|---|", ...rows, ""];
+}
+
 export function configReference(): string {
   const rows = configKeys().map(
     ({ path, environment, schema }) =>
       `| \`${path}\` | ${cell(accepted(schema))} | ${value(schema.default)} | \`${environment}\` | ${cell(schema.description ?? "")} |`,
   );
-  const items = Object.entries(StaticEndpoint.properties).map(([key, schema]) => {
-    const node = schema as unknown as Parameters<typeof accepted>[0];
-    return `| \`${key}\` | ${cell(accepted(node))} | ${value(node.default)} | ${cell(node.description ?? "")} |`;
-  });
   return [
     "# Configuration",
     "",
@@ -24,11 +38,6 @@ export function configReference(): string {
     "|---|---|---|---|---|",
     ...rows,
     "",
-    "## An entry of `router.endpoints.static`",
-    "",
-    "| key | accepts | default | meaning |",
-    "|---|---|---|---|",
-    ...items,
-    "",
+    ...ENTRIES.flatMap(([title, schema]) => entryTable(title, schema)),
   ].join("\n");
 }

@@ -5,6 +5,7 @@
  * unit in the name; sizes are bytes.
  */
 import Type, { type Static, type TEnum } from "typebox";
+import { DeviceProfileSchema } from "./devices.ts";
 
 const closed = { additionalProperties: false };
 const text = (value: string, description: string) => Type.String({ default: value, description });
@@ -70,6 +71,11 @@ export const ConfigSchema = Type.Object(
         listen: listen("127.0.0.1:9443", "HTTPS address of the webhooks and of the scheduler extender."),
         target: oneOf(["split", "pod"], "split", "Where injection happens: workload and Pod, or the Pod alone."),
         defaultProfile: text("nvidia", "Device profile of a workload that names and requests none."),
+        profiles: Type.Array(DeviceProfileSchema, {
+          default: [],
+          maxItems: 256,
+          description: "Device profiles beside the built-in ones; one of the same name replaces it.",
+        }),
         strict: flag(false, "Group checks deny instead of warn."),
         certificates: Type.Object(
           {

@@ -3,6 +3,7 @@ import type { Config } from "../config/schema.ts";
 import type { Namespace, Workload } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { isDenied, warned } from "../kinds/verdict.ts";
+import { configuredDevices, type Devices } from "../profiles/devices.ts";
 import { cellKey, cellOf } from "../workload/cell.ts";
 import { workloadSpec } from "../workload/decode.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
@@ -38,7 +39,7 @@ export function contractsOf(snapshot: ClusterSnapshot, { config, acts }: PlanCon
   for (const workload of snapshot.workloads) {
     const at = workload.metadata.namespace ?? "default";
     if (!acts(at) || workload.metadata.deletionTimestamp !== undefined) continue;
-    const { spec, refusal } = decode(workload, namespaces.get(at), config.admission.defaultProfile);
+    const { spec, refusal } = decode(workload, namespaces.get(at), configuredDevices(config.admission));
     if (spec !== undefined) all.push({ spec, workload });
     if (refusal === undefined) continue;
     unclear.add(at);
@@ -50,10 +51,10 @@ export function contractsOf(snapshot: ClusterSnapshot, { config, acts }: PlanCon
 function decode(
   workload: Workload,
   namespace: Namespace | undefined,
-  defaultProfile: string,
+  devices: Devices,
 ): { spec?: WorkloadSpec; refusal?: Action } {
   const { spec, verdicts } = workloadSpec(workload, {
-    defaultProfile,
+    devices,
     ...(namespace === undefined ? {} : { namespace }),
   });
   if (spec !== undefined) return { spec };

@@ -11,6 +11,7 @@ import { shortage } from "../gang/fit.ts";
 import { nodesOf, podCell, podRole, topologyPolicy, type TopologyPolicy } from "../gang/members.ts";
 import { keyOf, type Pod } from "../kinds/kube.ts";
 import { allowed, denied, skipped, type Verdict } from "../kinds/verdict.ts";
+import { UNCONFIGURED } from "../profiles/devices.ts";
 import { distancesTo, type Distances } from "../topology/cost.ts";
 import type { Domain, TopologyTree } from "../topology/tree.ts";
 import { cellKey } from "../workload/cell.ts";
@@ -67,7 +68,7 @@ function ourPod(pod: Pod, view: ClusterView): OurPod | undefined {
 
 /** A pod whose workload is not known speaks for itself: admission left the workload's intent on it. */
 function ownPolicy(pod: Pod, tree: TopologyTree): TopologyPolicy {
-  const { spec } = workloadSpec(pod, { defaultProfile: "" });
+  const { spec } = workloadSpec(pod, { devices: UNCONFIGURED });
   return spec === undefined ? { mode: "off", tier: undefined, asked: undefined } : topologyPolicy([spec], tree);
 }
 

@@ -5,6 +5,7 @@ import { keyOf } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Verdict } from "../kinds/verdict.ts";
 import type { Clock, Log, Metrics } from "../ports.ts";
+import type { Devices } from "../profiles/devices.ts";
 import { filterNodes, prioritizeNodes } from "./decide.ts";
 import { ExtenderMemo, type ClusterView } from "./view.ts";
 import { BadCall, WholeNodes, decodeArgs, filterError, filterResult, priorities, type ExtenderArgs } from "./wire.ts";
@@ -12,8 +13,8 @@ import { BadCall, WholeNodes, decodeArgs, filterError, filterResult, priorities,
 export interface ExtenderOptions {
   readonly extender: Config["extender"];
   readonly topology: Config["topology"];
-  /** `admission.defaultProfile`: device profile of workloads that name none. */
-  readonly defaultProfile: string;
+  /** The device profiles there are, and that of workloads that name none. */
+  readonly devices: Devices;
   /** The cluster now, and whether the store has been filled once. The same object while nothing changed. */
   readonly cluster: () => { readonly snapshot: ClusterSnapshot; readonly synced: boolean };
   readonly clock: Clock;
@@ -33,7 +34,7 @@ const NOT_SYNCED = "ClusterNotSynced: Tandem's store has not been filled yet";
 
 /** The routes, with one memo of their own. */
 export function extenderRoutes(options: ExtenderOptions): FastifyPluginCallback {
-  const memo = new ExtenderMemo({ topology: options.topology, defaultProfile: options.defaultProfile });
+  const memo = new ExtenderMemo({ topology: options.topology, devices: options.devices });
   return (app, _, done) => {
     app.setErrorHandler((error, request, reply) => answerError(error as Failure, { request, reply, log: options.log }));
     const route = routeOf(app, options, memo);

@@ -13,6 +13,7 @@ import { Patterns, type Pattern } from "../gang/pack.ts";
 import { Tallies } from "../gang/tally.ts";
 import type { Namespace, Node, Pod, Workload } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import type { Devices } from "../profiles/devices.ts";
 import { topologySource, topologyTree, type TopologyTree } from "../topology/tree.ts";
 import { cellKey } from "../workload/cell.ts";
 import { workloadSpec } from "../workload/decode.ts";
@@ -21,8 +22,8 @@ import { CellPlans } from "./plans.ts";
 
 export interface ViewConfig {
   readonly topology: Config["topology"];
-  /** Device profile of workloads that name none. */
-  readonly defaultProfile: string;
+  /** The device profiles there are, and that of workloads that name none. */
+  readonly devices: Devices;
 }
 
 export interface ClusterView {
@@ -83,7 +84,7 @@ export class ExtenderMemo {
     const ground = this.#groundOf(before, snapshot);
     ground.tallies.refresh(touched);
     if (before?.workloads !== snapshot.workloads || before.namespaces !== snapshot.namespaces)
-      this.#cells = cellsOf(snapshot, this.#config.defaultProfile);
+      this.#cells = cellsOf(snapshot, this.#config.devices);
     if (before?.nodes !== snapshot.nodes)
       this.#nodes = new Map(snapshot.nodes.map((node) => [node.metadata.name ?? "", node]));
     const cells = this.#directory(ground);
@@ -157,7 +158,7 @@ const standing = ({ metadata, spec, status }: Node): string =>
     status?.conditions?.find(({ type }) => type === "Ready")?.status,
   ]);
 
-function cellsOf({ workloads, namespaces }: ClusterSnapshot, defaultProfile: string): ReadonlyMap<string, Cell> {
+function cellsOf({ workloads, namespaces }: ClusterSnapshot, devices: Devices): ReadonlyMap<string, Cell> {
   const byName = new Map(namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));
   const cells = new Map<string, Cell>();
   for (const workload of workloads) {
@@ -165,13 +166,13 @@ function cellsOf({ workloads, namespaces }: ClusterSnapshot, defaultProfile: str
     if (id === undefined) continue;
     const cell = cells.get(cellKey(id)) ?? { members: [] };
     cells.set(cellKey(id), cell);
-    cell.members.push(...memberOf(workload, byName.get(id.namespace), defaultProfile));
+    cell.members.push(...memberOf(workload, byName.get(id.namespace), devices));
   }
   return cells;
 }
 
-function memberOf(workload: Workload, namespace: Namespace | undefined, defaultProfile: string): CellMember[] {
-  const { spec } = workloadSpec(workload, { defaultProfile, ...(namespace === undefined ? {} : { namespace }) });
+function memberOf(workload: Workload, namespace: Namespace | undefined, devices: Devices): CellMember[] {
+  const { spec } = workloadSpec(workload, { devices, ...(namespace === undefined ? {} : { namespace }) });
   const template = templateOf(workload)?.template;
   return spec === undefined || template === undefined ? [] : [{ spec, template }];
 }

@@ -22,6 +22,7 @@ import {
 } from "../kinds/kube.ts";
 import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../kinds/snapshot.ts";
 import { allowed, denied, isDenied, type Verdict } from "../kinds/verdict.ts";
+import { configuredDevices } from "../profiles/devices.ts";
 import { byText, type TopologyTree } from "../topology/tree.ts";
 import { ADMITTED_KINDS, isTemplate, templateOf } from "../workload/template.ts";
 import { podsOf, uidOf } from "./pods.ts";
@@ -58,7 +59,7 @@ export class LocalCluster {
   /** Nodes, HyperNodes, Namespaces, existing Pods and workloads, as given; kinds it does not know are left out. */
   constructor(objects: readonly KubeObject[], config: LocalConfig) {
     this.#config = config;
-    this.#memo = new ExtenderMemo({ topology: config.topology, defaultProfile: config.admission.defaultProfile });
+    this.#memo = new ExtenderMemo({ topology: config.topology, devices: configuredDevices(config.admission) });
     this.#snapshot = snapshotOfObjects(objects);
   }
 

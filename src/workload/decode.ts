@@ -8,6 +8,7 @@
 import { entry, type KubeObject, type Namespace, type PodTemplate, type StringMap } from "../kinds/kube.ts";
 import { STATUS } from "../kinds/names.ts";
 import { denied, allowed, isDenied, skipped, type Verdict } from "../kinds/verdict.ts";
+import type { Devices } from "../profiles/devices.ts";
 import { isSet, servedNames } from "./arguments.ts";
 import { devicesOf, portsOf, transferOf } from "./derive.ts";
 import { infer, type Inferred } from "./infer.ts";
@@ -20,8 +21,8 @@ import { templateOf } from "./template.ts";
 export interface DecodeContext {
   /** The object's Namespace, whose annotations are defaults. */
   readonly namespace?: Namespace | undefined;
-  /** Device profile of a workload that names and requests none; empty where it is not known. */
-  readonly defaultProfile: string;
+  /** The device profiles there are, and the default one. */
+  readonly devices: Devices;
   /** For Pods: annotations of the workload that made the Pod. */
   readonly inherited?: StringMap | undefined;
   /** For Pods without a carried intent: true where the Pod alone is the mounting point, so that a role means `manage`. */
@@ -88,11 +89,11 @@ function decode(
   { reading, context }: Decoding,
 ): WorkloadSpec | undefined {
   const service = serviceOf(reading);
-  const inferred = inferOf(template, reading);
+  const inferred = inferOf(template, reading, context.devices);
   if (service === undefined || inferred === undefined) return undefined;
   const skip = reading.read("skip") ?? [];
   const base = { mode, role: service.role, inferred, template, skip };
-  const devices = devicesOf(reading, base, context.defaultProfile);
+  const devices = devicesOf(reading, base, context.devices);
   return {
     ...identity(object),
     mode,
@@ -105,7 +106,7 @@ function decode(
     served: served(reading, inferred),
     ...intents(object, reading),
     skip,
-    ...transferOf(reading, base, devices.accelerator),
+    ...transferOf(reading, base, devices.device),
     opaque: inferred.command.opaque,
     ...(isSet(inferred.command.flags, ["--headless"]) ? { headless: true } : {}),
     ...(inferred.blockSize === undefined ? {} : { blockSize: inferred.blockSize }),
@@ -128,9 +129,9 @@ const missingRole = (): Verdict =>
     subject: KEYS.role.key,
   });
 
-function inferOf(template: PodTemplate, reading: Reader): Inferred | undefined {
+function inferOf(template: PodTemplate, reading: Reader, devices: Devices): Inferred | undefined {
   const container = reading.read("container");
-  const inferred = infer(template, { container, engine: reading.read("engine") });
+  const inferred = infer(template, { container, engine: reading.read("engine"), devices });
   if (inferred === undefined) reading.verdicts.push(noContainer(container, template));
   return inferred;
 }

@@ -7,7 +7,8 @@ import type { PodTemplate } from "../kinds/kube.ts";
 import { ENGINE_ENV } from "../kinds/names.ts";
 import { denied, warned, type Verdict } from "../kinds/verdict.ts";
 import { CONNECTORS } from "../profiles/connectors.ts";
-import { countRule, deviceProfile, mooncakePort } from "../profiles/devices.ts";
+import { deviceNames, deviceProfile, type DeviceProfile, type Devices } from "../profiles/devices.ts";
+import { countRule, mooncakePort } from "../profiles/devices/product.ts";
 import { connectorModule, givenKvPort, type Inferred } from "./infer.ts";
 import { KEYS, type GivenSizes } from "./keys.ts";
 import type { Reader } from "./reader.ts";
@@ -36,25 +37,44 @@ export function portsOf(reading: Reader, inferred: Inferred): Ports {
   return { port: declared ?? rankPorts?.first ?? told, ...(rankPorts === undefined ? {} : { rankPorts }) };
 }
 
-type Devices = Pick<
+type DeviceFacts = Pick<
   WorkloadSpec,
-  "parallelism" | "accelerator" | "acceleratorsPerPod" | "nodesPerInstance" | "sizesHidden"
+  "parallelism" | "accelerator" | "device" | "acceleratorsPerPod" | "nodesPerInstance" | "sizesHidden"
 >;
 
 /** Sizes from declaration over arguments; devices from those, or from an existing request where a script hides them. */
-export function devicesOf(reading: Reader, base: Base, defaultProfile: string): Devices {
+export function devicesOf(reading: Reader, base: Base, devices: Devices): DeviceFacts {
   const { request } = base.inferred;
   const { given, hidden } = sizesOf(reading, base);
   const nodesPerInstance = reading.read("nodesPerInstance") ?? 1;
+  const accelerator = acceleratorOf(reading, base.inferred, devices);
+  const device = deviceProfile(accelerator, devices);
   const computed = hidden ? (request?.count ?? 0) : devicesPerPod(given, nodesPerInstance);
   return {
     parallelism: complete(given),
-    accelerator: reading.read("accelerator") ?? recognised(base.inferred, defaultProfile),
+    accelerator,
+    ...(device === undefined ? {} : { device }),
     acceleratorsPerPod: reading.read("acceleratorsPerPod") ?? computed,
     nodesPerInstance,
     ...(hidden ? { sizesHidden: true } : {}),
   };
 }
+
+/** Declared, and then one that there is; else recognised. */
+function acceleratorOf(reading: Reader, inferred: Inferred, devices: Devices): string {
+  const declared = reading.read("accelerator");
+  if (declared === undefined) return recognised(inferred, devices.defaultProfile);
+  if (devices.partial !== true && deviceProfile(declared, devices) === undefined)
+    reading.verdicts.push(unknownProfile(declared, devices));
+  return declared;
+}
+
+const unknownProfile = (name: string, devices: Devices): Verdict =>
+  denied(
+    "InvalidAnnotation",
+    `${KEYS.accelerator.key}: "${name}" is not accepted; give ${deviceNames(devices).join(", ")}`,
+    { subject: KEYS.accelerator.key },
+  );
 
 /** The profile of the request; beside an accelerator that no profile knows, none, so that nothing is asked for twice. */
 const recognised = ({ request, foreign }: Inferred, defaultProfile: string): string =>
@@ -104,9 +124,9 @@ const hiddenSizes = (inferred: Inferred): Verdict =>
 
 type Transfer = Pick<WorkloadSpec, "connector" | "compat" | "kvPort" | "connectorModule">;
 
-export function transferOf(reading: Reader, base: Base, accelerator: string): Transfer {
+export function transferOf(reading: Reader, base: Base, device: DeviceProfile | undefined): Transfer {
   const connector = connectorOf(reading, base);
-  const port = givenKvPort(base.inferred, connector) ?? defaultKvPort(connector, base, accelerator);
+  const port = givenKvPort(base.inferred, connector) ?? defaultKvPort(connector, base, device);
   const module = connectorModule(base.inferred, connector);
   return {
     connector,
@@ -116,10 +136,13 @@ export function transferOf(reading: Reader, base: Base, accelerator: string): Tr
   };
 }
 
-function defaultKvPort(connector: Connector, { template }: Base, accelerator: string): number | undefined {
+function defaultKvPort(
+  connector: Connector,
+  { template }: Base,
+  device: DeviceProfile | undefined,
+): number | undefined {
   if (connector !== "mooncake") return CONNECTORS[connector]?.port;
-  const device = deviceProfile(accelerator);
-  const rule = device === undefined ? undefined : countRule(device, template.spec.nodeSelector);
+  const rule = device === undefined ? undefined : countRule(device, template.spec);
   return mooncakePort(rule?.perNode);
 }
 

@@ -7,7 +7,7 @@
 import type { Compatibility, Connector, Endpoint } from "../kinds/endpoint.ts";
 import { annotationOf, isObject, labelOf, type JsonObject, type Pod } from "../kinds/kube.ts";
 import { LABEL, STATUS } from "../kinds/names.ts";
-import { deviceProfile } from "../profiles/devices.ts";
+import { UNCONFIGURED } from "../profiles/devices.ts";
 import { workloadSpec } from "./decode.ts";
 import { KEYS } from "./keys.ts";
 import type { DataParallelMode, WorkloadSpec } from "./spec.ts";
@@ -39,7 +39,7 @@ const factsOf = (spec: WorkloadSpec): Facts => ({
   ...(spec.rankPorts === undefined ? {} : { rankPorts: spec.rankPorts }),
   dpMode: spec.dataParallelMode,
   served: spec.served,
-  fabric: deviceProfile(spec.accelerator)?.fabric ?? spec.accelerator,
+  fabric: spec.device?.fabric ?? spec.accelerator,
   compat: spec.compat,
   container: spec.container,
   ...(spec.headless === true ? { headless: true } : {}),
@@ -100,7 +100,7 @@ function annotated(pod: Pod): Facts | undefined {
 }
 
 function inferred(pod: Pod): Facts | undefined {
-  const { spec } = workloadSpec(pod, { defaultProfile: "" });
+  const { spec } = workloadSpec(pod, { devices: UNCONFIGURED });
   return spec === undefined ? undefined : factsOf(spec);
 }
 

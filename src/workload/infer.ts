@@ -6,7 +6,10 @@ import type { Connector } from "../kinds/endpoint.ts";
 import { type Container, type PodTemplate } from "../kinds/kube.ts";
 import { ENGINE_ENV } from "../kinds/names.ts";
 import { readTransfer, type GivenTransfer } from "../profiles/connectors.ts";
-import { countRule, deviceRequest, foreignRequest, type CountRule, type DeviceRequest } from "../profiles/devices.ts";
+import type { Devices } from "../profiles/devices.ts";
+import { countRule } from "../profiles/devices/product.ts";
+import type { CountRule } from "../profiles/devices/profile.ts";
+import { deviceRequest, foreignRequest, type DeviceRequest } from "../profiles/devices/request.ts";
 import { engineProfile, mooncakeModule, type EngineId, type EngineProfile } from "../profiles/engines.ts";
 import {
   flagValues,
@@ -44,18 +47,18 @@ export interface Inferred {
   readonly transfer?: GivenTransfer;
 }
 
-const asksForDevices = (container: Container): boolean =>
-  deviceRequest(container) !== undefined || foreignRequest(container) !== undefined;
+const asksForDevices = (container: Container, devices: Devices): boolean =>
+  deviceRequest(container, devices) !== undefined || foreignRequest(container, devices) !== undefined;
 
 /**
  * The container that asks for devices, else the first that is an engine by command or image, else the first: a proxy may
  * stand before it. `name` wins when it is given. Undefined: no such name.
  */
-export function engineContainer(template: PodTemplate, name: string | undefined): Container | undefined {
+export function engineContainer(template: PodTemplate, { container: name, devices }: Declared): Container | undefined {
   const { containers } = template.spec;
   if (name !== undefined) return containers.find((container) => container.name === name);
   const engine = (container: Container): boolean => readCommand(container).engine !== undefined;
-  return containers.find(asksForDevices) ?? containers.find(engine) ?? containers[0];
+  return containers.find((container) => asksForDevices(container, devices)) ?? containers.find(engine) ?? containers[0];
 }
 
 /** Declared, else told by command and image; plain vLLM on an Ascend device is vLLM-Ascend, its plugin. */
@@ -112,6 +115,8 @@ function readBlockSize(command: EngineCommand, engine: EngineProfile): number | 
 export interface Declared {
   readonly container?: string | undefined;
   readonly engine?: EngineId | undefined;
+  /** The device profiles there are. */
+  readonly devices: Devices;
 }
 
 /** True where the flag stands for the variable that Tandem sets, and not for a configuration of the user's own. */
@@ -125,14 +130,14 @@ function ownTransfer(command: EngineCommand): GivenTransfer | undefined {
 
 /** Everything a template tells; undefined where it has no container of the declared name. */
 export function infer(template: PodTemplate, declared: Declared): Inferred | undefined {
-  const container = engineContainer(template, declared.container);
+  const container = engineContainer(template, declared);
   if (container === undefined) return undefined;
   const command = readCommand(container);
-  const request = deviceRequest(container);
-  const foreign = foreignRequest(container);
+  const request = deviceRequest(container, declared.devices);
+  const foreign = foreignRequest(container, declared.devices);
   const onAscend = request?.device.vendor === "ascend" || foreign?.startsWith("huawei.com/") === true;
   const engine = engineProfile(engineOf(command, onAscend, declared.engine));
-  const rule = request === undefined ? undefined : countRule(request.device, template.spec.nodeSelector);
+  const rule = request === undefined ? undefined : countRule(request.device, template.spec);
   const transfer = ownTransfer(command);
   return {
     container,

@@ -4,7 +4,7 @@
  */
 import { ANNOTATION, LABEL } from "../kinds/names.ts";
 import type { Connector, Role } from "../kinds/endpoint.ts";
-import { DEVICE_NAMES } from "../profiles/devices.ts";
+import { BUILT_IN } from "../profiles/devices.ts";
 import type { DataParallelMode, EngineName, GangSetting, Mode, Parallelism, Stage, TopologyMode } from "./spec.ts";
 
 export type Scope = "workload" | "cell" | "group";
@@ -224,9 +224,10 @@ export const KEYS = {
     accepts: "a comma list of model names",
     parse: (text) => list(text, (item) => (item.length <= 256 ? item : undefined)),
   },
-  accelerator: oneOf(
+  accelerator: pattern(
     ANNOTATION.accelerator,
-    DEVICE_NAMES,
+    NAME,
+    `the name of a device profile: ${BUILT_IN.map(({ name }) => `\`${name}\``).join(", ")}, or one of \`admission.profiles\``,
     texts(
       "workload",
       "recognised from an existing request, else `admission.defaultProfile`; none beside a request that no profile knows",

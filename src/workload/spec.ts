@@ -5,6 +5,7 @@
  * from where is a Verdict, and an invalid value is a denial.
  */
 import type { Connector, Role } from "../kinds/endpoint.ts";
+import type { DeviceProfile } from "../profiles/devices.ts";
 
 export type Mode = "off" | "observe" | "route" | "manage";
 export type EngineName = "vllm" | "vllm-ascend" | "sglang";
@@ -52,8 +53,10 @@ export interface WorkloadSpec {
   readonly dataParallelMode: DataParallelMode;
   /** Model names that requests may use. */
   readonly served: readonly string[];
-  /** Name of the device profile. */
+  /** Name of the device profile; empty without one. */
   readonly accelerator: string;
+  /** That profile; absent where none has the name. */
+  readonly device?: DeviceProfile;
   /** 0 where neither request nor sizes tell. */
   readonly acceleratorsPerPod: number;
   readonly scheduler: "keep" | "volcano" | "default";

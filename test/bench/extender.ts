@@ -11,6 +11,7 @@ import { ExtenderMemo } from "../../src/extender/view.ts";
 import { decodeArgs, filterResult, priorities } from "../../src/extender/wire.ts";
 import { deployment, fabric, pod, snapshotOf } from "../support/placement.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
+import { BUILT_IN } from "../../src/profiles/devices.ts";
 
 const HELP = `What an extender call costs at 1000 and 5000 nodes.
 
@@ -61,7 +62,10 @@ function measure(nodes: number, topology: string): Row[] {
       }),
     ),
   );
-  const memo = new ExtenderMemo({ topology: { source: "hypernodes", levels: [] }, defaultProfile: "nvidia" });
+  const memo = new ExtenderMemo({
+    topology: { source: "hypernodes", levels: [] },
+    devices: { defaultProfile: "nvidia", profiles: BUILT_IN },
+  });
   const base = snapshotOf({ nodes: cluster.nodes.slice(0, nodes), hyperNodes: cluster.hyperNodes, workloads });
   memo.view({ ...base, pods });
   const times: Record<"filter" | "prioritize", number[]> = { filter: [], prioritize: [] };

@@ -6,11 +6,15 @@ import { BadCall, decodeArgs } from "../../src/extender/wire.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import type { ClusterSnapshot } from "../../src/kinds/snapshot.ts";
 import { deployment, fabric, pod, snapshotOf } from "../support/placement.ts";
+import { BUILT_IN } from "../../src/profiles/devices.ts";
 
 const cluster = fabric(3, 2);
 const NAMES = cluster.nodes.map(({ metadata }) => metadata.name ?? "");
 const memo = (): ExtenderMemo =>
-  new ExtenderMemo({ topology: { source: "hypernodes", levels: [] }, defaultProfile: "nvidia" });
+  new ExtenderMemo({
+    topology: { source: "hypernodes", levels: [] },
+    devices: { defaultProfile: "nvidia", profiles: BUILT_IN },
+  });
 
 const anyPods = fc
   .array(

@@ -10,6 +10,7 @@ import { topologyTree } from "../../src/topology/tree.ts";
 import { cellKey, cellOf, groupByCell } from "../../src/workload/cell.ts";
 import { workloadSpec } from "../../src/workload/decode.ts";
 import { deployment, fabric, node, pod } from "../support/placement.ts";
+import { BUILT_IN } from "../../src/profiles/devices.ts";
 
 const MODELS = ["a", "b"] as const;
 const ROLES = ["prefill", "decode"] as const;
@@ -48,7 +49,9 @@ function input({ gpus, cordoned, pods, topology, gang, replicas }: Scene): Place
   const annotations = { "tandem.sh/topology": topology, "tandem.sh/gang": gang };
   const specs = MODELS.flatMap((model) =>
     ROLES.map((role) => deployment(`${model}-${role}`, { model, role, annotations, replicas: replicas[role] })),
-  ).flatMap((workload) => workloadSpec(workload, { defaultProfile: "nvidia" }).spec ?? []);
+  ).flatMap(
+    (workload) => workloadSpec(workload, { devices: { defaultProfile: "nvidia", profiles: BUILT_IN } }).spec ?? [],
+  );
   const tree = topologyTree(nodes, { kind: "hypernodes", hyperNodes: cluster.hyperNodes });
   return { nodes, tree, pods: made, cells: [...groupByCell(specs).values()] };
 }

@@ -2,10 +2,11 @@
 import type { Container } from "../../kinds/kube.ts";
 import { ANNOTATION } from "../../kinds/names.ts";
 import { denied, warned } from "../../kinds/verdict.ts";
-import { countRule, deviceProfile, deviceRequest, type DeviceProfile } from "../../profiles/devices.ts";
+import type { DeviceProfile } from "../../profiles/devices.ts";
+import { countRule } from "../../profiles/devices/product.ts";
 import type { Check, Facts } from "./check.ts";
 
-const deviceOf = ({ spec }: Facts): DeviceProfile | undefined => deviceProfile(spec.accelerator);
+const deviceOf = ({ spec }: Facts): DeviceProfile | undefined => spec.device;
 
 const vendor: Check = (facts) => {
   const device = deviceOf(facts);
@@ -23,7 +24,7 @@ const vendor: Check = (facts) => {
 /** The request must be of the declared profile, and not below what the engine's sizes use. */
 const request: Check = (facts) => {
   const { spec, inferred } = facts;
-  const asked = deviceRequest(inferred.container);
+  const asked = inferred.request;
   if (asked === undefined) return [];
   if (asked.device.name !== spec.accelerator)
     return [
@@ -41,8 +42,8 @@ const request: Check = (facts) => {
 /** Counts that the device plugin of the selected product hands out. */
 const counts: Check = (facts) => {
   const device = deviceOf(facts);
-  const rule = device === undefined ? undefined : countRule(device, facts.template.spec.nodeSelector);
-  const count = deviceRequest(facts.inferred.container)?.count ?? facts.spec.acceleratorsPerPod;
+  const rule = device === undefined ? undefined : countRule(device, facts.template.spec);
+  const count = facts.inferred.request?.count ?? facts.spec.acceleratorsPerPod;
   if (rule === undefined || count === 0 || rule.counts.includes(count)) return [];
   return [denied("DevicesContradict", `${count} devices on ${rule.product}: one pod gets ${rule.counts.join(", ")}`)];
 };

@@ -1,7 +1,7 @@
 /** Checks of the engine's arguments: ports, the role of KV transfer, identities and port ranges. */
 import { denied, warned } from "../../kinds/verdict.ts";
 import { roleName } from "../../profiles/connectors.ts";
-import { countRule, deviceProfile, reservedPorts } from "../../profiles/devices.ts";
+import { countRule, reservedPorts } from "../../profiles/devices/product.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import type { Check } from "./check.ts";
 
@@ -45,9 +45,9 @@ const handshakePorts = ({ parallelism: { dp, tp, pp, pcp } }: WorkloadSpec): num
 
 const kvPort: Check = ({ spec, template, inferred }) => {
   const port = inferred.transfer?.port;
-  const device = deviceProfile(spec.accelerator);
+  const { device } = spec;
   if (port === undefined || spec.connector !== "mooncake" || device?.vendor !== "ascend") return [];
-  const reserved = reservedPorts(countRule(device, template.spec.nodeSelector)?.perNode);
+  const reserved = reservedPorts(countRule(device, template.spec)?.perNode);
   const last = port + handshakePorts(spec) - 1;
   if (last > LAST_PORT) return [denied("KvContradict", `kv_port ${port}: ports up to ${last} are needed`)];
   if (last < reserved.first || port > reserved.last) return [];

@@ -5,22 +5,18 @@
 import type { Container } from "../../kinds/kube.ts";
 import { labelOf } from "../../kinds/kube.ts";
 import { changed, skipped, warned } from "../../kinds/verdict.ts";
-import {
-  DEVICE_NAMES,
-  deviceProfile,
-  foreignRequest,
-  type DeviceProfile,
-  type HostMount,
-} from "../../profiles/devices.ts";
+import { configuredDevices, deviceNames, type DeviceProfile, type Devices } from "../../profiles/devices.ts";
+import type { HostMount } from "../../profiles/devices/profile.ts";
+import { foreignRequest } from "../../profiles/devices/request.ts";
 import { item, set, type Wish } from "../change.ts";
 import { at, containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
 
 export function devicesOnWorkload(context: StageContext): StageResult {
-  const { accelerator, acceleratorsPerPod } = context.spec;
-  const foreign = foreignRequest(containerOf(context));
+  const { accelerator, acceleratorsPerPod, device } = context.spec;
+  const devices = configuredDevices(context.settings);
+  const foreign = foreignRequest(containerOf(context), devices);
   if (foreign !== undefined) return nothing(`${foreign} is requested, which no device profile knows; it stands`);
-  const device = deviceProfile(accelerator);
-  if (device === undefined) return unknownProfile(accelerator);
+  if (device === undefined) return unknownProfile(accelerator, devices);
   if (acceleratorsPerPod === 0) return nothing("the number of devices cannot be told");
   return {
     changes: requestWishes(context, device),
@@ -31,9 +27,9 @@ export function devicesOnWorkload(context: StageContext): StageResult {
 }
 
 /** Without a name nothing was asked for; a name that no profile has is a mistake of the configuration. */
-function unknownProfile(name: string): StageResult {
+function unknownProfile(name: string, devices: Devices): StageResult {
   if (name === "") return nothing("no device profile is named");
-  const message = `no device profile is called "${name}"; there are ${DEVICE_NAMES.join(", ")}`;
+  const message = `no device profile is called "${name}"; there are ${deviceNames(devices).join(", ")}`;
   return { changes: [], verdict: warned("DevicesContradict", message) };
 }
 
@@ -90,7 +86,7 @@ const hostMount =
 function transferMounts(context: StageContext, device: DeviceProfile | undefined): Wish[] {
   if (device === undefined || context.spec.connector === "none") return [];
   const container = containerOf(context);
-  return device.transferMounts.filter(({ path }) => !isMounted(container, path)).flatMap(hostMount(context));
+  return device.mounts.filter(({ path }) => !isMounted(container, path)).flatMap(hostMount(context));
 }
 
 /** Pod Security levels that refuse hostPath volumes: with one, the whole pod would be refused. */
@@ -111,8 +107,7 @@ const transferHint = (context: StageContext): string => {
 };
 
 export function devicesOnPod(context: StageContext): StageResult {
-  const device = deviceProfile(context.spec.accelerator);
-  const mounts = transferMounts(context, device);
+  const mounts = transferMounts(context, context.spec.device);
   const shared = sharedMemory(context);
   if (mounts.length > 0 && refusesHostPath(context))
     return {

@@ -7,6 +7,7 @@ import { admissionRoutes } from "../../admission/routes.ts";
 import { servingFrom } from "../../certs/plan.ts";
 import { parseListen } from "../../config/listen.ts";
 import { extenderRoutes } from "../../extender/routes.ts";
+import { configuredDevices } from "../../profiles/devices.ts";
 import { UsageError } from "../input.ts";
 import type { ClusterAccess } from "./cluster.ts";
 import type { RoleName } from "./names.ts";
@@ -87,7 +88,7 @@ async function mount(
       extenderRoutes({
         extender: config.extender,
         topology: config.topology,
-        defaultProfile: config.admission.defaultProfile,
+        devices: configuredDevices(config.admission),
         cluster: () => ({ snapshot: cluster.snapshot(), synced: cluster.synced() }),
         ...{ clock, metrics, log },
       }),

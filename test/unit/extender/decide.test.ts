@@ -1,4 +1,5 @@
 import t from "tap";
+import { BUILT_IN } from "../../../src/profiles/devices.ts";
 import { filterNodes, prioritizeNodes } from "../../../src/extender/decide.ts";
 import { ExtenderMemo, type ClusterView } from "../../../src/extender/view.ts";
 import type { Pod, Workload } from "../../../src/kinds/kube.ts";
@@ -6,7 +7,10 @@ import type { ClusterSnapshot } from "../../../src/kinds/snapshot.ts";
 import { deployment, fabric, node, pod, snapshotOf } from "../../support/placement.ts";
 
 const memo = (): ExtenderMemo =>
-  new ExtenderMemo({ topology: { source: "hypernodes", levels: [] }, defaultProfile: "nvidia" });
+  new ExtenderMemo({
+    topology: { source: "hypernodes", levels: [] },
+    devices: { defaultProfile: "nvidia", profiles: BUILT_IN },
+  });
 
 const names = (snapshot: ClusterSnapshot): string[] => snapshot.nodes.map(({ metadata }) => metadata.name ?? "");
 

@@ -6,6 +6,7 @@ import type { Pod } from "../../../src/kinds/kube.ts";
 import { SILENT_LOG } from "../../../src/telemetry/log.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
 import { deployment, fabric, pod, snapshotOf } from "../../support/placement.ts";
+import { configuredDevices } from "../../../src/profiles/devices.ts";
 
 const config = loadConfig({ text: "extender: { maxBodyBytes: 65536, timeoutMs: 100 }", name: "test" });
 
@@ -20,7 +21,7 @@ async function server(more: Partial<ExtenderOptions> = {}): Promise<FastifyInsta
     extenderRoutes({
       extender: config.extender,
       topology: config.topology,
-      defaultProfile: config.admission.defaultProfile,
+      devices: configuredDevices(config.admission),
       cluster: () => ({ snapshot, synced: true }),
       clock: { now: () => 0, monotonic: () => 0 },
       metrics: createMetrics(),

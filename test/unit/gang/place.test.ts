@@ -1,4 +1,5 @@
 import t from "tap";
+import { BUILT_IN } from "../../../src/profiles/devices.ts";
 import { placePods, type PlacementPlan } from "../../../src/gang/place.ts";
 import type { Node, Pod } from "../../../src/kinds/kube.ts";
 import { topologyTree } from "../../../src/topology/tree.ts";
@@ -25,7 +26,9 @@ function run({ racks = 4, size = 2, pods, annotations = {}, replicas, nodes = []
   const specs = [
     deployment("p", { annotations, replicas: count.prefill }),
     deployment("d", { annotations, role: "decode", replicas: count.decode }),
-  ].flatMap((workload) => workloadSpec(workload, { defaultProfile: "nvidia" }).spec ?? []);
+  ].flatMap(
+    (workload) => workloadSpec(workload, { devices: { defaultProfile: "nvidia", profiles: BUILT_IN } }).spec ?? [],
+  );
   const tree = topologyTree(all, { kind: "hypernodes", hyperNodes: cluster.hyperNodes });
   return placePods({ nodes: all, tree, pods, cells: [...groupByCell(specs).values()] });
 }

@@ -1,4 +1,5 @@
 import t from "tap";
+import { BUILT_IN } from "../../../src/profiles/devices.ts";
 import { minimumViableSet, podGroupPlan } from "../../../src/gang/podgroup.ts";
 import { topologyTree } from "../../../src/topology/tree.ts";
 import { cellObjectName, cellOf } from "../../../src/workload/cell.ts";
@@ -8,7 +9,9 @@ import { deployment, fabric } from "../../support/placement.ts";
 
 /** Specs as the decoder makes them, with fields of interest replaced. */
 const spec = (name: string, role: string, fields: Partial<WorkloadSpec> = {}): WorkloadSpec => {
-  const { spec: decoded } = workloadSpec(deployment(name, { role }), { defaultProfile: "nvidia" });
+  const { spec: decoded } = workloadSpec(deployment(name, { role }), {
+    devices: { defaultProfile: "nvidia", profiles: BUILT_IN },
+  });
   if (decoded === undefined) throw new Error("the fixture must decode");
   return { ...decoded, ...fields };
 };

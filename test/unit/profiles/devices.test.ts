@@ -1,11 +1,15 @@
 import t from "tap";
 import type { ResourceRequirements } from "../../../src/kinds/kube.ts";
-import { countRule, deviceProfile, deviceRequest, mooncakePort, reservedPorts } from "../../../src/profiles/devices.ts";
+import { BUILT_IN, deviceProfile, type Devices } from "../../../src/profiles/devices.ts";
+import { countRule, mooncakePort, reservedPorts } from "../../../src/profiles/devices/product.ts";
+import { deviceRequest } from "../../../src/profiles/devices/request.ts";
 import { engineOfImage, findStart, imageVersion, mooncakeModule } from "../../../src/profiles/engines.ts";
+
+const devices: Devices = { defaultProfile: "nvidia", profiles: BUILT_IN };
 
 t.test("a device request is recognised by its resource, on limits before requests", (t) => {
   const asked = (resources: ResourceRequirements): string => {
-    const found = deviceRequest({ name: "c", resources });
+    const found = deviceRequest({ name: "c", resources }, devices);
     return found === undefined ? "none" : `${found.count} ${found.device.name}`;
   };
   t.equal(asked({ limits: { "nvidia.com/gpu": 8 } }), "8 nvidia");
@@ -19,16 +23,16 @@ t.test("a device request is recognised by its resource, on limits before request
 });
 
 t.test("counts follow the product that the node selector names", (t) => {
-  const device = deviceProfile("mindcluster-910");
+  const device = deviceProfile("mindcluster-910", devices);
   t.ok(device);
   if (device === undefined) return;
   const counts = (type: string): readonly number[] | undefined =>
-    countRule(device, { "accelerator-type": type })?.counts;
+    countRule(device, { containers: [], nodeSelector: { "accelerator-type": type } })?.counts;
   t.same(counts("module"), [1, 2, 4, 8]);
   t.same(counts("module-910b-16"), [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16]);
   t.same(counts("module-a3-16"), [1, 2, 4, 6, 8, 10, 12, 14, 16]);
   t.equal(counts("card"), undefined, "an unknown product never refuses");
-  t.equal(countRule(device, undefined), undefined);
+  t.equal(countRule(device, { containers: [] }), undefined);
   t.end();
 });
 

@@ -1,4 +1,5 @@
 import t from "tap";
+import { BUILT_IN } from "../../../src/profiles/devices.ts";
 import type { KubeObject, Namespace } from "../../../src/kinds/kube.ts";
 import { workloadSpec, type Decoded } from "../../../src/workload/decode.ts";
 import { ALL_KEYS } from "../../../src/workload/keys.ts";
@@ -13,7 +14,7 @@ const deployment = (container: object, annotations: object = {}, labels: object 
 });
 
 const decode = (object: KubeObject, namespace?: Namespace): Decoded =>
-  workloadSpec(object, { defaultProfile: "nvidia", namespace });
+  workloadSpec(object, { devices: { defaultProfile: "nvidia", profiles: BUILT_IN }, namespace });
 
 const GPU = { resources: { limits: { "nvidia.com/gpu": 4 } } };
 const VLLM = { image: "vllm/vllm-openai:v0.11.0", args: ["--model", "Qwen/Q", "-tp", "4"], ...GPU };
