@@ -2,14 +2,14 @@
  * The RFC 6902 patch from the object given to the object planned, written from the places that the plan touched.
  *
  * Written from the plan and not by comparing whole objects: a positional comparison of lists rewrites neighbours. Before
- * it leaves it is applied once by fast-json-patch, and must give exactly the planned object: a patch that the API server
- * cannot apply is a 500 for the user even under `failurePolicy: Ignore`.
+ * it leaves it is done once, and must give exactly the planned object: a patch that the API server cannot apply is a 500
+ * for the user even under `failurePolicy: Ignore`.
  */
-import jsonpatch, { type Operation } from "fast-json-patch";
 import { warned, type Verdict } from "../kinds/verdict.ts";
-import { equal, escapeSegment, resolveStep, valueAt, type Path } from "./value.ts";
+import { escapeSegment, patched, type Operation } from "./operations.ts";
+import { equal, resolveStep, valueAt, type Path } from "./value.ts";
 
-export type { Operation } from "fast-json-patch";
+export type { Operation } from "./operations.ts";
 
 /** The JSON pointer of a path within `root`; undefined where a list item on the way is missing. */
 function pointer(root: unknown, path: Path): string | undefined {
@@ -33,10 +33,19 @@ function firstDifference(from: unknown, to: unknown, path: Path): Path {
   return end === -1 ? path : path.slice(0, end + 1);
 }
 
-/** A list that only grew at its end is appended to; any other is replaced. */
-function grown(from: unknown, to: unknown): readonly unknown[] | undefined {
-  if (!Array.isArray(from) || !Array.isArray(to) || to.length <= from.length) return undefined;
-  return from.every((item, index) => equal(item, to[index])) ? to.slice(from.length) : undefined;
+/** Edits of one list; above, it is sent whole. With all lists that are touched it keeps a patch below 64 operations. */
+const MOST_EDITS = 24;
+
+/** A list edited in place: items that went are removed from the last to the first, new ones are appended. */
+function edits(place: string, before: readonly unknown[], after: readonly unknown[]): Operation[] | undefined {
+  const removed: Operation[] = [];
+  let kept = 0;
+  for (const [index, item] of before.entries())
+    if (kept < after.length && equal(item, after[kept])) kept++;
+    else removed.unshift({ op: "remove", path: `${place}/${index}` });
+  const added = after.slice(kept).map((value): Operation => ({ op: "add", path: `${place}/-`, value }));
+  const all = removed.length + added.length;
+  return all <= after.length && all <= MOST_EDITS ? [...removed, ...added] : undefined;
 }
 
 function operations(from: unknown, to: unknown, touched: Path): Operation[] {
@@ -45,9 +54,8 @@ function operations(from: unknown, to: unknown, touched: Path): Operation[] {
   const [before, after] = [valueAt(from, path), valueAt(to, path)];
   if (place === undefined || equal(before, after)) return [];
   if (after === undefined) return [{ op: "remove", path: place }];
-  const added = grown(before, after);
-  if (added !== undefined) return added.map((value) => ({ op: "add", path: `${place}/-`, value }));
-  return [{ op: before === undefined ? "add" : "replace", path: place, value: after }];
+  const edited = Array.isArray(before) && Array.isArray(after) ? edits(place, before, after) : undefined;
+  return edited ?? [{ op: before === undefined ? "add" : "replace", path: place, value: after }];
 }
 
 /** One patch for all places; several may end in the same subtree, which is sent once. */
@@ -61,9 +69,10 @@ function written(from: unknown, to: unknown, touched: readonly Path[]): Operatio
   });
 }
 
+/** Parts that the plan left alone are the same values in both, so that only what was touched is compared. */
 function gives(from: unknown, patch: readonly Operation[], to: unknown): boolean {
   try {
-    return equal(jsonpatch.applyPatch(from, structuredClone([...patch]), true, false).newDocument, to);
+    return equal(patched(from, patch), to);
   } catch {
     return false;
   }

@@ -65,7 +65,3 @@ function replaceKey(map: JsonObject, key: string, rest: Path, change: (value: un
   if (inner !== undefined) return { ...map, [key]: inner };
   return Object.hasOwn(map, key) ? Object.fromEntries(Object.entries(map).filter(([name]) => name !== key)) : map;
 }
-
-/** One segment of a JSON pointer (RFC 6901). */
-export const escapeSegment = (segment: string | number): string =>
-  String(segment).replaceAll("~", "~0").replaceAll("/", "~1");

@@ -10,6 +10,7 @@ import {
   type Change,
   type Wish,
 } from "../../../src/admission/change.ts";
+import { patched, type Operation } from "../../../src/admission/operations.ts";
 import { patchOf } from "../../../src/admission/patch.ts";
 
 const change = (object: unknown, wish: Wish): Change => {
@@ -52,7 +53,12 @@ t.test("patches: appended, replaced, removed, escaped, whole subtrees once", (t)
     { op: "add", path: "/l/-", value: 2 },
     { op: "add", path: "/l/-", value: 3 },
   ]);
-  t.same(patch({ l: [1, 2] }, { l: [2] }, ["l"]), [{ op: "replace", path: "/l", value: [2] }]);
+  t.same(patch({ l: [1, 2, 3, 4] }, { l: [2, 4, 5] }, ["l"]), [
+    { op: "remove", path: "/l/2" },
+    { op: "remove", path: "/l/0" },
+    { op: "add", path: "/l/-", value: 5 },
+  ]);
+  t.same(patch({ l: [1, 2, 3] }, { l: [3, 2, 1] }, ["l"]), [{ op: "replace", path: "/l", value: [3, 2, 1] }]);
   t.same(patch({ a: { b: 1 } }, {}, ["a", "b"]), [{ op: "remove", path: "/a" }]);
   t.same(patch({ m: {} }, { m: { "a/b~c": 1 } }, ["m", "a/b~c"]), [{ op: "add", path: "/m/a~1b~0c", value: 1 }]);
   t.same(patch({}, { a: { b: 1, c: 2 } }, ["a", "b"], ["a", "c"]), [{ op: "add", path: "/a", value: { b: 1, c: 2 } }]);
@@ -62,9 +68,52 @@ t.test("patches: appended, replaced, removed, escaped, whole subtrees once", (t)
 
 t.test("a patch that would not give the planned object is not sent", (t) => {
   t.match(patchOf({ a: 1, b: 1 }, { a: 2, b: 2 }, [["a"]]), { patch: [], unsound: { reason: "PatchUnsound" } });
-  t.match(patchOf({}, JSON.parse('{"__proto__":{"x":1}}'), [["__proto__"]]), {
-    patch: [],
-    unsound: { reason: "PatchUnsound" },
-  });
+  const shared = { l: [1, 2] };
+  t.match(patchOf(shared, { l: [1, 2], more: 1 }, [["l"]]), { patch: [], unsound: { reason: "PatchUnsound" } });
+  t.end();
+});
+
+t.test("a long list that changes much is sent whole, so that no patch has more than 64 operations", (t) => {
+  const items = (length: number, from = 0): number[] => Array.from({ length }, (_, index) => from + index);
+  const patch = (from: unknown, to: unknown): readonly unknown[] => patchOf({ l: from }, { l: to }, [["l"]]).patch;
+  t.equal(patch(items(3), items(27)).length, 24);
+  t.equal(patch(items(3), items(28)).length, 1);
+  t.equal(patch(items(1000), items(995, 5)).length, 5);
+  t.end();
+});
+
+const POINTER_KEYS = ["__proto__", "constructor", "toString", "a/b~c", "~0~1", "", "0", "-"];
+
+t.test("keys that mean something elsewhere are plain keys, and nothing is polluted", (t) => {
+  for (const key of POINTER_KEYS) {
+    const to = { m: Object.fromEntries([[key, { x: 1 }]]) };
+    const { patch, unsound } = patchOf({ m: {} }, to, [["m", key]]);
+    t.equal(unsound, undefined, key);
+    t.equal(patch.length, 1, key);
+    t.ok(Object.hasOwn((patched({ m: {} }, patch) as typeof to).m, key), key);
+    t.same(patched(to, [{ op: "remove", path: patch[0]?.path ?? "" }]), { m: {} }, key);
+  }
+  t.equal(({} as Record<string, unknown>)["x"], undefined);
+  t.end();
+});
+
+t.test("operations are done as strictly as the API server does them", (t) => {
+  const refused: Operation[] = [
+    { op: "replace", path: "/none", value: 1 },
+    { op: "remove", path: "/none" },
+    { op: "remove", path: "/toString" },
+    { op: "add", path: "/none/x", value: 1 },
+    { op: "add", path: "/text/x", value: 1 },
+    { op: "add", path: "/list/4", value: 1 },
+    { op: "add", path: "/list/01", value: 1 },
+    { op: "add", path: "/list/-1", value: 1 },
+    { op: "replace", path: "/list/3", value: 1 },
+    { op: "remove", path: "/list/-" },
+    { op: "replace", path: "/list/name", value: 1 },
+  ];
+  const document = { text: "x", list: [1, 2, 3] };
+  for (const operation of refused) t.throws(() => patched(document, [operation]), JSON.stringify(operation));
+  t.same(patched(document, [{ op: "add", path: "/list/1", value: 9 }]), { text: "x", list: [1, 9, 2, 3] });
+  t.same(document, { text: "x", list: [1, 2, 3] }, "the given document is not touched");
   t.end();
 });
