@@ -3,20 +3,38 @@
  * there and what is accepted. Each file of `checks/` holds those of one subject. Checks against other workloads are in
  * `group.ts`.
  */
-import type { PodTemplate } from "../kinds/kube.ts";
+import type { KubeObject } from "../kinds/kube.ts";
 import type { Verdict } from "../kinds/verdict.ts";
-import type { Devices } from "../profiles/devices.ts";
+import { configuredDevices } from "../profiles/devices.ts";
 import { infer } from "../workload/infer.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
+import { templateOf } from "../workload/template.ts";
 import type { Check } from "./checks/check.ts";
 import { DEVICE_CHECKS } from "./checks/devices.ts";
 import { ENGINE_CHECKS } from "./checks/engine.ts";
+import { GANG_CHECKS } from "./checks/gang.ts";
+import { PROBE_CHECKS } from "./checks/probes.ts";
 import { TEMPLATE_CHECKS } from "./checks/template.ts";
+import type { Planning } from "./stages.ts";
 
-const CHECKS: readonly Check[] = [...TEMPLATE_CHECKS, ...DEVICE_CHECKS, ...ENGINE_CHECKS];
+const CHECKS: readonly Check[] = [
+  ...TEMPLATE_CHECKS,
+  ...DEVICE_CHECKS,
+  ...ENGINE_CHECKS,
+  ...PROBE_CHECKS,
+  ...GANG_CHECKS,
+];
 
-/** Checks a decoded object, without what Tandem injected. */
-export function checkObject(spec: WorkloadSpec, template: PodTemplate, devices: Devices): readonly Verdict[] {
+/** Checks a decoded object, without what Tandem injected, knowing the other workloads of its group. */
+export function checkObject(
+  object: KubeObject,
+  { spec, snapshot, settings }: Planning,
+  others: readonly WorkloadSpec[] = [],
+): readonly Verdict[] {
+  const template = templateOf(object)?.template;
+  if (template === undefined) return [];
+  const devices = configuredDevices(settings);
   const inferred = infer(template, { container: spec.container, engine: spec.engine, devices });
-  return inferred === undefined ? [] : CHECKS.flatMap((check) => check({ spec, template, inferred }));
+  if (inferred === undefined) return [];
+  return CHECKS.flatMap((check) => check({ spec, template, inferred, object, snapshot, others }));
 }

@@ -2,16 +2,16 @@
  * Checks of one workload against the others of its group. They warn, because no group of two Deployments could be
  * upgraded if they denied; `admission.strict` makes them deny.
  */
-import { annotationOf, type Workload } from "../kinds/kube.ts";
-import { STATUS } from "../kinds/names.ts";
+import { annotationOf, labelOf, type KubeObject, type Workload } from "../kinds/kube.ts";
+import { ANNOTATION, AUTOSCALING_PREFIX, LABEL } from "../kinds/names.ts";
 import { denied, warned, type Verdict } from "../kinds/verdict.ts";
 import { compatible } from "../profiles/connectors.ts";
 import { configuredDevices } from "../profiles/devices.ts";
-import { workloadSpec } from "../workload/decode.ts";
 import { compatibilityOf } from "../workload/endpoint.ts";
 import { KEYS, type KeyName } from "../workload/keys.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
-import { recordOf, unplan } from "./record.ts";
+import { autoscalersOf } from "./autoscalers.ts";
+import { byServedName, peerSpec } from "./peers.ts";
 import type { Planning } from "./stages.ts";
 
 /** A key that the members of a cell or group must agree on, as their specs hold it. */
@@ -35,18 +35,14 @@ const isOther = (workload: Workload, spec: WorkloadSpec): boolean =>
   (workload.metadata.namespace ?? "default") !== spec.namespace;
 
 /** The other workloads of the group, decoded without what Tandem injected. */
-function partners({ spec, snapshot, settings, namespace }: Planning): readonly WorkloadSpec[] {
-  const context = { devices: configuredDevices(settings), namespace };
+export function partners({ spec, snapshot, settings, namespace }: Planning): readonly WorkloadSpec[] {
+  const devices = configuredDevices(settings);
   return snapshot.workloads
+    .filter((workload) => labelOf(workload, LABEL.model) === spec.model)
     .filter((workload) => (workload.metadata.namespace ?? "default") === spec.namespace && isOther(workload, spec))
-    .map((workload) => workloadSpec(clean(workload), context).spec)
+    .map((workload) => peerSpec(workload, devices, namespace))
     .filter((other) => other !== undefined)
     .filter((other) => other.model === spec.model && other.group === spec.group && other.mode !== "observe");
-}
-
-function clean(workload: Workload): Workload {
-  const record = annotationOf(workload, STATUS.plan) === undefined ? undefined : recordOf(workload);
-  return record === undefined ? workload : (unplan(workload, record) as Workload);
 }
 
 const disagreements = (spec: WorkloadSpec, other: WorkloadSpec): string[] =>
@@ -77,10 +73,60 @@ const sameWhereKnown = (a: number | undefined, b: number | undefined): boolean =
 const sharesModel = (spec: WorkloadSpec, other: WorkloadSpec): boolean =>
   spec.served.length === 0 || other.served.length === 0 || spec.served.some((name) => other.served.includes(name));
 
-/** Warnings, or denials under `admission.strict`. */
-export function checkGroup(planning: Planning): readonly Verdict[] {
-  const make = planning.settings.strict ? denied : warned;
-  return partners(planning)
-    .flatMap((other) => [...disagreements(planning.spec, other), ...mismatches(planning.spec, other)])
+/** Warnings, or denials under `admission.strict`. `object` without what Tandem injected. */
+export function checkGroup(
+  object: KubeObject,
+  planning: Planning,
+  others: readonly WorkloadSpec[],
+): readonly Verdict[] {
+  const { spec, settings } = planning;
+  const make = settings.strict ? denied : warned;
+  const told = others
+    .flatMap((other) => [...disagreements(spec, other), ...mismatches(spec, other)])
     .map((message) => make("GroupDisagrees", message));
+  return [
+    ...told,
+    ...partnerMissing(planning, others),
+    ...claims(planning).map((message) => make("ServedModelClaimed", message)),
+    ...scalers(object, planning).map((message) => make("AutoscalerContested", message)),
+  ];
+}
+
+const PARTNER = { prefill: "decode", decode: "prefill" } as const;
+
+/**
+ * A warning always, and only where the snapshot holds everything that is to come, as the files given to `tandem admit`
+ * and the controller's store do: of any pair one half is created first.
+ */
+function partnerMissing(planning: Planning, others: readonly WorkloadSpec[]): Verdict[] {
+  const { spec, settled } = planning;
+  if (spec.role === "both" || settled !== true) return [];
+  const partner = PARTNER[spec.role];
+  if (others.some(({ role, compat }) => role === partner && compat === spec.compat)) return [];
+  const of = spec.compat === "" ? "" : ` with ${KEYS.compat.key} "${spec.compat}"`;
+  return [warned("PartnerMissing", `group ${spec.group} has no ${partner} workload${of}`)];
+}
+
+/** Names that another service answers to as well: who gets such a request is for the operator to say, by a policy. */
+function claims({ spec, snapshot, settings }: Planning): string[] {
+  if (spec.served.length === 0) return [];
+  const served = byServedName(snapshot, configuredDevices(settings));
+  const isStranger = (other: WorkloadSpec): boolean => other.model !== spec.model || other.namespace !== spec.namespace;
+  return spec.served
+    .filter((name) => served.get(name)?.some(isStranger) === true)
+    .map((name) => `model name "${name}" is served by another service, too`);
+}
+
+const SCALED_BY_US = ["auto", "scale-up-only"];
+
+/** Two autoscalers of one target undo each other's work; and one that shrinks a role below its gang stops the cell. */
+function scalers(object: KubeObject, { spec, snapshot }: Planning): string[] {
+  const ours = SCALED_BY_US.includes(annotationOf(object, `${AUTOSCALING_PREFIX}mode`) ?? "");
+  // A LeaderWorkerSet is scaled in whole instances, everything else in pods.
+  const pods = spec.kind === "LeaderWorkerSet" ? 1 : spec.nodesPerInstance;
+  const least = spec.gang.kind === "set" && spec.role !== "both" ? spec.gang[spec.role] * pods : 0;
+  return autoscalersOf(object, snapshot.autoscalers ?? []).flatMap(({ name, minimum }) => [
+    ...(ours ? [`${AUTOSCALING_PREFIX}mode is set, but ${name} scales this ${spec.kind}, too`] : []),
+    ...(minimum < least ? [`${name} may scale to ${minimum}, below the ${least} replicas of ${ANNOTATION.gang}`] : []),
+  ]);
 }

@@ -39,6 +39,8 @@ export interface Planning {
   readonly namespace: Namespace | undefined;
 }
 
+  /** Nothing that is missing in the snapshot is still to come. */
+  readonly settled?: boolean;
 export interface Planned {
   readonly object: KubeObject;
   readonly changes: readonly Change[];

@@ -5,6 +5,7 @@
  * unit in the name; sizes are bytes.
  */
 import Type, { type Static, type TEnum } from "typebox";
+import { PolicyRule } from "./policy.ts";
 import { DeviceProfileSchema } from "./devices.ts";
 
 const closed = { additionalProperties: false };
@@ -77,6 +78,18 @@ export const ConfigSchema = Type.Object(
           description: "Device profiles beside the built-in ones; one of the same name replaces it.",
         }),
         strict: flag(false, "Group checks deny instead of warn."),
+        optIn: Type.String({
+          default: "",
+          description: "Label that a namespace must carry for Tandem to act in it; empty: it acts in all.",
+          pattern: "^([A-Za-z0-9][A-Za-z0-9_./-]*(=[A-Za-z0-9_.-]*)?)?$",
+          accepts: "a label as tandem.sh/enabled=true, or its key alone",
+        }),
+        policy: Type.Array(PolicyRule, {
+          default: [],
+          maxItems: 256,
+          description:
+            "What namespaces may ask for. Every rule whose selector matches binds: a further rule only narrows.",
+        }),
         certificates: Type.Object(
           {
             directory: text("", "Folder with tls.crt and tls.key; empty: the controller's Secret."),
@@ -216,3 +229,4 @@ export const ConfigSchema = Type.Object(
 
 export type Config = Static<typeof ConfigSchema>;
 export type StaticEndpointConfig = Static<typeof StaticEndpoint>;
+export type PolicyRule = Static<typeof PolicyRule>;

@@ -10,6 +10,9 @@ export const REASONS = {
   Decoded: "The contract was read; the message says what it came to.",
   InvalidLabel: "A tandem.sh/ label has a value outside the accepted ones.",
   InvalidAnnotation: "A tandem.sh/ annotation has a value outside the accepted ones.",
+  PolicyForbids: "The operator's policy does not let this namespace set the key or ask for the value.",
+  NamespaceNotOptedIn: "The namespace lacks the label of admission.optIn, so nothing is done there.",
+  StatusForeign: "A status.tandem.sh/ annotation that Tandem did not write; it is not believed.",
   UnknownKey: "A tandem.sh/ key that Tandem does not know; the nearest known key is named.",
   GroupDisagrees:
     "A group- or cell-scoped key, or a fact both sides must share, differs between workloads of the group.",
@@ -17,6 +20,13 @@ export const REASONS = {
   StageNothingToDo: "The stage found everything as wanted, or has nothing to do here.",
   PlanReplayed: "The template is unchanged, so the recorded plan was applied again.",
   Stripped: "What Tandem injected was taken out again.",
+  GangUnsatisfiable:
+    "The gang is larger than what can stand together: too few replicas, pods made one by one, or a rolling update.",
+  GangUnderKueue: "A gang is asked for under Kueue, which admits pods one by one.",
+  DeadlineShort: "progressDeadlineSeconds is shorter than the time a pod may take until it is ready.",
+  PartnerMissing: "The group has workloads of one role only.",
+  ServedModelClaimed: "Another service answers to the same model name.",
+  AutoscalerContested: "An HPA or a ScaledObject scales the workload against tandem.sh/gang or autoscaling.tandem.sh.",
   // admission: stages
   SchedulingInjected: "Scheduler name, labels and mode facts were written to the template.",
   SchedulerContradict: "The pod template names another scheduler than tandem.sh/scheduler; the template's stands.",

@@ -1,5 +1,5 @@
 /** Label selectors, as the API server reads them. */
-import { entry, type LabelSelector, type StringMap } from "./kube.ts";
+import { entry, type LabelSelector, type Namespace, type StringMap } from "./kube.ts";
 
 type Expression = NonNullable<LabelSelector["matchExpressions"]>[number];
 
@@ -23,3 +23,12 @@ function expressionHolds({ key, operator, values = [] }: Expression, labels: Str
       return false;
   }
 }
+
+/** Every namespace carries its name under this label; the API server sees to it. */
+export const NAMESPACE_LABEL = "kubernetes.io/metadata.name";
+
+/** Labels of a namespace, as far as it is known: its name always is. */
+export const namespaceLabels = (name: string, namespace: Namespace | undefined): StringMap => ({
+  ...namespace?.metadata.labels,
+  [NAMESPACE_LABEL]: name,
+});

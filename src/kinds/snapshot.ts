@@ -23,6 +23,12 @@ export interface ClusterSnapshot {
   readonly podGroups: readonly KubeObject[];
   /** ConfigMaps that we own. */
   readonly configMaps: readonly KubeObject[];
+  /** Services that we own: each records an instance over several pods. */
+  readonly services: readonly KubeObject[];
+  /** HorizontalPodAutoscalers and ScaledObjects, where they are known. */
+  readonly autoscalers?: readonly KubeObject[];
+  /** PodDisruptionBudgets, whoever made them; undefined where they are not watched. */
+  readonly budgets?: readonly KubeObject[];
   readonly apis: InstalledApis;
 }
 
@@ -34,5 +40,6 @@ export const EMPTY_SNAPSHOT: ClusterSnapshot = {
   namespaces: [],
   podGroups: [],
   configMaps: [],
+  services: [],
   apis: { podGroups: false, hyperNodes: false },
 };

@@ -186,6 +186,9 @@ export function snapshotOfObjects(objects: readonly KubeObject[]): ClusterSnapsh
     namespaces: of<Namespace>("Namespace"),
     podGroups: of("PodGroup"),
     configMaps: of("ConfigMap"),
+    services: of("Service"),
+    autoscalers: [...of("HorizontalPodAutoscaler"), ...of("ScaledObject")],
+    budgets: of("PodDisruptionBudget"),
     apis: { podGroups: false, hyperNodes: hyperNodes.length > 0 },
   };
 }

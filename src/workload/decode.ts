@@ -10,6 +10,7 @@ import { STATUS } from "../kinds/names.ts";
 import { denied, allowed, isDenied, skipped, type Verdict } from "../kinds/verdict.ts";
 import type { Devices } from "../profiles/devices.ts";
 import { isSet, servedNames } from "./arguments.ts";
+import { isUnderKueue, oneByOne } from "./creation.ts";
 import { devicesOf, portsOf, transferOf } from "./derive.ts";
 import { infer, type Inferred } from "./infer.ts";
 import { readIntent } from "./intent.ts";
@@ -104,7 +105,7 @@ function decode(
     ...devices,
     dataParallelMode: reading.read("dpMode") ?? inferred.dataParallelMode,
     served: served(reading, inferred),
-    ...intents(object, reading),
+    ...intents(object, reading, devices.nodesPerInstance),
     skip,
     ...transferOf(reading, base, devices.device),
     opaque: inferred.command.opaque,
@@ -164,13 +165,12 @@ const identity = ({
   };
 };
 
-/** Kueue admits pods one by one: a gang of ours on top of it would wait for members that it holds back. */
-const KUEUE_QUEUE = "kueue.x-k8s.io/queue-name";
-
-function gangOf(object: KubeObject, reading: Reader): GangSetting {
+/** What admits or makes pods one by one cannot fill a gang that nobody asked for by name. */
+function gangOf(object: KubeObject, reading: Reader, nodesPerInstance: number): GangSetting {
   const given = reading.read("gang");
   if (given !== undefined) return given;
-  return { kind: entry(object.metadata.labels, KUEUE_QUEUE) === undefined ? "auto" : "off" };
+  const isHeldBack = isUnderKueue(object) || (nodesPerInstance > 1 && oneByOne(object) !== undefined);
+  return { kind: isHeldBack ? "off" : "auto" };
 }
 
 type Intents = Pick<
@@ -178,12 +178,12 @@ type Intents = Pick<
   "scheduler" | "queue" | "gang" | "topology" | "topologyTier" | "recovery" | "disruption" | "planLatest"
 >;
 
-function intents(object: KubeObject, reading: Reader): Intents {
+function intents(object: KubeObject, reading: Reader, nodesPerInstance: number): Intents {
   const tier = reading.read("topologyTier");
   return {
     scheduler: reading.read("scheduler") ?? "keep",
     queue: reading.read("queue") ?? "",
-    gang: gangOf(object, reading),
+    gang: gangOf(object, reading, nodesPerInstance),
     topology: reading.read("topology") ?? "preferred",
     ...(tier === undefined ? {} : { topologyTier: tier }),
     recovery: reading.read("recovery") ?? "tandem",

@@ -1,5 +1,6 @@
 /** What a check of one object is: a pure function from the decoded contract and the user's template to objections. */
-import type { PodTemplate } from "../../kinds/kube.ts";
+import type { KubeObject, PodTemplate } from "../../kinds/kube.ts";
+import type { ClusterSnapshot } from "../../kinds/snapshot.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
 import type { Inferred } from "../../workload/infer.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
@@ -9,6 +10,11 @@ export interface Facts {
   /** The pod template, without what Tandem injected. */
   readonly template: PodTemplate;
   readonly inferred: Inferred;
+  /** The workload, or the Pod itself, without what Tandem injected. */
+  readonly object: KubeObject;
+  readonly snapshot: ClusterSnapshot;
+  /** The other workloads of its group. */
+  readonly others: readonly WorkloadSpec[];
 }
 
 /** A check of one object; nothing where it has no objection. Denials stop the object, warnings go to the user. */
