@@ -56,12 +56,54 @@ export const STATUS = {
   drain: "status.tandem.sh/drain",
   /** Which labels the controller put on a live pod of a `route` workload: these, and no others, are taken off again. */
   labels: "status.tandem.sh/labels",
+  /** On a pod of an instance over several pods: DNS name of the instance's leader, node rank 0. */
+  leader: "status.tandem.sh/leader",
+  /** On such a pod: its first data-parallel rank. */
+  rankStart: "status.tandem.sh/dp-rank-start",
+  /** On such a pod: the one argument that differs by node, as `--headless`. */
+  nodeArgument: "status.tandem.sh/node-argument",
+  /** On such a pod on the host's network: first port of the instance's block. */
+  portBase: "status.tandem.sh/port-base",
+  /** On the Service of an instance: uids of its pods, in the order of their node ranks. */
+  members: "status.tandem.sh/members",
   /** On objects that the controller makes: hash of what it applied last, so that it writes only when that changes. */
   applied: "status.tandem.sh/applied",
 } as const;
 
-/** On PodGroups and ConfigMaps that the controller makes: only what carries it is ever changed or deleted. */
+/** On PodGroups, ConfigMaps and Services that the controller makes: only what carries it is ever changed or deleted. */
 export const OWNERSHIP = { label: "tandem.sh/owned-by", value: "controller" } as const;
+
+/** Scheduling gates of ours. A Pod carries them from its creation on, and the controller lifts them. */
+export const GATE = {
+  /** Held until the pod has its instance and its node rank. */
+  rank: "tandem.sh/rank",
+} as const;
+
+/** Ports that engines of several pods use among themselves, where nobody says otherwise. */
+export const ENGINE_PORTS = {
+  /** Handshake of vLLM's data parallelism. */
+  dpRpc: 13389,
+} as const;
+
+/** Pods of one ReplicaSet with a lower one are deleted first when it is scaled in. */
+export const POD_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost";
+
+/** LeaderWorkerSet's keys on its own pods (sigs.k8s.io/lws, api/leaderworkerset/v1), and the names of its environment. */
+export const LWS = {
+  apiVersion: "leaderworkerset.x-k8s.io/v1",
+  name: "leaderworkerset.sigs.k8s.io/name",
+  groupIndex: "leaderworkerset.sigs.k8s.io/group-index",
+  /** 0 is the leader. */
+  workerIndex: "leaderworkerset.sigs.k8s.io/worker-index",
+  /** Pods of a group; an annotation. */
+  size: "leaderworkerset.sigs.k8s.io/size",
+  leaderEnv: "LWS_LEADER_ADDRESS",
+  sizeEnv: "LWS_GROUP_SIZE",
+  indexEnv: "LWS_WORKER_INDEX",
+} as const;
+
+/** Kthena's names for the same, so that start scripts written for it run unchanged. */
+export const KTHENA_ENV = { leader: "ENTRY_ADDRESS", size: "GROUP_SIZE", index: "WORKER_INDEX" } as const;
 
 /** Volcano's keys that we inject by design. */
 export const VOLCANO = {
@@ -87,8 +129,21 @@ export const ENGINE_ENV = {
   dpRankStart: "TANDEM_DP_RANK_START",
   dpAddress: "TANDEM_DP_ADDRESS",
   dpRpcPort: "TANDEM_DP_RPC_PORT",
+  nodes: "TANDEM_NODES",
+  nodeRank: "TANDEM_NODE_RANK",
+  instance: "TANDEM_INSTANCE",
+  nodeArgument: "TANDEM_NODE_ARGUMENT",
   portBase: "TANDEM_PORT_BASE",
   kvPort: "TANDEM_KV_PORT",
+  ppSize: "TANDEM_PP_SIZE",
+  pcpSize: "TANDEM_PCP_SIZE",
+  expertParallel: "TANDEM_EXPERT_PARALLEL",
+  host: "TANDEM_HOST",
+  disaggregationMode: "TANDEM_DISAGGREGATION_MODE",
+  transferBackend: "TANDEM_TRANSFER_BACKEND",
+  podName: "TANDEM_POD_NAME",
+  kvEventsConfig: "TANDEM_KV_EVENTS_CONFIG",
+  engineArgs: "TANDEM_ENGINE_ARGS",
 } as const;
 
 /** Headers between Envoy, the router and engines. Lower case, as HTTP/2 carries them. */
@@ -100,6 +155,8 @@ export const HEADER = {
   prefiller: "x-prefiller-host-port",
   encoders: "x-encoder-hosts-ports",
   dataParallel: "x-data-parallel-host-port",
+  /** vLLM takes a data-parallel rank from it: with internal load balancing a client would choose its rank. */
+  dataParallelRank: "x-data-parallel-rank",
   kvCacheSource: "x-kv-cache-source-host-port",
   requestId: "x-request-id",
   /** Ours, on the answer: which endpoints served, what was predicted. */
@@ -119,6 +176,7 @@ export const UNTRUSTED_HEADERS: readonly string[] = [
   HEADER.prefiller,
   HEADER.encoders,
   HEADER.dataParallel,
+  HEADER.dataParallelRank,
   HEADER.kvCacheSource,
   HEADER.decodeEndpoint,
   HEADER.prefillEndpoint,
