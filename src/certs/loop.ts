@@ -50,40 +50,52 @@ export const serviceNames = (service: string, namespace: string): readonly strin
   service,
 ];
 
+/** Of racing replicas one wins each write; the last of five has lost four times by then. */
+const MOST_CONFLICTS = 6;
+
 /** One pass. Throws a KubeError where the API server does not do as told; the next pass goes on from there. */
 export async function reconcileCertificates(options: CertificateOptions): Promise<readonly Verdict[]> {
-  const { state, verdicts } = await reconcileSecrets(options, await readWebhooks(options), 2);
-  return state === undefined ? verdicts : [...verdicts, ...(await publish(options, bundleOf(state)))];
+  const verdicts: Verdict[] = [];
+  for (let conflicts = 0; ; conflicts++)
+    try {
+      await pass(options, verdicts);
+      return verdicts;
+    } catch (error) {
+      if (!hasStatus(error, 409) || conflicts === MOST_CONFLICTS) throw error;
+    }
 }
 
-interface Reconciled {
-  /** Undefined: a Secret is somebody else's (cert-manager's, say), and so is the bundle. */
-  readonly state: CertificateState | undefined;
-  readonly verdicts: readonly Verdict[];
+/**
+ * The webhooks are read before the Secrets, and written only as they were read. So a bundle never replaces one that was
+ * made from newer Secrets: whoever wrote that one changed the version that this pass goes by.
+ */
+async function pass(options: CertificateOptions, verdicts: Verdict[]): Promise<void> {
+  const webhooks = await readWebhooks(options);
+  const state = await reconcileSecrets(options, webhooks.flatMap(bundlesOf), verdicts);
+  if (state !== undefined) await publish(options, { webhooks, bundle: bundleOf(state) }, verdicts);
 }
 
+/** The state as it stands in the Secrets now. Undefined: one is somebody else's (cert-manager's, say), and so is the bundle. */
 async function reconcileSecrets(
   options: CertificateOptions,
-  webhooks: readonly KubeObject[],
-  attempts: number,
-): Promise<Reconciled> {
+  published: readonly string[],
+  verdicts: Verdict[],
+): Promise<CertificateState | undefined> {
   const stored = await storedSecrets(options);
   const others = [stored.serving, stored.authority].find(isForeign);
-  if (others !== undefined) return { state: undefined, verdicts: [foreign(others.metadata.name ?? "")] };
+  if (others !== undefined) {
+    verdicts.push(foreign(others.metadata.name ?? ""));
+    return undefined;
+  }
   const state = readSecrets(stored);
   const now = options.clock.now();
   const { names } = options;
-  const step = planCertificates({ state, now, names, published: webhooks.flatMap(bundlesOf) });
+  const step = planCertificates({ state, now, names, published });
   const next = await carryOut(step, state, { now, id: () => options.random.id() }, names);
-  try {
-    await writeSecrets(options, stored, next);
-  } catch (error) {
-    if (!hasStatus(error, 409) || attempts === 0) throw error;
-    return reconcileSecrets(options, webhooks, attempts - 1);
-  }
-  if (step.do === "keep") return { state: next, verdicts: [] };
-  const verdict = changed("CertificatesIssued", `${step.do}: ${step.why}`, { subject: options.secret });
-  return { state: next, verdicts: [verdict] };
+  await writeSecrets(options, stored, next);
+  if (step.do !== "keep" && step.do !== "wait")
+    verdicts.push(changed("CertificatesIssued", `${step.do}: ${step.why}`, { subject: options.secret }));
+  return next;
 }
 
 const isForeign = (secret: KubeObject | undefined): secret is KubeObject =>
@@ -112,7 +124,9 @@ async function carryOut(
     case "renew":
       return { ...state, serving: await issueServing(context, step.authority, names) };
     case "introduce":
-      return { ...state, next: await issueAuthority(context), since };
+      return { ...introduced(state, step.previous), next: await issueAuthority(context), since };
+    case "wait":
+      return { ...state, since };
     case "promote": {
       const serving = await issueServing(context, step.authority, names);
       return { authority: step.authority, serving, previous: step.previous, since };
@@ -120,6 +134,13 @@ async function carryOut(
     case "retire":
       return retired(state, since);
   }
+}
+
+/** Without an authority what is still trusted takes its place in the bundle; what was broken of it goes. */
+function introduced(state: CertificateState, previous: string | undefined): CertificateState {
+  if (previous === undefined) return state;
+  const { serving, since } = state;
+  return { ...(serving === undefined ? {} : { serving }), previous, since };
 }
 
 function retired({ authority, serving }: CertificateState, since: number): CertificateState {
@@ -148,6 +169,8 @@ async function writeSecrets(
 ): Promise<void> {
   const name = authoritySecret(options.secret);
   await writeSecret(options, stored.authority, { name, type: "Opaque", data: authorityData(state) });
+  // A Secret of this type must have a certificate; until there is one, replicas serve what they hold.
+  if (state.serving === undefined) return;
   const data = servingData(state);
   await writeSecret(options, stored.serving, { name: options.secret, type: "kubernetes.io/tls", data });
 }
@@ -169,11 +192,7 @@ async function writeSecret(
     return;
   }
   if (isDeepStrictEqual(before["data"], data)) return;
-  await writer.patch(secretRef(namespace, name), "json", [
-    // A precondition, answered with 409; a failed `test` would be a 422 like any bad patch.
-    { op: "replace", path: "/metadata/resourceVersion", value: before.metadata.resourceVersion },
-    { op: "add", path: "/data", value: data },
-  ]);
+  await writer.patch(secretRef(namespace, name), "json", [asRead(before), { op: "add", path: "/data", value: data }]);
 }
 
 const WEBHOOKS = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] as const;
@@ -209,17 +228,29 @@ function hooksOf(configuration: KubeObject): readonly Hook[] {
 
 const bundlesOf = (configuration: KubeObject): readonly string[] => hooksOf(configuration).map(({ bundle }) => bundle);
 
-/** Writes the bundle into every webhook that has another one. Read again just before, since the plan may be old. */
-async function publish(options: CertificateOptions, bundle: string): Promise<readonly Verdict[]> {
-  const verdicts: Verdict[] = [];
-  for (const configuration of await readWebhooks(options)) {
-    const operations = bundleOperations(configuration, bundle);
+interface Publication {
+  /** The configurations as they were read. */
+  readonly webhooks: readonly KubeObject[];
+  /** PEM. */
+  readonly bundle: string;
+}
+
+/** Writes the bundle into every webhook that has another one. */
+async function publish(options: CertificateOptions, to: Publication, verdicts: Verdict[]): Promise<void> {
+  for (const configuration of to.webhooks) {
+    const operations = bundleOperations(configuration, to.bundle);
     if (operations.length === 0) continue;
-    await options.writer.patch(refOf(configuration), "json", operations);
+    await options.writer.patch(refOf(configuration), "json", [asRead(configuration), ...operations]);
     verdicts.push(changed("CertificatesIssued", "the CA bundle was written", { subject: configuration.kind }));
   }
-  return verdicts;
 }
+
+/** A precondition, answered with 409; a failed `test` would be a 422 like any bad patch. */
+const asRead = ({ metadata }: KubeObject): object => ({
+  op: "replace",
+  path: "/metadata/resourceVersion",
+  value: metadata.resourceVersion,
+});
 
 /** JSON Patch with a test of each hook's name: hooks may have been reordered meanwhile. */
 export function bundleOperations(configuration: KubeObject, bundle: string): readonly object[] {

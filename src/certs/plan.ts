@@ -7,7 +7,11 @@
  * 1. introduce: a next authority is written beside the active one; the bundle trusts both, leaves stay as they are.
  * 2. promote: once the API server has carried the bundle with both for 10 s, the next one signs a new leaf; the old one
  *    stays in the bundle.
- * 3. retire: 5 min later every replica serves the new leaf, and the old authority leaves the bundle.
+ * 3. retire: 5 min later every replica serves the new leaf, and the old authority leaves the bundle. A replica that did
+ *    not hear of its Secret for two minutes is not ready, so none that is called still serves the old leaf by then.
+ *
+ * An authority that is lost goes the same way: what webhooks still trust stays in the bundle while another is introduced.
+ * Only where nothing is trusted any more does everything begin anew at once.
  */
 import { X509Certificate, createPrivateKey } from "node:crypto";
 import { isObject, type KubeObject } from "../kinds/kube.ts";
@@ -44,6 +48,7 @@ export interface CertificateState {
   readonly serving?: KeyedCertificate;
   readonly authority?: KeyedCertificate;
   readonly next?: KeyedCertificate;
+  /** PEM, of one or several authorities. */
   readonly previous?: string;
   readonly since: number;
 }
@@ -54,7 +59,10 @@ export type CertificateStep =
   /** Nothing usable: a new authority and a new leaf. */
   | { readonly do: "begin"; readonly why: string }
   | { readonly do: "renew"; readonly authority: KeyedCertificate; readonly why: string }
-  | { readonly do: "introduce"; readonly why: string }
+  /** With `previous` the present authority is lost, and these certificates are what is still trusted. */
+  | { readonly do: "introduce"; readonly previous?: string; readonly why: string }
+  /** The time of the step counts from now on. */
+  | { readonly do: "wait"; readonly why: string }
   | { readonly do: "promote"; readonly authority: KeyedCertificate; readonly previous: string; readonly why: string }
   | { readonly do: "retire"; readonly why: string };
 
@@ -77,10 +85,38 @@ export const RETIRE_AFTER_MS = 300_000;
 
 /** The first rule that has something to say wins; every step leaves a state that the next pass can go on from. */
 export function planCertificates(facts: CertificateFacts): CertificateStep {
+  const authority = usable(facts.state.authority, facts.now);
+  if (authority === undefined) return lostStep(facts);
+  return servingStep(facts, authority) ?? rotationStep(facts, authority) ?? ageStep(facts, authority) ?? { do: "keep" };
+}
+
+/** Nothing can be signed any more: another authority, behind what the webhooks trust where they trust anything. */
+function lostStep(facts: CertificateFacts): CertificateStep {
   const { state, now } = facts;
-  const authority = usable(state.authority, now);
-  if (authority === undefined) return { do: "begin", why: broken(state.authority, now) };
-  return servingStep(facts, authority) ?? promoteStep(facts, authority) ?? ageStep(facts, authority) ?? { do: "keep" };
+  const next = usable(state.next, now);
+  const why = broken(state.authority, now);
+  const trusted = stillTrusted(facts);
+  if (trusted === "") return { do: "begin", why };
+  return next === undefined ? { do: "introduce", previous: trusted, why } : promotion(facts, next, trusted);
+}
+
+/** Bundles hold three authorities at most; more are somebody else's, and not carried along. */
+const MOST_TRUSTED = 4;
+
+/** Authorities in the published bundles that can still vouch for a leaf, PEM after PEM. */
+function stillTrusted({ state, now, published }: CertificateFacts): string {
+  const next = state.next === undefined ? [] : certificatesOf(state.next.certificate).map(normal);
+  const all = new Set([...published, state.previous ?? ""].flatMap(certificatesOf));
+  return [...all]
+    .filter((pem) => isAuthority(pem, now) && !next.includes(normal(pem)))
+    .slice(0, MOST_TRUSTED)
+    .join("\n");
+}
+
+function isAuthority(pem: string, now: number): boolean {
+  const certificate = parsed(pem);
+  if (certificate === undefined) return false;
+  return certificate.ca && now < Date.parse(certificate.validTo) && certificate.verify(certificate.publicKey);
 }
 
 function servingStep(facts: CertificateFacts, authority: KeyedCertificate): CertificateStep | undefined {
@@ -92,9 +128,12 @@ function servingTrouble({ state, now, names }: CertificateFacts, authority: Keye
   const serving = usable(state.serving, now);
   if (serving === undefined) return broken(state.serving, now);
   const leaf = new X509Certificate(serving.certificate);
-  if (!leaf.verify(new X509Certificate(authority.certificate).publicKey)) return "not signed by the present authority";
+  const signer = new X509Certificate(authority.certificate);
+  if (!leaf.verify(signer.publicKey)) return "not signed by the present authority";
   const missing = names.filter((name) => !covers(leaf, name));
   if (missing.length > 0) return `lacks the names ${missing.join(", ")}`;
+  // Where the authority is from the future too, it would have to be signed once more.
+  if (isFuture(leaf, now) && !isFuture(signer, now)) return "from the future";
   return isDue(leaf, now) ? "two thirds of its life are over" : undefined;
 }
 
@@ -102,40 +141,51 @@ const covers = (leaf: X509Certificate, name: string): boolean =>
   (isAddress(name) ? leaf.checkIP(name) : leaf.checkHost(name, { subject: "never" })) !== undefined;
 
 /** Goes on with a rotation that has begun: promote the next authority, or retire the previous one. */
-function promoteStep(
-  { state, now, published }: CertificateFacts,
-  authority: KeyedCertificate,
-): CertificateStep | undefined {
+function rotationStep(facts: CertificateFacts, authority: KeyedCertificate): CertificateStep | undefined {
+  const { state, now } = facts;
   const next = usable(state.next, now);
-  if (next !== undefined) {
-    const known = published.every((bundle) => certificatesOf(bundle).includes(normal(next.certificate)));
-    if (!known || now - state.since < SETTLE_MS) return undefined;
-    return {
-      do: "promote",
-      authority: next,
-      previous: authority.certificate,
-      why: "its authority is known everywhere",
-    };
-  }
-  if (state.previous === undefined || now - state.since < RETIRE_AFTER_MS) return undefined;
+  if (next !== undefined) return promotion(facts, next, authority.certificate);
+  if (state.previous === undefined) return undefined;
+  if (state.since > now) return clockWentBack;
+  if (now - state.since < RETIRE_AFTER_MS) return undefined;
   return { do: "retire", why: "the previous authority signed nothing that is served" };
 }
 
-function ageStep({ state, now }: CertificateFacts, authority: KeyedCertificate): CertificateStep | undefined {
-  if (state.previous !== undefined || usable(state.next, now) !== undefined) return undefined;
-  if (!isDue(new X509Certificate(authority.certificate), now)) return undefined;
-  return { do: "introduce", why: "two thirds of the authority's life are over" };
+const clockWentBack: CertificateStep = { do: "wait", why: "the clock went back" };
+
+/** The next authority signs once every webhook has trusted it for a while, counted from when that was seen. */
+function promotion(
+  { state, now, published }: CertificateFacts,
+  next: KeyedCertificate,
+  previous: string,
+): CertificateStep {
+  const wanted = normal(next.certificate);
+  if (!published.every((bundle) => certificatesOf(bundle).some((pem) => normal(pem) === wanted)))
+    return { do: "wait", why: "the next authority is not known to every webhook" };
+  if (state.since > now) return clockWentBack;
+  if (now - state.since < SETTLE_MS) return { do: "keep" };
+  return { do: "promote", authority: next, previous, why: "its authority is known everywhere" };
 }
+
+function ageStep({ state, now }: CertificateFacts, authority: KeyedCertificate): CertificateStep | undefined {
+  if (state.previous !== undefined) return undefined;
+  const certificate = new X509Certificate(authority.certificate);
+  if (isFuture(certificate, now)) return { do: "introduce", why: "the authority is from the future" };
+  return isDue(certificate, now) ? { do: "introduce", why: "two thirds of the authority's life are over" } : undefined;
+}
+
+/**
+ * Made by a clock that ran ahead by more than BACKDATE_MS: nobody accepts it yet. Another one, introduced like any, does
+ * no harm where it is our clock that is behind: the old one stays trusted until every replica serves the new leaf.
+ */
+const isFuture = (certificate: X509Certificate, now: number): boolean => now < Date.parse(certificate.validFrom);
 
 const isDue = (certificate: X509Certificate, now: number): boolean => {
   const [from, to] = [Date.parse(certificate.validFrom), Date.parse(certificate.validTo)];
   return now >= from + (to - from) * RENEW_AT;
 };
 
-/**
- * The pair, where it can be read, its key fits, and it has not expired. One from the future is no reason to act: it is
- * our clock that is behind, and a new authority would be trusted by nobody whose clock is right.
- */
+/** The pair, where it can be read, its key fits, and it has not expired. One from the future can still be served. */
 function usable(pair: KeyedCertificate | undefined, now: number): KeyedCertificate | undefined {
   return pair !== undefined && broken(pair, now) === "" ? pair : undefined;
 }
@@ -155,16 +205,37 @@ function broken(pair: KeyedCertificate | undefined, now: number): string {
 const PEM = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 const normal = (pem: string): string => pem.replace(/\s+/g, "");
 
-/** The certificates of a bundle, each without white space, so that line ends do not matter. */
-const certificatesOf = (bundle: string): readonly string[] => (bundle.match(PEM) ?? []).map(normal);
+/** The certificates of a bundle. */
+const certificatesOf = (bundle: string): readonly string[] => bundle.match(PEM) ?? [];
 
-/** Every authority to trust: next, active and previous ones, in an order that a promotion does not change. */
-export const bundleOf = (state: CertificateState): string =>
-  [state.authority?.certificate, state.next?.certificate, state.previous]
-    .filter((pem) => pem !== undefined)
-    .map((pem) => `${pem.trim()}\n`)
+function parsed(pem: string): X509Certificate | undefined {
+  try {
+    return new X509Certificate(pem);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Every authority to trust: next, active and previous ones, each once, in an order that a promotion does not change. What
+ * cannot be read is left out: the API server refuses a bundle that holds anything else than certificates.
+ */
+export function bundleOf(state: CertificateState): string {
+  const all = [state.authority?.certificate, state.next?.certificate, state.previous].flatMap((pem) =>
+    certificatesOf(pem ?? ""),
+  );
+  return [...new Set(all)]
+    .filter((pem) => parsed(pem) !== undefined)
+    .map((pem) => `${pem}\n`)
     .sort()
     .join("");
+}
+
+/** True while a client with the right time accepts this certificate (PEM) as to its dates. */
+export function isValidAt(certificate: string, now: number): boolean {
+  const found = parsed(certificate);
+  return found !== undefined && !isFuture(found, now) && now < Date.parse(found.validTo);
+}
 
 /** The two Secrets as they are at the API server. */
 export interface CertificateSecrets {

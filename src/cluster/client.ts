@@ -16,6 +16,8 @@ import { createTransport, malformed, type Transport } from "./transport.ts";
 
 export interface KubeClient extends KubeReader, KubeWriter {
   readonly transport: Transport;
+  /** The server's own time, by the last answer: milliseconds since the Unix epoch; undefined before the first. */
+  serverNow(): number | undefined;
   close(): void;
 }
 
@@ -37,16 +39,22 @@ const PATCH_TYPES: Readonly<Record<PatchType, string>> = {
 /** Finds the cluster and its credentials; nothing is sent before the first call. */
 export async function createKubeClient(config: Config["cluster"], options: KubeClientOptions): Promise<KubeClient> {
   const kubeconfig = await loadKubeconfig(config.kubeconfig);
+  const { monotonic } = options.clock;
+  let heard: { readonly serverMs: number; readonly at: number } | undefined;
   const transport = createTransport({
     connect: () => kubeconfig.connect(),
     close: () => kubeconfig.close(),
     timeoutMs: config.requestTimeoutMs,
+    onDate: (serverMs) => (heard = { serverMs, at: monotonic() }),
   });
-  return createClientOver(transport, options);
+  const serverNow = (): number | undefined =>
+    heard === undefined ? undefined : heard.serverMs + monotonic() - heard.at;
+  return { ...createClientOver(transport, options), serverNow };
 }
 
 export function createClientOver(transport: Transport, options: KubeClientOptions): KubeClient {
-  return { ...reader(transport), ...writer(transport, options), transport, close: () => transport.close() };
+  const parts = { ...reader(transport), ...writer(transport, options) };
+  return { ...parts, transport, serverNow: () => undefined, close: () => transport.close() };
 }
 
 /** `/api/v1/...` or `/apis/GROUP/VERSION/...` of a kind, in its namespace where there is one. */

@@ -39,6 +39,8 @@ export interface TransportOptions {
   readonly close?: () => void;
   /** Deadline of `call`, in milliseconds. */
   readonly timeoutMs: number;
+  /** Told the server's own time with every answer to `call`, in milliseconds since the Unix epoch. */
+  readonly onDate?: (serverMs: number) => void;
 }
 
 /** A page of 500 objects is some 10 MiB; etcd allows 1.5 MiB for one. */
@@ -59,12 +61,19 @@ async function timed(call: Call, options: TransportOptions): Promise<unknown> {
   const signal = call.signal === undefined ? deadline : AbortSignal.any([deadline, call.signal]);
   try {
     const answer = await open({ ...call, signal }, options);
+    tellDate(answer, options);
     const body = await readAll(answer);
     if (isFailure(answer)) throw failureOf(answer, body);
     return parse(body);
   } catch (error) {
     throw named(error, call, deadline.aborted ? "Timeout" : "Unreachable");
   }
+}
+
+/** Header `Date`, to the second (RFC 9110, 6.6.1). */
+function tellDate({ headers }: IncomingMessage, { onDate }: TransportOptions): void {
+  const serverMs = Date.parse(headers.date ?? "");
+  if (!Number.isNaN(serverMs)) onDate?.(serverMs);
 }
 
 async function* streamLines(

@@ -23,7 +23,7 @@ export interface ClusterAccess {
 }
 
 /** A watch says something about every minute, ends after 90 s of silence, and comes back within 30 s. */
-const FRESH_MS = 120_000;
+export const FRESH_MS = 120_000;
 
 /** The kinds each role reads. The router reads labelled pods alone: a cluster-wide watch would stall its event loop. */
 const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {

@@ -33,12 +33,15 @@ export function startControllerRole(ports: RolePorts, { client, cluster, fresh }
     tasks: certificateTasks(),
   });
 
-  /** Certificates are ours unless a folder holds them. */
+  /** Certificates are ours unless a folder holds them, or somebody else issues them. */
   function certificateTasks(): Parameters<typeof startController>[0]["tasks"] & object {
-    if (config.admission.certificates.directory !== "") return [];
-    const { secret } = config.admission.certificates;
+    const { directory, secret, issuer } = config.admission.certificates;
+    if (directory !== "" || issuer !== "tandem") return [];
     const names = [...serviceNames(service, namespace), ...alternativeNames];
-    const options = { reader: client, writer: client, clock, random, namespace, secret, names, webhookConfiguration };
+    // Certificates are verified by the API server's clock; a wrong one of ours must not date them.
+    const verifier = { monotonic: clock.monotonic, now: () => client.serverNow() ?? clock.now() };
+    const to = { reader: client, writer: client, clock: verifier, random };
+    const options = { ...to, namespace, secret, names, webhookConfiguration };
     return [{ name: "certificates", run: () => reconcileCertificates(options) }];
   }
 

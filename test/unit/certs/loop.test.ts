@@ -4,6 +4,8 @@ import { reconcileCertificates, serviceNames, type CertificateOptions } from "..
 import { readSecrets, RETIRE_AFTER_MS, SETTLE_MS, type CertificateState } from "../../../src/certs/plan.ts";
 import { createClientOver } from "../../../src/cluster/client.ts";
 import type { KubeObject } from "../../../src/kinds/kube.ts";
+import { isGood, jump, JUMPS } from "../../score/a10.ts";
+import { race } from "../../score/certificates.ts";
 import { startApiServer, type FakeApiServer } from "../../support/apiserver.ts";
 
 const START = Date.parse("2026-01-01T00:00:00Z");
@@ -149,9 +151,77 @@ t.test("either Secret gone, cut short or full of nonsense: the next pass serves 
     }
 });
 
-t.test("a clock that is years behind makes nothing new", async (t) => {
+t.test(
+  "the authority's Secret deleted by hand: what is served stays trusted while another is introduced",
+  async (t) => {
+    const s = await scene(t);
+    await reconcileCertificates(s.at(START));
+    const [first] = bundles(s);
+    s.server.drop(authority(s) ?? ({} as KubeObject));
+    let now = START;
+    for (const wait of [0, 1, SETTLE_MS, 1]) {
+      now += wait;
+      await reconcileCertificates(s.at(now));
+      t.ok(isTrusted(s), `after ${wait} ms`);
+      t.match(
+        bundles(s)[0],
+        new RegExp(first?.slice(40, 80).replaceAll(/[+/]/g, ".") ?? "x"),
+        "the old one stays for now",
+      );
+    }
+    await reconcileCertificates(s.at(now + RETIRE_AFTER_MS));
+    t.equal(bundles(s)[0]?.match(/BEGIN/g)?.length, 1);
+    t.not(bundles(s)[0], first);
+  },
+);
+
+t.test(
+  "both Secrets deleted by hand: the bundle keeps what running replicas serve until the new leaf is out",
+  async (t) => {
+    const s = await scene(t);
+    await reconcileCertificates(s.at(START));
+    const old = new X509Certificate(stateOf(s).serving?.certificate ?? "");
+    for (const found of [secret(s), authority(s)]) s.server.drop(found ?? ({} as KubeObject));
+    await reconcileCertificates(s.at(START));
+    t.equal(secret(s), undefined, "nothing new to serve before it is trusted");
+    const trusts = (): boolean[] =>
+      (bundles(s)[0]?.match(/-----BEGIN[^-]+-----[^-]+-----END[^-]+-----/g) ?? []).map((pem) =>
+        old.verify(new X509Certificate(pem).publicKey),
+      );
+    t.same(trusts().sort(), [false, true]);
+    await reconcileCertificates(s.at(START + SETTLE_MS));
+    t.ok(isTrusted(s));
+    t.ok(trusts().includes(true));
+    await reconcileCertificates(s.at(START + SETTLE_MS + RETIRE_AFTER_MS));
+    t.same(trusts(), [false]);
+  },
+);
+
+t.test("a bundle overwritten by hand is put back, one written from newer Secrets is not undone", async (t) => {
   const s = await scene(t);
   await reconcileCertificates(s.at(START));
-  t.same(await reconcileCertificates(s.at(START - 3000 * DAY)), []);
-  t.same(await reconcileCertificates(s.at(START)), []);
+  const good = bundles(s);
+  const found = s.server.find("mutatingwebhookconfigurations", "tandem");
+  s.server.put({
+    ...(found as KubeObject),
+    webhooks: [
+      {
+        name: "MutatingWebhookConfiguration.tandem.sh",
+        clientConfig: { url: "https://127.0.0.1:9443/x", caBundle: "eA==" },
+      },
+    ],
+  });
+  t.not(bundles(s)[0], good[0]);
+  await reconcileCertificates(s.at(START + 30_000));
+  t.same(bundles(s), good);
+});
+
+for (const each of JUMPS)
+  t.test(`the clock jumps: ${each.name}`, async (t) => {
+    const result = await jump(each);
+    t.ok(isGood(each, result), JSON.stringify(result));
+  });
+
+t.test("five replicas race, with refused writes", async (t) => {
+  for (const seed of [1, 2, 3]) t.equal(await race(seed), "", `seed ${seed}`);
 });

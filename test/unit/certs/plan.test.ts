@@ -38,12 +38,39 @@ t.test("a table of states", async (t) => {
   const grown = { authority, serving: lateLeaf };
   const next = await issueAuthority(at(late));
   const both = bundleOf({ ...grown, next, since: late });
+  const trust = bundleOf({ authority, since: 0 });
   const promoted = await issueServing(at(late), next, NAMES);
   const table: [string, object, object][] = [
     ["nothing", decide({}, START), { do: "begin", why: "there is none" }],
     ["all is well", decide(fresh, START), { do: "keep" }],
     ["a clock an hour behind", decide(fresh, START - 3_590_000), { do: "keep" }],
-    ["a clock a day behind", decide(fresh, START - DAY), { do: "keep" }],
+    ["both from the future", decide(fresh, START - DAY), { do: "introduce", why: "the authority is from the future" }],
+    [
+      "a leaf from the future",
+      decide({ authority, serving: lateLeaf }, late - DAY),
+      { do: "renew", why: "from the future" },
+    ],
+    [
+      "the authority is lost, but still trusted",
+      decide({ serving }, START, [trust]),
+      { do: "introduce", previous: authority.certificate.trim() },
+    ],
+    [
+      "the authority is lost, what is trusted has expired",
+      decide({ serving }, START + 366 * DAY, [trust]),
+      { do: "begin" },
+    ],
+    ["nothing but a foreign bundle", decide({}, START, [serving.certificate, "garbage"]), { do: "begin" }],
+    [
+      "lost, the next one known",
+      decide({ serving, next, since: late }, late + SETTLE_MS, [both]),
+      { do: "promote", previous: authority.certificate.trim() },
+    ],
+    [
+      "the clock went back during a rotation",
+      decide({ ...grown, next, since: late + DAY }, late + SETTLE_MS, [both]),
+      { do: "wait" },
+    ],
     ["19 days", decide(fresh, START + 19 * DAY), { do: "keep" }],
     ["two thirds of the leaf's life", decide(fresh, START + 20 * DAY), { do: "renew" }],
     ["leaf expired", decide(fresh, START + 31 * DAY), { do: "renew", why: "expired" }],
@@ -61,7 +88,7 @@ t.test("a table of states", async (t) => {
     [
       "next unknown to a webhook",
       decide({ ...grown, next, since: late }, late + SETTLE_MS, [both, ""]),
-      { do: "keep" },
+      { do: "wait" },
     ],
     ["next known to all", decide({ ...grown, next, since: late }, late + SETTLE_MS, [both, both]), { do: "promote" }],
     [
@@ -79,6 +106,21 @@ t.test("a table of states", async (t) => {
     ],
   ];
   for (const [name, found, wanted] of table) t.match(found, wanted, name);
+});
+
+t.test("a bundle holds certificates alone", (t) => {
+  const nonsense = { certificate: "x", key: "y" };
+  t.equal(
+    bundleOf({
+      authority,
+      next: nonsense,
+      previous: "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----",
+      since: 0,
+    }),
+    authority.certificate,
+  );
+  t.equal(bundleOf({ authority, previous: authority.certificate, since: 0 }), authority.certificate, "each once");
+  t.end();
 });
 
 const secret = (data: object): KubeObject => ({ apiVersion: "v1", kind: "Secret", metadata: {}, data });
