@@ -1,6 +1,6 @@
 /** Admission of a Pod at its creation: what belongs to one incarnation, or would be torn by `kubectl apply`. */
-import { controllerOf, entry, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
-import { LABEL, STATUS } from "../kinds/names.ts";
+import { controllerOf, entry, labelOf, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
+import { LABEL, LWS, STATUS } from "../kinds/names.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { isDenied, skipped, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
@@ -31,6 +31,8 @@ function ownerOf(pod: KubeObject, { workloads }: ClusterSnapshot): Workload | un
     const name = metadata.name ?? "";
     if (owner?.kind === "ReplicaSet")
       return kind === "Deployment" && owner.name.slice(0, owner.name.lastIndexOf("-")) === name;
+    // Its pods are made by StatefulSets of its own, one for the leaders and one for the workers of each group.
+    if (kind === "LeaderWorkerSet") return labelOf(pod, LWS.name) === name;
     return owner?.kind === kind && owner.name === name;
   };
   return workloads.find(

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { annotationOf, isObject, type KubeObject, type StringMap } from "../kinds/kube.ts";
 import { ANNOTATION, PREFIX, STATUS } from "../kinds/names.ts";
-import { templateOf } from "../workload/template.ts";
+import { isInTemplate, templatesOf } from "../workload/template.ts";
 import { revert, revertAll, type Change } from "./change.ts";
 import { stillOurs } from "./ownership.ts";
 import { canonical, replaceAt, valueAt, type Path } from "./value.ts";
@@ -35,9 +35,9 @@ const MOST_CHANGES = 64;
 const isStep = (step: unknown): boolean =>
   typeof step === "string" || (isObject(step) && typeof step["name"] === "string");
 
-/** Below `spec.template` of the kinds that admission writes to. */
-const isPath = (path: unknown): boolean =>
-  Array.isArray(path) && path.length > 2 && path[0] === "spec" && path[1] === "template" && path.every(isStep);
+/** Inside a pod template of the kind. */
+const isPath = (path: unknown, kind: string): boolean =>
+  Array.isArray(path) && isInTemplate(kind, path) && path.every(isStep);
 
 const SHAPES: Readonly<Record<string, (change: Record<string, unknown>) => boolean>> = {
   set: (change) => change["value"] !== undefined,
@@ -45,8 +45,8 @@ const SHAPES: Readonly<Record<string, (change: Record<string, unknown>) => boole
   append: (change) => Array.isArray(change["values"]),
 };
 
-function isChange(value: unknown): value is Change {
-  if (!isObject(value) || !isPath(value["path"]) || !Number.isInteger(value["made"])) return false;
+function isChange(value: unknown, of: string): value is Change {
+  if (!isObject(value) || !isPath(value["path"], of) || !Number.isInteger(value["made"])) return false;
   const kind = String(value["kind"]);
   return Object.hasOwn(SHAPES, kind) && SHAPES[kind]?.(value) === true;
 }
@@ -64,7 +64,8 @@ export function recordOf(object: KubeObject): PlanRecord | undefined {
   const text = annotationOf(object, STATUS.plan);
   const value = typeof text === "string" && text.length <= LONGEST ? parse(text) : undefined;
   if (!isObject(value) || !Array.isArray(value["changes"]) || value["changes"].length > MOST_CHANGES) return undefined;
-  if (typeof value["hash"] !== "string" || !value["changes"].every(isChange)) return undefined;
+  const isOurs = (change: unknown): change is Change => isChange(change, object.kind);
+  if (typeof value["hash"] !== "string" || !value["changes"].every(isOurs)) return undefined;
   return {
     version: Number(value["version"]),
     hash: value["hash"],
@@ -81,7 +82,7 @@ const bytesOf = (annotations: StringMap | undefined): number =>
 
 /** An object whose annotations the API server takes, on itself and on its template. */
 export const isStorable = (object: KubeObject): boolean =>
-  [object.metadata, templateOf(object)?.template.metadata].every(
+  [object.metadata, ...templatesOf(object).map(({ template }) => template.metadata)].every(
     (metadata) => bytesOf(metadata?.annotations) <= MOST_ANNOTATION_BYTES,
   );
 
@@ -109,13 +110,13 @@ const contract = (map: StringMap | undefined): [string, unknown][] =>
 /** Hash of what a plan is made from: the user's template, labels and `tandem.sh/` annotations. */
 export function hashOf(stripped: KubeObject): string {
   const { labels, annotations } = stripped.metadata;
+  const templates = templatesOf(stripped).map(({ template }) => template);
   const input = {
-    template: templateOf(stripped)?.template,
+    // A second one stands beside the first, so that the hash of those with one template is as it always was.
+    template: templates[0],
+    ...(templates.length > 1 ? { further: templates.slice(1) } : {}),
     labels: Object.fromEntries(contract(labels)),
     annotations: Object.fromEntries(contract(annotations)),
   };
-  return createHash("sha256")
-    .update(JSON.stringify(canonical(input)))
-    .digest("hex")
-    .slice(0, 16);
+  return createHash("sha256").update(canonical(input)).digest("hex").slice(0, 16);
 }

@@ -37,12 +37,13 @@ const readAll = (sources: ClusterSources): Reading => ({
 });
 
 const combine = ({ items, apis }: Reading): ClusterSnapshot => ({
-  workloads: [...items.deployments.items, ...items.statefulSets.items],
+  workloads: [...items.deployments.items, ...items.statefulSets.items, ...items.leaderWorkerSets.items],
   pods: items.pods.items,
   nodes: items.nodes.items,
   hyperNodes: items.hyperNodes.items,
   namespaces: items.namespaces.items,
   podGroups: items.podGroups.items,
   configMaps: items.configMaps.items,
+  services: items.services.items,
   apis,
 });

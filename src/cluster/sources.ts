@@ -5,7 +5,7 @@
  */
 import type { Config } from "../config/schema.ts";
 import type { HyperNode, KubeObject, Namespace, Node, ObjectRef, Pod, Workload } from "../kinds/kube.ts";
-import { LABEL, OWNERSHIP, VOLCANO } from "../kinds/names.ts";
+import { LABEL, LWS, OWNERSHIP, VOLCANO } from "../kinds/names.ts";
 import { pluralOf } from "../kinds/resource.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Cancel } from "../ports.ts";
@@ -18,12 +18,14 @@ import type { Transport } from "./transport.ts";
 export interface ClusterSources {
   readonly deployments: WatchedSource<Workload>;
   readonly statefulSets: WatchedSource<Workload>;
+  readonly leaderWorkerSets: WatchedSource<Workload>;
   readonly pods: WatchedSource<Pod>;
   readonly nodes: WatchedSource<Node>;
   readonly hyperNodes: WatchedSource<HyperNode>;
   readonly namespaces: WatchedSource<Namespace>;
   readonly podGroups: WatchedSource<KubeObject>;
   readonly configMaps: WatchedSource<KubeObject>;
+  readonly services: WatchedSource<KubeObject>;
 }
 
 export type SourceName = keyof ClusterSources;
@@ -118,6 +120,7 @@ function watchedKinds({ config, labelledPods }: ClusterOptions): Watched {
   return {
     deployments: { ...resource("Deployment", "apps/v1"), ...ours, slim: asWorkload },
     statefulSets: { ...resource("StatefulSet", "apps/v1"), ...ours, slim: asWorkload },
+    leaderWorkerSets: { ...resource("LeaderWorkerSet", LWS.apiVersion), ...ours, optional: true, slim: asWorkload },
     pods: { ...resource("Pod", "v1"), ...(labelledPods === true ? ours : {}), slim: slimPod },
     nodes: { ...resource("Node", "v1", {}), slim: slimNode },
     hyperNodes: {
@@ -128,6 +131,7 @@ function watchedKinds({ config, labelledPods }: ClusterOptions): Watched {
     namespaces: { ...resource("Namespace", "v1", {}), ...one, slim: slimObject },
     podGroups: { ...resource("PodGroup", VOLCANO.podGroupApiVersion), ...owned, optional: true, slim: slimObject },
     configMaps: { ...resource("ConfigMap", "v1"), ...owned, slim: slimObject },
+    services: { ...resource("Service", "v1"), ...owned, slim: slimObject },
   };
 }
 
@@ -144,12 +148,14 @@ export function startCluster(options: ClusterOptions): Cluster {
   const sources: ClusterSources = {
     deployments: begin("deployments"),
     statefulSets: begin("statefulSets"),
+    leaderWorkerSets: begin("leaderWorkerSets"),
     pods: begin("pods"),
     nodes: begin("nodes"),
     hyperNodes: begin("hyperNodes"),
     namespaces: begin("namespaces"),
     podGroups: begin("podGroups"),
     configMaps: begin("configMaps"),
+    services: begin("services"),
   };
   return joined(sources, [...watchings.values()]);
 }

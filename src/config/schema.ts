@@ -110,6 +110,47 @@ export const ConfigSchema = Type.Object(
         drainMs: integer(4000, 0, 25000, "Webhooks and extender go on answering for so long after SIGTERM."),
         maxBodyBytes: integer(7340032, 65536, 67108864, "Largest AdmissionReview (old and new object together)."),
         sharedMemory: quantity("16Gi", "Size limit of the /dev/shm volume given to engines that have none."),
+        kvLoadFailurePolicy: oneOf(
+          ["recompute", "fail", "engine"],
+          "recompute",
+          "What a decode engine does when KV blocks do not arrive: prefill them itself, fail the request, or its default.",
+        ),
+        kvEvents: Type.Object(
+          {
+            enabled: flag(true, "Engines are told to publish KV events."),
+            first: integer(
+              5557,
+              1024,
+              65000,
+              "Port of data-parallel rank 0, followed by those of the others; moved on where another is in the way.",
+            ),
+          },
+          { ...closed, description: "KV events of engines, which the exact prefix index is fed by." },
+        ),
+        probes: Type.Object(
+          {
+            startupSeconds: integer(3600, 0, 86400, "Time an engine is given to load its model; 0: no probes at all."),
+            livenessSeconds: integer(300, 0, 86400, "A started engine that stays silent so long is killed; 0: never."),
+          },
+          { ...closed, description: "Probes of engine containers that have none of their own." },
+        ),
+        drain: Type.Object(
+          {
+            seconds: integer(
+              30,
+              0,
+              3600,
+              "A deleted engine goes on serving for so long before it gets SIGTERM; 0: off, as before Kubernetes 1.30.",
+            ),
+            graceSeconds: integer(
+              330,
+              0,
+              86400,
+              "Termination grace of engine pods that have the default of 30: the longest request, the drain included; 0: left.",
+            ),
+          },
+          { ...closed, description: "How engine pods end." },
+        ),
         networkInterface: text("eth0", "Network interface that HCCL, Gloo and NCCL are told to use."),
       },
       { ...closed, description: "Webhooks." },
@@ -142,6 +183,15 @@ export const ConfigSchema = Type.Object(
         webhookConfiguration: text("tandem", "Name of the webhook configurations whose caBundle is kept."),
         lease: text("tandem-controller", "Lease of the acting replica; empty: always act."),
         resyncMs: integer(30000, 1000, 600000, "Longest time between two passes."),
+        portBlocks: Type.Object(
+          {
+            // Below Linux's ephemeral ports, and below those that Mooncake's direct transport binds at random.
+            first: integer(14000, 1024, 65000, "First port of the first block."),
+            size: integer(64, 1, 4096, "Ports of a block."),
+            count: integer(93, 1, 1024, "Blocks: instances on the host's network that there may be at once."),
+          },
+          { ...closed, description: "Ports given to instances over several pods on the host's network." },
+        ),
       },
       { ...closed, description: "Controller." },
     ),

@@ -27,7 +27,7 @@ export interface Contracts {
 export type Acts = (namespace: string) => boolean;
 
 export interface PlanContext {
-  readonly config: Pick<Config, "admission" | "topology">;
+  readonly config: Pick<Config, "admission" | "topology" | "controller">;
   readonly acts: Acts;
 }
 

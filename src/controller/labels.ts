@@ -10,6 +10,8 @@ import { refOf } from "../kinds/resource.ts";
 import { selectorMatches } from "../kinds/selector.ts";
 import { changed } from "../kinds/verdict.ts";
 import { endpointFacts } from "../workload/endpoint.ts";
+import { nodeRankOf } from "../workload/instance.ts";
+import { everyNodeServes, isEntry } from "../workload/serving.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Action } from "./action.ts";
 import type { Acts, Contract, Contracts } from "./contracts.ts";
@@ -29,23 +31,25 @@ export function labelActions(pods: readonly Pod[], contracts: Contracts, acts: A
 }
 
 /** A workload without a selector would match every pod of its namespace; the API server stores none such. */
-const selects = ({ workload }: Contract, pod: Pod): boolean =>
+export const selects = ({ workload }: Contract, pod: Pod): boolean =>
   workload.spec.selector !== undefined && selectorMatches(workload.spec.selector, pod.metadata.labels);
 
 /** The keys we wrote, as the pod's annotation tells. */
 export const writtenLabels = (pod: Pod): readonly string[] =>
   (annotationOf(pod, STATUS.labels) ?? "").split(",").filter((key) => key !== "");
 
-/** Ranks above the first serve only where each has its own API server. */
-const isEntry = ({ role, rankPorts, nodesPerInstance }: WorkloadSpec): boolean =>
-  role !== "prefill" && (nodesPerInstance === 1 || rankPorts !== undefined);
+/** A pod of an instance over several pods whose rank nobody wrote may be any of them. */
+const servesClients = (spec: WorkloadSpec, pod: Pod): boolean => {
+  const placed = spec.nodesPerInstance === 1 || labelOf(pod, LABEL.nodeRank) !== undefined;
+  return (placed || everyNodeServes(spec)) && isEntry(spec, nodeRankOf(pod));
+};
 
 const wantedLabels = (spec: WorkloadSpec, pod: Pod): Readonly<Record<string, string>> => ({
   [LABEL.model]: spec.model,
   [LABEL.role]: spec.role,
   [LABEL.group]: spec.group,
   [LABEL.cell]: spec.cell,
-  ...(isEntry(spec) ? { [LABEL.entry]: "true" } : {}),
+  ...(servesClients(spec, pod) ? { [LABEL.entry]: "true" } : {}),
   // One pod is one instance, and a new pod a new one; who runs an instance over several pods labels them himself.
   ...(spec.nodesPerInstance === 1 && pod.metadata.uid !== undefined ? { [LABEL.instance]: pod.metadata.uid } : {}),
 });

@@ -1,14 +1,16 @@
 /**
- * What the controller does next, decided from one snapshot: PodGroups of cells, ConfigMaps with sizes, labels of live
- * pods. Never injects into workloads (admission does), never touches a status, never acts where no webhook reaches.
+ * What the controller does next, decided from one snapshot: PodGroups of cells, ConfigMaps with sizes, instances over
+ * several pods, labels of live pods. Never injects into workloads (admission does), never touches a status, never acts where no webhook reaches.
  */
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import { configuredDevices } from "../profiles/devices.ts";
 import { topologySource, topologyTree, type TopologyTree } from "../topology/tree.ts";
 import type { Action } from "./action.ts";
 import { contractsOf, type Contracts, type PlanContext } from "./contracts.ts";
 import { labelActions } from "./labels.ts";
 import { podGroupActions } from "./podgroups.ts";
 import { sizesActions } from "./sizes.ts";
+import { slotActions } from "./slots.ts";
 
 /** Actions in the order in which they matter. Deciding again after they are done gives none that writes. */
 export function controllerPlan(snapshot: ClusterSnapshot, context: PlanContext): readonly Action[] {
@@ -17,10 +19,20 @@ export function controllerPlan(snapshot: ClusterSnapshot, context: PlanContext):
   return [
     ...sizesActions(contracts.cells, snapshot.configMaps),
     ...podGroupActions({ snapshot, contracts, acts, tree: treeFor(snapshot, contracts, context) }),
+    ...slotsOf(snapshot, contracts, context),
     ...labelActions(snapshot.pods, contracts, acts),
     ...contracts.actions,
   ];
 }
+
+const slotsOf = (snapshot: ClusterSnapshot, contracts: Contracts, { acts, config }: PlanContext): readonly Action[] =>
+  slotActions({
+    ...snapshot,
+    contracts,
+    acts,
+    devices: configuredDevices(config.admission),
+    blocks: config.controller.portBlocks,
+  });
 
 /** Built only where a workload requires a domain: a tree of 5000 nodes is not for nothing. */
 function treeFor(

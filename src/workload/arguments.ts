@@ -5,6 +5,7 @@
  * is not known before the container runs is absent and marked, never guessed.
  */
 import { isObject, type Container, type JsonObject } from "../kinds/kube.ts";
+import { ENGINE_ENV } from "../kinds/names.ts";
 import { engineOfImage, engineProfile, findStart, type EngineId } from "../profiles/engines.ts";
 import { shellCommands } from "./shell.ts";
 
@@ -29,6 +30,9 @@ export interface Flags {
 
 const NO_FLAGS: Flags = { values: new Map(), positional: [] };
 
+/** The variable with the one argument that differs by node, as Kubernetes or a shell refers to it. */
+const NODE_ARGUMENT = new RegExp(`^\\$[({]?${ENGINE_ENV.nodeArgument}[)}]?$`);
+
 /** `-1`, `-0.5` are values. */
 const isFlag = (word: string): boolean => /^--?[A-Za-z]/.test(word);
 
@@ -44,6 +48,8 @@ export function readFlags(words: readonly string[]): Flags {
   const positional: string[] = [];
   let current: string[] = positional;
   for (const word of words) {
+    // Ours, a flag of its own whose value nobody knows yet.
+    if (NODE_ARGUMENT.test(word)) continue;
     if (!isFlag(word)) {
       current.push(word);
       continue;
@@ -87,12 +93,14 @@ const strings = (value: unknown): string[] =>
   Array.isArray(value) ? value.filter((word): word is string => typeof word === "string") : [];
 
 function readScript(script: string, container: Container, image: EngineId | undefined): EngineCommand {
-  for (const words of shellCommands(script, environmentOf(container), hasEnvFrom(container))) {
+  const starts = shellCommands(script, environmentOf(container), hasEnvFrom(container)).flatMap((words) => {
     const start = findStart(words);
-    if (start === undefined) continue;
-    const flags = readFlags(words.slice(start.first));
-    return { engine: variant(start.engine, image), found: true, opaque: true, script, flags };
-  }
+    return start === undefined ? [] : [{ engine: start.engine, flags: readFlags(words.slice(start.first)) }];
+  });
+  // Of two starts, one for each kind of node, the one with an API server tells how the instance is reached.
+  const start = starts.find(({ flags }) => !isSet(flags, ["--headless"])) ?? starts[0];
+  if (start !== undefined)
+    return { engine: variant(start.engine, image), found: true, opaque: true, script, flags: start.flags };
   return { ...engineField(image), found: false, opaque: true, script, flags: NO_FLAGS };
 }
 
@@ -130,6 +138,17 @@ export const flagValues = (flags: Flags, names: readonly string[]): readonly str
   const name = names.find((candidate) => flags.values.has(candidate));
   return name === undefined ? undefined : flags.values.get(name);
 };
+
+export const hasFlag = (flags: Flags, name: string): boolean =>
+  flags.values.has(name) || [...flags.values.keys()].some((flag) => flag.startsWith(`${name}.`));
+
+/** True where a flag's value is a variable of ours, and not a value of the user's own. */
+export const refersTo = ({ flags }: EngineCommand, flag: string, variable: string): boolean =>
+  flags.values.get(flag)?.[0]?.includes(variable) ?? false;
+
+/** True where a container's command, its script included, names a variable. */
+export const mentions = (container: Container, variable: string): boolean =>
+  [...strings(container.command), ...strings(container.args)].some((word) => word.includes(variable));
 
 /** True for a value that only the running container knows. */
 const isUnresolved = (text: string): boolean => /[$`]/.test(text);

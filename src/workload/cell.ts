@@ -27,7 +27,8 @@ export const cellKey = (cell: CellId): string => `${cell.namespace}/${cell.model
 /** Object names have 253 characters at most, but some become label values (63); hash and prefix take 16 of them. */
 const SLUG_LENGTH = 40;
 
-const slug = (text: string): string =>
+/** The letters of a label value that an object's name may hold. */
+export const slug = (text: string): string =>
   text
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, "-")

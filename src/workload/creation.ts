@@ -1,4 +1,4 @@
-/** How the controller of a kind makes pods: all at once, or each after the one before it is up. */
+/** How the controller of a kind makes pods: all at once, or each after the one before it is up; and how it replaces them. */
 import { annotationOf, entry, isObject, type KubeObject } from "../kinds/kube.ts";
 
 const LWS_EXCLUSIVE = "leaderworkerset.sigs.k8s.io/exclusive-topology";
@@ -20,3 +20,27 @@ export function oneByOne(object: KubeObject): string | undefined {
 const KUEUE_QUEUE = "kueue.x-k8s.io/queue-name";
 
 export const isUnderKueue = (object: KubeObject): boolean => entry(object.metadata.labels, KUEUE_QUEUE) !== undefined;
+
+const inner = (value: unknown, key: string): unknown => (isObject(value) ? value[key] : undefined);
+
+/** Number or percentage of the replicas, as the deployment controller resolves it. */
+function resolved(value: unknown, replicas: number, round: (share: number) => number): number {
+  const percent = typeof value === "string" ? /^(\d{1,9})%$/.exec(value)?.[1] : undefined;
+  if (percent !== undefined) return round((Number(percent) * replicas) / 100);
+  const given = Number(value);
+  return Number.isInteger(given) && given >= 0 ? given : 0;
+}
+
+/** Pods by which a rolling update of a Deployment goes above and below its replicas; undefined for no such update. */
+export function rollingSteps(
+  object: KubeObject,
+  replicas: number,
+): { readonly surge: number; readonly unavailable: number } | undefined {
+  const strategy = inner(object["spec"], "strategy");
+  if (object.kind !== "Deployment" || inner(strategy, "type") === "Recreate") return undefined;
+  const rolling = inner(strategy, "rollingUpdate");
+  const surge = resolved(inner(rolling, "maxSurge") ?? "25%", replicas, Math.ceil);
+  const unavailable = resolved(inner(rolling, "maxUnavailable") ?? "25%", replicas, Math.floor);
+  // The API refuses two zeros; percentages that both round to zero are read as one unavailable pod.
+  return { surge, unavailable: surge + unavailable === 0 ? 1 : unavailable };
+}

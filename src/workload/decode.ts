@@ -13,11 +13,12 @@ import { isSet, servedNames } from "./arguments.ts";
 import { isUnderKueue, oneByOne } from "./creation.ts";
 import { devicesOf, portsOf, transferOf } from "./derive.ts";
 import { infer, type Inferred } from "./infer.ts";
+import { groupSize } from "./instance.ts";
 import { readIntent } from "./intent.ts";
 import { KEYS } from "./keys.ts";
 import { reader, unknownKeys, type Reader } from "./reader.ts";
 import type { GangSetting, Mode, WorkloadSpec } from "./spec.ts";
-import { templateOf } from "./template.ts";
+import { templateOf, type FoundTemplate } from "./template.ts";
 
 export interface DecodeContext {
   /** The object's Namespace, whose annotations are defaults. */
@@ -28,6 +29,8 @@ export interface DecodeContext {
   readonly inherited?: StringMap | undefined;
   /** For Pods without a carried intent: true where the Pod alone is the mounting point, so that a role means `manage`. */
   readonly managePods?: boolean;
+  /** Which of the object's templates; the one that serves requests unless told otherwise. */
+  readonly template?: FoundTemplate;
 }
 
 export interface Decoded {
@@ -42,7 +45,7 @@ const NOT_OURS: Decoded = { verdicts: [skipped("NotOurs", `no label ${KEYS.model
 export function workloadSpec(object: KubeObject, context: DecodeContext): Decoded {
   const { labels, annotations } = object.metadata;
   if (entry(labels, KEYS.model.key) === undefined) return NOT_OURS;
-  const found = templateOf(object);
+  const found = context.template ?? templateOf(object);
   const intent = object.kind === "Pod" ? readIntent(entry(annotations, STATUS.intent)) : undefined;
   const reading = reader(labels, [
     { map: intent, of: "" },
@@ -93,7 +96,7 @@ function decode(
   const inferred = inferOf(template, reading, context.devices);
   if (service === undefined || inferred === undefined) return undefined;
   const skip = reading.read("skip") ?? [];
-  const base = { mode, role: service.role, inferred, template, skip };
+  const base = { mode, role: service.role, inferred, template, skip, groupSize: groupSize(object) };
   const devices = devicesOf(reading, base, context.devices);
   return {
     ...identity(object),
@@ -149,19 +152,17 @@ const noContainer = (name: string | undefined, template: PodTemplate): Verdict =
     { subject: KEYS.container.key },
   );
 
-/** Where the object stands, and how many pods it asks for. */
-const identity = ({
-  kind,
-  metadata,
-  ...rest
-}: KubeObject): Pick<WorkloadSpec, "kind" | "namespace" | "name" | "uid" | "replicas"> => {
-  const replicas = (rest["spec"] as { replicas?: unknown } | undefined)?.replicas;
+/** Where the object stands, and how many pods it asks for: replicas of a LeaderWorkerSet are whole groups. */
+const identity = (object: KubeObject): Pick<WorkloadSpec, "kind" | "namespace" | "name" | "uid" | "replicas"> => {
+  const { kind, metadata } = object;
+  const replicas = (object["spec"] as { replicas?: unknown } | undefined)?.replicas;
+  const pods = kind === "LeaderWorkerSet" ? (groupSize(object) ?? 1) : 1;
   return {
     kind,
     namespace: metadata.namespace ?? "default",
     name: metadata.name ?? metadata.generateName ?? "",
     uid: metadata.uid ?? "",
-    replicas: typeof replicas === "number" ? replicas : 1,
+    replicas: (typeof replicas === "number" ? replicas : 1) * pods,
   };
 };
 

@@ -17,7 +17,7 @@ const TEMPLATE_PATHS: Readonly<Record<string, readonly (readonly string[])[]>> =
 };
 
 /** The kinds whose templates admission writes to. */
-export const ADMITTED_KINDS: readonly string[] = ["Deployment", "StatefulSet"];
+export const ADMITTED_KINDS: readonly string[] = ["Deployment", "StatefulSet", "LeaderWorkerSet"];
 
 const at = (object: unknown, path: readonly string[]): unknown =>
   path.reduce<unknown>((value, key) => (isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined), object);
@@ -47,19 +47,27 @@ export const isTemplate = (value: unknown): value is PodTemplate => {
   return named && isListBy(at(value, ["spec", "volumes"]), "name");
 };
 
-/** The pod template of an object that serves requests; undefined for kinds without, and for what is not a template. */
-export function templateOf(object: KubeObject): FoundTemplate | undefined {
-  const paths = Object.hasOwn(TEMPLATE_PATHS, object.kind) ? (TEMPLATE_PATHS[object.kind] ?? []) : [];
-  for (const path of paths) {
-    const template = at(object, path);
-    if (isTemplate(template)) return { path, template };
-  }
-  return undefined;
-}
+const pathsOf = (kind: string): readonly (readonly string[])[] =>
+  Object.hasOwn(TEMPLATE_PATHS, kind) ? (TEMPLATE_PATHS[kind] ?? []) : [];
 
-/** The Pod that a workload's template becomes, before admission. */
-export function podFromTemplate(workload: Workload, name: string): Pod {
-  const { template } = workload.spec;
+/** All pod templates of an object, the one that serves requests first; empty for kinds without. */
+export const templatesOf = (object: KubeObject): readonly FoundTemplate[] =>
+  pathsOf(object.kind).flatMap((path) => {
+    const template = at(object, path);
+    return isTemplate(template) ? [{ path, template }] : [];
+  });
+
+/** The pod template of an object that serves requests; undefined for kinds without, and for what is not a template. */
+export const templateOf = (object: KubeObject): FoundTemplate | undefined => templatesOf(object)[0];
+
+/** True for a place inside a pod template of some kind that admission writes to. */
+export const isInTemplate = (kind: string, path: readonly unknown[]): boolean =>
+  ADMITTED_KINDS.includes(kind) &&
+  pathsOf(kind).some((start) => path.length > start.length && start.every((step, index) => path[index] === step));
+
+/** The Pod that a workload's template becomes, before admission; the template that serves requests unless told otherwise. */
+export function podFromTemplate(workload: Workload, name: string, found = templateOf(workload)): Pod {
+  const template = found?.template ?? workload.spec.template;
   const { namespace } = workload.metadata;
   return {
     apiVersion: "v1",

@@ -5,7 +5,7 @@
 import { annotationOf, isObject, type KubeObject } from "../../kinds/kube.ts";
 import { ANNOTATION, VOLCANO } from "../../kinds/names.ts";
 import { denied, warned, type Verdict } from "../../kinds/verdict.ts";
-import { isUnderKueue, oneByOne } from "../../workload/creation.ts";
+import { isUnderKueue, oneByOne, rollingSteps } from "../../workload/creation.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import type { Check, Facts } from "./check.ts";
 
@@ -89,23 +89,10 @@ const rollingUpdate: Check = (facts) => {
 
 const inner = (value: unknown, key: string): unknown => (isObject(value) ? value[key] : undefined);
 
-/** Number or percentage of the replicas, as the deployment controller resolves it. */
-function resolved(value: unknown, replicas: number, round: (share: number) => number): number {
-  const percent = typeof value === "string" ? /^(\d{1,9})%$/.exec(value)?.[1] : undefined;
-  if (percent !== undefined) return round((Number(percent) * replicas) / 100);
-  const given = Number(value);
-  return Number.isInteger(given) && given >= 0 ? given : 0;
-}
-
 /** Pods that a rolling update of a Deployment makes before the first of them must be ready; undefined for no such update. */
 function rollingRoom(object: KubeObject, replicas: number): number | undefined {
-  const strategy = inner(object["spec"], "strategy");
-  if (object.kind !== "Deployment" || inner(strategy, "type") === "Recreate") return undefined;
-  const rolling = inner(strategy, "rollingUpdate");
-  const surge = resolved(inner(rolling, "maxSurge") ?? "25%", replicas, Math.ceil);
-  const unavailable = resolved(inner(rolling, "maxUnavailable") ?? "25%", replicas, Math.floor);
-  // The API refuses two zeros; percentages that both round to zero are read as one unavailable pod.
-  return Math.min(replicas, Math.max(1, surge + unavailable));
+  const steps = rollingSteps(object, replicas);
+  return steps === undefined ? undefined : Math.min(replicas, steps.surge + steps.unavailable);
 }
 
 /**

@@ -1,11 +1,15 @@
 /** Stage scheduling: labels of the service on the template, the scheduler's name, and what a Pod tells discovery. */
+import { labelOf } from "../../kinds/kube.ts";
 import { LABEL, STATUS, VOLCANO } from "../../kinds/names.ts";
 import { changed } from "../../kinds/verdict.ts";
 import { endpointFacts } from "../../workload/endpoint.ts";
+import { nodeRankOf } from "../../workload/instance.ts";
 import { writeIntent } from "../../workload/intent.ts";
+import { everyNodeServes, isEntry } from "../../workload/serving.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import { force, set, type Wish } from "../change.ts";
 import { at, type StageContext, type StageResult } from "../stage.ts";
+import { publishedEvents } from "./events.ts";
 
 /** Filled in by the API server before admission: a value equal to it counts as unset. */
 export const DEFAULT_SCHEDULER = "default-scheduler";
@@ -39,18 +43,17 @@ export function schedulingOnWorkload(context: StageContext): StageResult {
   };
 }
 
-/** Decode and both answer clients; with an API server for each rank, every pod does, otherwise rank 0 alone. */
-function isEntry({ spec, template }: StageContext): boolean {
-  if (spec.role === "prefill" || spec.headless === true) return false;
-  const rank = template.metadata?.labels?.[LABEL.nodeRank] ?? "0";
-  return rank === "0" || spec.rankPorts !== undefined || spec.dataParallelMode !== "internal";
+/** A pod of an instance over several pods gets the label together with its rank, unless every rank serves. */
+function servesClients({ spec, template }: StageContext): boolean {
+  const placed = spec.nodesPerInstance === 1 || labelOf(template, LABEL.nodeRank) !== undefined;
+  return (placed || everyNodeServes(spec)) && isEntry(spec, nodeRankOf(template));
 }
 
 export function schedulingOnPod(context: StageContext): StageResult {
   return {
     changes: [
-      ...(isEntry(context) ? [set(at(context, "metadata", "labels", LABEL.entry), "true")] : []),
-      force(at(context, "metadata", "annotations", STATUS.endpoint), endpointFacts(context.spec)),
+      ...(servesClients(context) ? [set(at(context, "metadata", "labels", LABEL.entry), "true")] : []),
+      force(at(context, "metadata", "annotations", STATUS.endpoint), endpointFacts(context.spec, publishedEvents(context))),
     ],
     verdict: changed("SchedulingInjected", `the pod tells discovery of port ${context.spec.port}`),
   };

@@ -27,9 +27,19 @@ export const FRESH_MS = 120_000;
 
 /** The kinds each role reads. The router reads labelled pods alone: a cluster-wide watch would stall its event loop. */
 const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
-  admission: ["deployments", "statefulSets", "namespaces", "hyperNodes"],
-  extender: ["deployments", "statefulSets", "namespaces", "hyperNodes", "nodes", "pods"],
-  controller: ["deployments", "statefulSets", "namespaces", "hyperNodes", "pods", "podGroups", "configMaps"],
+  admission: ["deployments", "statefulSets", "leaderWorkerSets", "namespaces", "hyperNodes"],
+  extender: ["deployments", "statefulSets", "leaderWorkerSets", "namespaces", "hyperNodes", "nodes", "pods"],
+  controller: [
+    "deployments",
+    "statefulSets",
+    "leaderWorkerSets",
+    "namespaces",
+    "hyperNodes",
+    "pods",
+    "podGroups",
+    "configMaps",
+    "services",
+  ],
   router: ["pods"],
 };
 

@@ -1,0 +1,256 @@
+/**
+ * Instances over several pods of Deployments and StatefulSets: which waiting pods become one engine, with which ranks,
+ * and what becomes of the rest when one of them dies. Decided from pods, workloads and the Services that record earlier
+ * decisions; nothing else is remembered.
+ *
+ * 1. N waiting pods of one template make an instance: its Service names them in the order of their ranks.
+ * 2. Once the Service is stored, each of them gets its place and is let go, in one patch.
+ * 3. A member that is gone breaks the instance for good: an engine's peers cannot be exchanged while it runs. The others
+ *    get no new work and are deleted, so that their owner makes new pods, which form an instance of their own.
+ * It never gives a rank twice, never changes one on a pod that may run, and never mixes templates.
+ */
+import { keyOf, labelOf, type KubeObject, type Namespace, type Pod } from "../kinds/kube.ts";
+import { LABEL } from "../kinds/names.ts";
+import { refOf } from "../kinds/resource.ts";
+import { changed, skipped, warned } from "../kinds/verdict.ts";
+import type { Devices } from "../profiles/devices.ts";
+import { workloadSpec } from "../workload/decode.ts";
+import { isGated } from "../workload/instance.ts";
+import type { WorkloadSpec } from "../workload/spec.ts";
+import type { Action } from "./action.ts";
+import type { Acts, Contract, Contracts } from "./contracts.ts";
+import { selects } from "./labels.ts";
+import { isApplied } from "./owned.ts";
+import { batchKey, form } from "./slots/form.ts";
+import { instanceId, serviceOf, slotsOf, type Slot } from "./slots/record.ts";
+import { drainAction, isDrained, rankAction, replaceAction } from "./slots/writes.ts";
+
+/** Ports of instances on the host's network: block k begins at `first + k * size`. */
+export interface PortBlocks {
+  readonly first: number;
+  readonly size: number;
+  readonly count: number;
+}
+
+export interface SlotFacts {
+  readonly pods: readonly Pod[];
+  /** Services with our ownership label. */
+  readonly services: readonly KubeObject[];
+  readonly namespaces: readonly Namespace[];
+  readonly contracts: Contracts;
+  readonly acts: Acts;
+  readonly devices: Devices;
+  readonly blocks: PortBlocks;
+}
+
+export function slotActions(facts: SlotFacts): readonly Action[] {
+  const acts = ({ metadata }: KubeObject): boolean => facts.acts(metadata.namespace ?? "default");
+  const pods = facts.pods.filter((pod) => acts(pod) && labelOf(pod, LABEL.model) !== undefined);
+  const slots = slotsOf(facts.services.filter(acts), pods);
+  const standing = standingsOf(slots, pods);
+  const known = new Set(standing.filter(holds).flatMap(({ slot }) => slot.members));
+  const waiting = pods.filter((pod) => isAlive(pod) && isGated(pod) && !known.has(pod.metadata.uid ?? ""));
+  return [
+    ...standing.flatMap((one) => standingActions(one, facts)),
+    ...formActions(waiting, slots, { ...facts, pods }),
+  ];
+}
+
+/** The members of an instance that is no more are free as soon as its record is gone. */
+const holds = ({ slot, started, whole }: Standing): boolean =>
+  whole || started.length > 0 || slot.service !== undefined;
+
+const isAlive = ({ metadata, status }: Pod): boolean =>
+  metadata.deletionTimestamp === undefined && status?.phase !== "Failed" && status?.phase !== "Succeeded";
+
+interface Member {
+  readonly pod: Pod;
+  readonly rank: number;
+}
+
+/** A slot with those of its members that are alive. */
+interface Standing {
+  readonly slot: Slot;
+  readonly gated: readonly Member[];
+  /** They have their place, and may run. */
+  readonly started: readonly Member[];
+  readonly whole: boolean;
+}
+
+/**
+ * A waiting pod that two records name belongs to one of them: to a whole one before a broken one, by name. Two come
+ * about where a pod dies between a record's writing and its being seen.
+ */
+function standingsOf(slots: readonly Slot[], pods: readonly Pod[]): readonly Standing[] {
+  const byUid = new Map(pods.filter(isAlive).map((pod) => [pod.metadata.uid ?? "", pod]));
+  const claimed = new Set<string>();
+  const order = slots
+    .map((slot) => standingOf(slot, byUid, claimed))
+    .toSorted((a, b) => Number(b.whole) - Number(a.whole) || (a.slot.instance < b.slot.instance ? -1 : 1));
+  return order.map(({ slot }) => {
+    const standing = standingOf(slot, byUid, claimed);
+    for (const { pod } of standing.gated) claimed.add(pod.metadata.uid ?? "");
+    return standing;
+  });
+}
+
+function standingOf(slot: Slot, byUid: ReadonlyMap<string, Pod>, claimed: ReadonlySet<string>): Standing {
+  const members = slot.members.flatMap((uid, rank): Member[] => {
+    const pod = byUid.get(uid);
+    return pod === undefined || pod.metadata.namespace !== slot.namespace ? [] : [{ pod, rank }];
+  });
+  const gated = members.filter(({ pod }) => isGated(pod) && !claimed.has(pod.metadata.uid ?? ""));
+  const started = members.filter(({ pod }) => !isGated(pod) && labelOf(pod, LABEL.instance) === slot.instance);
+  return { slot, gated, started, whole: gated.length + started.length === slot.members.length };
+}
+
+function standingActions(standing: Standing, facts: SlotFacts): Action[] {
+  if (standing.whole) return wholeActions(standing, facts);
+  // Pods that never started are free to join others as soon as no record names them.
+  return standing.started.length === 0 ? removeActions(standing.slot) : brokenActions(standing, facts);
+}
+
+/** The record first: pods start only after it has been seen in the store. */
+function wholeActions({ slot, gated, started }: Standing, facts: SlotFacts): Action[] {
+  const pod = [...started, ...gated][0]?.pod;
+  const contract = pod === undefined ? undefined : contractOf(pod, facts);
+  if (contract === undefined) return [];
+  const service = serviceOf(contract, slot);
+  const write = isApplied(slot.service, service) ? [] : [applyAction(service, contract, slot)];
+  if (slot.service === undefined) return write;
+  return [...write, ...gated.flatMap(({ pod, rank }) => placeOf(pod, rank, slot, { contract, facts }))];
+}
+
+function placeOf(pod: Pod, rank: number, slot: Slot, known: { contract: Contract; facts: SlotFacts }): Action[] {
+  const spec = specOf(pod, known.contract, known.facts);
+  return spec === undefined ? [] : [rankAction(pod, rank, slot, { contract: known.contract, spec })];
+}
+
+function removeActions({ service, instance }: Slot): Action[] {
+  if (service === undefined || service.metadata.deletionTimestamp !== undefined) return [];
+  return [
+    {
+      do: "remove",
+      key: `instance/${keyOf(service)}`,
+      verdict: changed("InstanceRemoved", `Service ${keyOf(service)}: instance ${instance} has no pods`, {
+        subject: keyOf(service),
+      }),
+      about: [],
+      kind: "Service",
+      ref: refOf(service),
+      uid: service.metadata.uid,
+    },
+  ];
+}
+
+/** Out of routing at once, whoever replaces them. */
+function brokenActions({ slot, started }: Standing, facts: SlotFacts): Action[] {
+  const pods = started.map(({ pod }) => pod);
+  const drains = pods.filter((pod) => !isDrained(pod)).map((pod) => drainAction(pod, slot.instance));
+  const contract = pods[0] === undefined ? undefined : contractOf(pods[0], facts);
+  if (contract === undefined) return drains;
+  const replaces = contract.spec.recovery === "tandem" ? pods.map((pod) => replaceAction(pod, slot.instance)) : [];
+  return [brokenTold(slot, contract, pods.length), ...drains, ...replaces];
+}
+
+function brokenTold({ instance, members }: Slot, contract: Contract, alive: number): Action {
+  const end = contract.spec.recovery === "tandem" ? "all are replaced" : "left to the platform";
+  const message = `instance ${instance}: ${members.length - alive} of ${members.length} pods are gone; ${end}`;
+  return {
+    do: "tell",
+    key: `broken/${contract.spec.namespace}/${instance}`,
+    verdict: warned("InstanceBroken", message, { subject: contract.spec.name }),
+    about: [contract.workload],
+  };
+}
+
+const applyAction = (service: KubeObject, contract: Contract, { instance, members }: Slot): Action => ({
+  do: "apply",
+  key: `instance/${keyOf(service)}`,
+  verdict: changed("InstanceFormed", `instance ${instance}: ${members.length} pods, Service ${keyOf(service)}`, {
+    subject: contract.spec.name,
+    numbers: { pods: members.length },
+  }),
+  about: [contract.workload],
+  object: service,
+});
+
+const contractOf = (pod: Pod, { contracts }: SlotFacts): Contract | undefined =>
+  contracts.all.find((one) => one.spec.namespace === pod.metadata.namespace && selects(one, pod));
+
+/** The contract that the pod was made with: the workload's own may be newer. */
+function specOf(pod: Pod, contract: Contract, { devices, namespaces }: SlotFacts): WorkloadSpec | undefined {
+  const namespace = namespaces.find(({ metadata }) => metadata.name === pod.metadata.namespace);
+  return workloadSpec(pod, { devices, namespace, inherited: contract.workload.metadata.annotations }).spec;
+}
+
+function formActions(waiting: readonly Pod[], slots: readonly Slot[], facts: SlotFacts): Action[] {
+  const taken = new Set(slots.flatMap(({ portBase }) => (portBase === undefined ? [] : [portBase])));
+  const batches = Map.groupBy(waiting, (pod) => batchKey(pod) ?? "");
+  return [...batches].filter(([key]) => key !== "").flatMap(([key, pods]) => batchActions({ key, pods, taken }, facts));
+}
+
+interface Waiting {
+  readonly key: string;
+  readonly pods: readonly Pod[];
+  /** First ports of blocks in use; grows. */
+  readonly taken: Set<number>;
+}
+
+function batchActions({ key, pods, taken }: Waiting, facts: SlotFacts): Action[] {
+  const [first] = pods;
+  const contract = first === undefined ? undefined : contractOf(first, facts);
+  const spec = first === undefined || contract === undefined ? undefined : specOf(first, contract, facts);
+  if (contract === undefined || spec === undefined || spec.nodesPerInstance < 2) return [];
+  const { instances, leftover } = form({ key, pods, nodes: spec.nodesPerInstance });
+  return [
+    ...instances.map((members) => formed(members, contract, { taken, blocks: facts.blocks })),
+    ...waitingTold(key, leftover, { contract, nodes: spec.nodesPerInstance, pods: facts.pods }),
+  ];
+}
+
+function formed(
+  pods: readonly Pod[],
+  contract: Contract,
+  { taken, blocks }: { taken: Set<number>; blocks: PortBlocks },
+): Action {
+  const members = pods.map(({ metadata }) => metadata.uid ?? "");
+  const base = { namespace: contract.spec.namespace, instance: instanceId(members), members };
+  if (!pods.some(({ spec }) => spec.hostNetwork === true))
+    return applyAction(serviceOf(contract, base), contract, base);
+  const portBase = freeBlock(taken, blocks);
+  if (portBase === undefined) return noBlock(base, contract, blocks);
+  taken.add(portBase);
+  const slot = { ...base, portBase };
+  return applyAction(serviceOf(contract, slot), contract, slot);
+}
+
+/** Unique over all instances of the cluster: which of them will share a node is not known while they wait. */
+function freeBlock(taken: ReadonlySet<number>, { first, size, count }: PortBlocks): number | undefined {
+  for (let block = 0; block < count; block++) if (!taken.has(first + block * size)) return first + block * size;
+  return undefined;
+}
+
+const noBlock = ({ instance }: Slot, contract: Contract, { count }: PortBlocks): Action => ({
+  do: "tell",
+  key: `ports/${contract.spec.namespace}/${instance}`,
+  verdict: warned("InstanceWaiting", `all ${count} port blocks are taken; raise controller.portBlocks.count`, {
+    subject: contract.spec.name,
+  }),
+  about: [contract.workload],
+});
+
+/** Told only once all pods of the workload are there: until then more are on their way. */
+function waitingTold(
+  key: string,
+  leftover: readonly Pod[],
+  known: { contract: Contract; nodes: number; pods: readonly Pod[] },
+): Action[] {
+  const { contract, nodes, pods } = known;
+  const own = pods.filter((pod) => isAlive(pod) && pod.metadata.namespace === contract.spec.namespace);
+  if (leftover.length === 0 || own.filter((pod) => selects(contract, pod)).length < contract.spec.replicas) return [];
+  const count = leftover.length % nodes;
+  const message = `${leftover.length} pods wait for an instance of ${nodes}: ${nodes - count} are missing`;
+  const verdict = skipped("InstanceWaiting", message, { subject: contract.spec.name });
+  return [{ do: "tell", key: `waiting/${key}`, verdict, about: [contract.workload] }];
+}

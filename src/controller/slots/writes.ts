@@ -1,0 +1,92 @@
+/** What is written to the pods of an instance: their place, once, while the gate holds; and that they get no new work. */
+import { annotationOf, controllerOf, keyOf, type Pod } from "../../kinds/kube.ts";
+import { GATE, LABEL, POD_DELETION_COST, STATUS } from "../../kinds/names.ts";
+import { refOf } from "../../kinds/resource.ts";
+import { changed, warned } from "../../kinds/verdict.ts";
+import { placeAnnotations } from "../../workload/instance.ts";
+import { isEntry } from "../../workload/serving.ts";
+import type { WorkloadSpec } from "../../workload/spec.ts";
+import type { Action } from "../action.ts";
+import type { Contract } from "../contracts.ts";
+import { leaderName, type Slot } from "./record.ts";
+
+/** Pods of one instance are deleted together when their ReplicaSet is scaled in; 28 bits keep within an int32. */
+const deletionCost = (pod: Pod, { instance }: Slot): Record<string, string> =>
+  controllerOf(pod)?.kind !== "ReplicaSet" || annotationOf(pod, POD_DELETION_COST) !== undefined
+    ? {}
+    : { [POD_DELETION_COST]: String(parseInt(instance.slice(0, 7), 16) || 0) };
+
+/**
+ * Place and freedom in one patch, under the version that was read: whoever changed the pod meanwhile makes it a conflict,
+ * and a pod never starts with half a place.
+ */
+export function rankAction(
+  pod: Pod,
+  rank: number,
+  slot: Slot,
+  known: { contract: Contract; spec: WorkloadSpec },
+): Action {
+  const { spec, contract } = known;
+  const labels = {
+    [LABEL.instance]: slot.instance,
+    [LABEL.nodeRank]: String(rank),
+    ...(isEntry(spec, rank) ? { [LABEL.entry]: "true" } : {}),
+  };
+  const annotations = {
+    [STATUS.leader]: leaderName(contract, slot),
+    [STATUS.members]: slot.members.join(","),
+    ...placeAnnotations(spec, rank),
+    ...(slot.portBase === undefined ? {} : { [STATUS.portBase]: String(slot.portBase) }),
+    ...deletionCost(pod, slot),
+  };
+  const gates = (pod.spec.schedulingGates ?? []).filter(({ name }) => name !== GATE.rank);
+  const { uid, resourceVersion } = pod.metadata;
+  return {
+    ...patchOf(pod, { metadata: { uid, resourceVersion, labels, annotations }, spec: { schedulingGates: gates } }),
+    key: `rank/${keyOf(pod)}`,
+    verdict: changed("InstanceRanked", `pod ${keyOf(pod)}: rank ${rank} of instance ${slot.instance}`, {
+      subject: keyOf(pod),
+      numbers: { rank },
+    }),
+  };
+}
+
+type Patch = Extract<Action, { do: "patch" }>;
+
+const patchOf = (pod: Pod, body: object): Omit<Patch, "key" | "verdict"> => ({
+  do: "patch",
+  about: [],
+  kind: "Pod",
+  ref: refOf(pod),
+  type: "merge",
+  body,
+});
+
+export const isDrained = (pod: Pod): boolean => annotationOf(pod, STATUS.drain) !== undefined;
+
+/** Discovery looks at the annotation, selectors at the label. */
+export const drainAction = (pod: Pod, instance: string): Action => ({
+  ...patchOf(pod, {
+    metadata: {
+      uid: pod.metadata.uid,
+      labels: { [LABEL.entry]: null },
+      annotations: { [STATUS.drain]: "instance-broken" },
+    },
+  }),
+  key: `drain/${keyOf(pod)}`,
+  verdict: warned("InstanceBroken", `pod ${keyOf(pod)}: instance ${instance} is broken, no new work`, {
+    subject: keyOf(pod),
+  }),
+});
+
+export const replaceAction = (pod: Pod, instance: string): Action => ({
+  do: "remove",
+  key: `replace/${keyOf(pod)}`,
+  verdict: warned("InstanceBroken", `pod ${keyOf(pod)}: replaced with the rest of instance ${instance}`, {
+    subject: keyOf(pod),
+  }),
+  about: [],
+  kind: "Pod",
+  ref: refOf(pod),
+  uid: pod.metadata.uid,
+});
