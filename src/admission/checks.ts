@@ -14,6 +14,7 @@ import { DEVICE_CHECKS } from "./checks/devices.ts";
 import { ENGINE_CHECKS } from "./checks/engine.ts";
 import { GANG_CHECKS } from "./checks/gang.ts";
 import { PROBE_CHECKS } from "./checks/probes.ts";
+import { INSTANCE_CHECKS } from "./checks/instances.ts";
 import { TEMPLATE_CHECKS } from "./checks/template.ts";
 import type { Planning } from "./stages.ts";
 
@@ -23,6 +24,7 @@ const CHECKS: readonly Check[] = [
   ...ENGINE_CHECKS,
   ...PROBE_CHECKS,
   ...GANG_CHECKS,
+  ...INSTANCE_CHECKS,
 ];
 
 /** Checks a decoded object, without what Tandem injected, knowing the other workloads of its group. */

@@ -2,19 +2,23 @@
  * The stages in their order, and how they are run: each sees the object as the stages before it left it.
  *
  * On the workload stands what a user should see there and what is safe to leave behind; on the Pod what belongs to one
- * incarnation or would be torn by `kubectl apply`. Gates and probes get their stages at `pod`, after `kv`.
+ * incarnation or would be torn by `kubectl apply`.
  */
 import { isObject, type KubeObject, type Namespace } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { skipped, type Verdict } from "../kinds/verdict.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
-import { templateOf } from "../workload/template.ts";
+import { configuredDevices } from "../profiles/devices.ts";
+import { workloadSpec } from "../workload/decode.ts";
+import { templatesOf, type FoundTemplate } from "../workload/template.ts";
 import { apply, toChange, type Change } from "./change.ts";
 import { asWanted, type Settings, type StageContext, type StageEntry, type StageRun } from "./stage.ts";
 import { devicesOnPod, devicesOnWorkload } from "./stages/devices.ts";
 import { engine } from "./stages/engine.ts";
 import { gang } from "./stages/gang.ts";
 import { kv } from "./stages/kv.ts";
+import { probes } from "./stages/probes.ts";
+import { ranks } from "./stages/ranks.ts";
 import { schedulingOnPod, schedulingOnWorkload } from "./stages/scheduling.ts";
 import { topology } from "./stages/topology.ts";
 
@@ -24,9 +28,12 @@ export const STAGES: readonly StageEntry[] = [
   { name: "gang", workload: gang },
   { name: "topology", workload: topology },
   { name: "devices", workload: devicesOnWorkload, pod: devicesOnPod },
+  // Before engine: the place in an instance over several pods is not what a lone pod would be told.
+  { name: "engine", pod: ranks },
   { name: "engine", pod: engine },
-  // Last: its variables may refer to those of engine.
+  // After engine: its variables may refer to those of engine.
   { name: "kv", pod: kv },
+  { name: "probes", pod: probes },
 ];
 
 /** Where stages run: on a workload's template, on a Pod after its workload was admitted, or on a Pod alone. */
@@ -37,10 +44,10 @@ export interface Planning {
   readonly snapshot: ClusterSnapshot;
   readonly settings: Settings;
   readonly namespace: Namespace | undefined;
-}
-
   /** Nothing that is missing in the snapshot is still to come. */
   readonly settled?: boolean;
+}
+
 export interface Planned {
   readonly object: KubeObject;
   readonly changes: readonly Change[];
@@ -52,19 +59,35 @@ function runsOf(entry: StageEntry, mount: Mount): readonly StageRun[] {
   return runs.filter((run) => run !== undefined);
 }
 
-/** Runs every stage that belongs to the mounting point. */
+/** Runs every stage that belongs to the mounting point, on every template of the object. */
 export function runStages(object: KubeObject, mount: Mount, planning: Planning): Planned {
-  let planned: Planned = { object, changes: [], verdicts: [] };
-  for (const entry of STAGES) for (const run of runsOf(entry, mount)) planned = runStage(planned, entry, run, planning);
+  const none: Planned = { object, changes: [], verdicts: [] };
+  return templatesOf(object).reduce((planned, found, index) => {
+    const part = { ...planning, index, spec: index === 0 ? planning.spec : specOf(object, found, planning) };
+    return runAll(planned, mount, part);
+  }, none);
+}
+
+/** One of the object's templates, with the contract that its own containers make. */
+type Part = Planning & { readonly index: number };
+
+/** The workers of a LeaderWorkerSet have an engine container and devices of their own; the rest of the contract is one. */
+function specOf(object: KubeObject, template: FoundTemplate, { spec, settings, namespace }: Planning): WorkloadSpec {
+  return workloadSpec(object, { devices: configuredDevices(settings), namespace, template }).spec ?? spec;
+}
+
+function runAll(before: Planned, mount: Mount, part: Part): Planned {
+  let planned = before;
+  for (const entry of STAGES) for (const run of runsOf(entry, mount)) planned = runStage(planned, entry, run, part);
   return planned;
 }
 
-function runStage(before: Planned, { name, contract }: StageEntry, run: StageRun, planning: Planning): Planned {
-  if (contract !== true && planning.spec.skip.includes(name))
+function runStage(before: Planned, { name, contract }: StageEntry, run: StageRun, part: Part): Planned {
+  if (contract !== true && part.spec.skip.includes(name))
     return told(before, skipped("StageSkipped", "named in tandem.sh/skip", { subject: name }));
-  const found = templateOf(before.object);
+  const found = templatesOf(before.object)[part.index];
   if (found === undefined) return before;
-  const context: StageContext = { ...planning, object: before.object, ...found };
+  const context: StageContext = { ...part, object: before.object, ...found };
   const { changes: wishes, verdict } = run(context);
   let { object } = before;
   const changes: Change[] = [];

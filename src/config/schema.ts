@@ -77,6 +77,19 @@ export const ConfigSchema = Type.Object(
           maxItems: 256,
           description: "Device profiles beside the built-in ones; one of the same name replaces it.",
         }),
+        rdma: Type.Object(
+          {
+            resource: Type.String({
+              default: "",
+              pattern: "^([a-z0-9][a-z0-9.-]{0,251}/[A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$",
+              accepts: "an extended resource, as rdma/roce_gdr, or empty for none",
+              description: "Asked for by engines that transfer KV over NIXL or Mooncake and ask for none themselves.",
+            }),
+            count: integer(1, 1, 1024, "How many of it."),
+            lockMemory: flag(true, "The engine container gets the capability IPC_LOCK, to register memory."),
+          },
+          { ...closed, description: "RDMA of the nodes; Ascend devices bring their own network." },
+        ),
         strict: flag(false, "Group checks deny instead of warn."),
         optIn: Type.String({
           default: "",

@@ -7,7 +7,8 @@
  */
 import { isObject, keyOf, type KubeObject } from "../kinds/kube.ts";
 import { changed, skipped, warned, type Verdict } from "../kinds/verdict.ts";
-import { CONNECTORS, transferConfigs, type TransferConfigs } from "../profiles/connectors.ts";
+import { connectorProfile } from "../profiles/connectors.ts";
+import { transferConfigs, type TransferConfigs } from "../profiles/transfer.ts";
 import { cellOf, sizesName } from "../workload/cell.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Action } from "./action.ts";
@@ -24,8 +25,11 @@ export function sizesActions(
   );
 }
 
-const needsSizes = ({ mode, connector, role, skip }: WorkloadSpec): boolean =>
-  mode === "manage" && role !== "both" && !skip.includes("kv") && CONNECTORS[connector]?.needsBothSizes === true;
+const needsSizes = ({ mode, connector, engine, role, skip }: WorkloadSpec): boolean =>
+  mode === "manage" &&
+  role !== "both" &&
+  !skip.includes("kv") &&
+  connectorProfile(connector, engine)?.needsBothSizes === true;
 
 /** The workloads of one cell that share a `compat` value. */
 function pairActions(pair: readonly Contract[], stored: ReadonlyMap<string, KubeObject>): readonly Action[] {
@@ -69,7 +73,7 @@ function side(specs: readonly WorkloadSpec[], role: "prefill" | "decode"): Workl
 }
 
 const sizesOf = ({ parallelism, kvPort, connectorModule }: WorkloadSpec): string =>
-  JSON.stringify([parallelism.tp, parallelism.dp, kvPort, connectorModule]);
+  JSON.stringify([parallelism.tp, parallelism.dp, parallelism.pp, kvPort, connectorModule]);
 
 function dataOf(configMap: KubeObject | undefined): Record<string, unknown> | undefined {
   const data = configMap?.["data"];

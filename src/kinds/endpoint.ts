@@ -45,6 +45,10 @@ export interface Endpoint {
   readonly ready: boolean;
   /** Changes whenever the engine process is new, so that what was cached is gone. */
   readonly bootId: string;
+  /** First port of the connector, where it is known: NIXL's side channel, Mooncake's handshake, a bootstrap server. */
+  readonly kvPort?: number;
+  /** KV events over ZeroMQ, where the engine publishes them: ports of the first of `ranks` data-parallel ranks. */
+  readonly events?: { readonly port: number; readonly replayPort?: number; readonly ranks: number };
 }
 
 /** What an engine's metrics said, and when. */

@@ -63,6 +63,7 @@ export const REASONS = {
   NodeNotSelected: "The node does not match the pod's node selector or required affinity.",
   NoDomainFits: "No domain of the allowed tier has room for the whole gang.",
   Placed: "The pod was given this node.",
+  ClusterNotSynced: "The store has not been filled yet.",
   HyperNodeInvalid:
     "A HyperNode cannot be read in part: bad pattern or selector, or a member that is not of a lower tier.",
   HyperNodeDangling: "A HyperNode names a node or a HyperNode that does not exist.",

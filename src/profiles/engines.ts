@@ -33,6 +33,17 @@ export interface EngineProfile {
   readonly blockSize?: number;
   /** Connector of a prefill or decode engine without a declaration. */
   readonly connector: Connector;
+  /** Address to listen on where the engine's own default reaches no other pod; absent where it listens everywhere. */
+  readonly host?: string;
+  /** Turns on `/metrics`; absent where it is always on. */
+  readonly metricsFlag?: string;
+  /** First minor version (0.x) that publishes KV events. */
+  readonly eventsSince: number;
+  /** First minor version (0.x) that caches prefixes without being asked; `cacheFlag` asks older ones. */
+  readonly cachesSince: number;
+  readonly cacheFlag?: string;
+  /** A user's word against prefix caching. */
+  readonly noCacheFlag: string;
   readonly names: ArgumentNames;
 }
 
@@ -63,6 +74,14 @@ const SGLANG_NAMES: ArgumentNames = {
   blockSize: ["--page-size"],
 };
 
+/** KV events came with 0.9; the engine of 0.8 (V1) caches prefixes by default, older ones when asked. */
+const VLLM_CACHE = {
+  eventsSince: 9,
+  cachesSince: 8,
+  cacheFlag: "--enable-prefix-caching",
+  noCacheFlag: "--no-enable-prefix-caching",
+} as const;
+
 /** In the order of recognition: an image of vLLM-Ascend also contains the word vllm. */
 export const ENGINES: readonly EngineProfile[] = [
   {
@@ -74,6 +93,7 @@ export const ENGINES: readonly EngineProfile[] = [
     // Forced to 128 whenever prefix caching or chunked prefill is on, which is the default.
     blockSize: 128,
     connector: "mooncake",
+    ...VLLM_CACHE,
     names: VLLM_NAMES,
   },
   {
@@ -83,6 +103,7 @@ export const ENGINES: readonly EngineProfile[] = [
     port: 8000,
     blockSize: 16,
     connector: "nixl",
+    ...VLLM_CACHE,
     names: VLLM_NAMES,
   },
   {
@@ -91,6 +112,12 @@ export const ENGINES: readonly EngineProfile[] = [
     imageServes: false,
     port: 30000,
     connector: "sglang",
+    // Listens on 127.0.0.1 by default, its bootstrap server too.
+    host: "0.0.0.0",
+    metricsFlag: "--enable-metrics",
+    eventsSince: 5,
+    cachesSince: 0,
+    noCacheFlag: "--disable-radix-cache",
     names: SGLANG_NAMES,
   },
 ];
@@ -110,6 +137,15 @@ const MODULES: readonly (readonly [module: string, engine: EngineId])[] = [
   ["sglang.launch_server", "sglang"],
 ];
 
+/** `python3 FILE`: the same modules by their path. */
+const FILES: readonly (readonly [file: RegExp, engine: EngineId])[] = [
+  [/(^|\/)vllm\/entrypoints\/openai\/api_server\.py$/, "vllm"],
+  [/(^|\/)sglang\/launch_server\.py$/, "sglang"],
+];
+
+/** `PROGRAM serve`. */
+const PROGRAMS: Readonly<Record<string, EngineId>> = { vllm: "vllm", sglang: "sglang" };
+
 /** A server's start within a list of words: the engine, and where its own arguments begin. */
 export interface EngineStart {
   readonly engine: EngineId;
@@ -121,11 +157,18 @@ const programName = (word: string): string => word.split("/").at(-1) ?? "";
 /** The start of an engine at `index`: `vllm serve ...`, `python3 -m MODULE ...`; undefined for anything else. */
 function startAt(words: readonly string[], index: number): EngineStart | undefined {
   const name = programName(words[index] ?? "");
-  if (name === "vllm" && words[index + 1] === "serve") return { engine: "vllm", first: index + 2 };
-  if (!/^python[\d.]*$/.test(name)) return undefined;
-  const flag = words.indexOf("-m", index + 1);
-  const found = flag === -1 ? undefined : MODULES.find(([module]) => module === words[flag + 1]);
-  return found === undefined ? undefined : { engine: found[1], first: flag + 2 };
+  if (words[index + 1] === "serve" && Object.hasOwn(PROGRAMS, name))
+    return { engine: PROGRAMS[name] ?? "vllm", first: index + 2 };
+  return /^python[\d.]*$/.test(name) ? pythonStart(words, index) : undefined;
+}
+
+/** Python's own options stand before the module or the file. */
+function pythonStart(words: readonly string[], index: number): EngineStart | undefined {
+  const at = words.findIndex((word, place) => place > index && (word === "-m" || !word.startsWith("-")));
+  if (at === -1) return undefined;
+  const [table, word] = words[at] === "-m" ? [MODULES, words[at + 1]] : [FILES, words[at]];
+  const found = table.find(([known]) => (typeof known === "string" ? known === word : known.test(word ?? "")));
+  return found === undefined ? undefined : { engine: found[1], first: at + (words[at] === "-m" ? 2 : 1) };
 }
 
 /** The first start of an engine among the words of one command. */
@@ -144,12 +187,50 @@ export function imageVersion(image: string): readonly [number, number] | undefin
   return match === null ? undefined : [Number(match[1]), Number(match[2])];
 }
 
+/** Tags that follow the newest release or the main branch. */
+const NEWEST = /^(latest|nightly|main|master|edge)([-.].*)?$/;
+
 /**
- * `kv_connector_module_path` of MooncakeConnectorV1: needed by vLLM-Ascend 0.11 to 0.13; later versions register the
- * connector themselves and moved the file, so that the key would break them.
+ * Minor version of a 0.x image, Infinity for a tag that follows the newest, undefined where the image does not tell:
+ * digests, commits and people's own tags.
  */
-export function mooncakeModule(image: string): string | undefined {
+export function engineVersion(image: string): number | undefined {
+  const [major, minor] = imageVersion(image) ?? [];
+  if (major !== undefined) return major === 0 ? minor : undefined;
+  const name = image.split("/").at(-1) ?? "";
+  const tag = name.includes("@") ? undefined : (name.split(":")[1] ?? "latest");
+  return tag !== undefined && NEWEST.test(tag) ? Infinity : undefined;
+}
+
+/**
+ * True where the engine publishes KV events. An image that does not tell its version counts as new enough: its KV
+ * connector, which every managed pair has, is no older.
+ */
+export const publishesEvents = ({ eventsSince }: EngineProfile, image: string): boolean =>
+  (engineVersion(image) ?? Infinity) >= eventsSince;
+
+/** True where prefixes are cached without being asked; only a version that is known to be older is asked. */
+export const cachesByDefault = ({ cachesSince }: EngineProfile, image: string): boolean =>
+  (engineVersion(image) ?? Infinity) >= cachesSince;
+
+/**
+ * True where KVTransferConfig has `kv_load_failure_policy`. It refuses keys that it does not know, so that an image which
+ * does not tell its version is not given it.
+ */
+export const knowsLoadFailurePolicy = (image: string): boolean => (engineVersion(image) ?? 0) >= 12;
+
+/** Modules of connectors that vLLM-Ascend 0.11 to 0.13 does not register by itself. */
+const ASCEND_MODULES: Readonly<Partial<Record<Connector, string>>> = {
+  mooncake: "vllm_ascend.distributed.mooncake_connector",
+  "mooncake-layerwise": "vllm_ascend.distributed.mooncake_layerwise_connector",
+};
+
+/**
+ * `kv_connector_module_path` of vLLM-Ascend's connectors: needed by 0.11 to 0.13; later versions register the connectors
+ * themselves and moved the files, so that the key would break them.
+ */
+export function mooncakeModule(image: string, connector: Connector = "mooncake"): string | undefined {
   const [major, minor] = imageVersion(image) ?? [];
   if (major !== 0 || minor === undefined || minor < 11 || minor > 13) return undefined;
-  return "vllm_ascend.distributed.mooncake_connector";
+  return ASCEND_MODULES[connector];
 }

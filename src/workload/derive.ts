@@ -6,10 +6,12 @@ import type { Connector } from "../kinds/endpoint.ts";
 import type { PodTemplate } from "../kinds/kube.ts";
 import { ENGINE_ENV } from "../kinds/names.ts";
 import { denied, warned, type Verdict } from "../kinds/verdict.ts";
-import { CONNECTORS } from "../profiles/connectors.ts";
+import { connectorProfile } from "../profiles/connectors.ts";
 import { deviceNames, deviceProfile, type DeviceProfile, type Devices } from "../profiles/devices.ts";
 import { countRule, mooncakePort } from "../profiles/devices/product.ts";
-import { connectorModule, givenKvPort, type Inferred } from "./infer.ts";
+import { SGLANG_TRANSFER } from "../profiles/transfer.ts";
+import { flagValues, hidesArguments, mentions } from "./arguments.ts";
+import { connectorModule, givenKvPort, TRANSFER_FLAG, type Inferred } from "./infer.ts";
 import { KEYS, type GivenSizes } from "./keys.ts";
 import type { Reader } from "./reader.ts";
 import type { Mode, Parallelism, Stage, WorkloadSpec } from "./spec.ts";
@@ -21,20 +23,36 @@ export interface Base {
   readonly inferred: Inferred;
   readonly template: PodTemplate;
   readonly skip: readonly Stage[];
+  /** Pods of one instance as the workload's kind tells: LeaderWorkerSet's size. */
+  readonly groupSize: number | undefined;
 }
 
-type Ports = Pick<WorkloadSpec, "port" | "rankPorts">;
+type Ports = Pick<WorkloadSpec, "port" | "rankPorts" | "portAssumed">;
 
 /** The serving port: declared, else the port named `http`, else `--port`, else the engine's. */
 export function portsOf(reading: Reader, inferred: Inferred): Ports {
   const rankPorts = reading.read("rankPorts");
+  const declared = declaredPort(reading, inferred);
+  const known = declared ?? rankPorts?.first ?? inferred.portHttp ?? inferred.portFlag;
+  return {
+    port: known ?? inferred.engine.port,
+    ...(rankPorts === undefined ? {} : { rankPorts }),
+    ...(known === undefined && hidesPort(inferred) ? { portAssumed: true } : {}),
+  };
+}
+
+function declaredPort(reading: Reader, { portFlag }: Inferred): number | undefined {
   const declared = reading.read("port");
-  if (declared !== undefined && inferred.portFlag !== undefined && declared !== inferred.portFlag)
-    reading.verdicts.push(
-      denied("EngineContradict", `${KEYS.port.key} is ${declared}, but --port is ${inferred.portFlag}`),
-    );
-  const told = inferred.portHttp ?? inferred.portFlag ?? inferred.engine.port;
-  return { port: declared ?? rankPorts?.first ?? told, ...(rankPorts === undefined ? {} : { rankPorts }) };
+  if (declared !== undefined && portFlag !== undefined && declared !== portFlag)
+    reading.verdicts.push(denied("EngineContradict", `${KEYS.port.key} is ${declared}, but --port is ${portFlag}`));
+  return declared;
+}
+
+/** True where a script, a file or a variable may hold a `--port` of its own. */
+function hidesPort({ command, engine }: Inferred): boolean {
+  const { flags, found } = command;
+  const given = flagValues(flags, engine.names.port) !== undefined || flags.values.has("--config");
+  return !found || given || hidesArguments(flags);
 }
 
 type DeviceFacts = Pick<
@@ -44,14 +62,14 @@ type DeviceFacts = Pick<
 
 /** Sizes from declaration over arguments; devices from those, or from an existing request where a script hides them. */
 export function devicesOf(reading: Reader, base: Base, devices: Devices): DeviceFacts {
-  const { request } = base.inferred;
+  const { request, foreignCount } = base.inferred;
   const { given, hidden } = sizesOf(reading, base);
-  const nodesPerInstance = reading.read("nodesPerInstance") ?? 1;
+  const nodesPerInstance = nodesOf(reading, base);
   const accelerator = acceleratorOf(reading, base.inferred, devices);
   const device = deviceProfile(accelerator, devices);
-  const computed = hidden ? (request?.count ?? 0) : devicesPerPod(given, nodesPerInstance);
+  const computed = hidden ? (request?.count ?? foreignCount ?? 0) : devicesPerPod(given, nodesPerInstance);
   return {
-    parallelism: complete(given),
+    parallelism: complete(given, nodesPerInstance),
     accelerator,
     ...(device === undefined ? {} : { device }),
     acceleratorsPerPod: reading.read("acceleratorsPerPod") ?? computed,
@@ -76,9 +94,19 @@ const unknownProfile = (name: string, devices: Devices): Verdict =>
     { subject: KEYS.accelerator.key },
   );
 
+/** A LeaderWorkerSet says itself how many pods make an instance; a declaration must agree. */
+function nodesOf(reading: Reader, { groupSize }: Base): number {
+  const declared = reading.read("nodesPerInstance");
+  if (declared !== undefined && groupSize !== undefined && declared !== groupSize)
+    reading.verdicts.push(
+      denied("InstanceInvalid", `${KEYS.nodesPerInstance.key} is ${declared}, the group's size ${groupSize}`),
+    );
+  return groupSize ?? declared ?? 1;
+}
+
 /** The profile of the request; beside an accelerator that no profile knows, none, so that nothing is asked for twice. */
-const recognised = ({ request, foreign }: Inferred, defaultProfile: string): string =>
-  request?.device.name ?? (foreign === undefined ? defaultProfile : "");
+const recognised = ({ request, companion, foreign }: Inferred, defaultProfile: string): string =>
+  (request?.device ?? companion)?.name ?? (foreign === undefined ? defaultProfile : "");
 
 function sizesOf(reading: Reader, { inferred, mode }: Base): { given: GivenSizes; hidden: boolean } {
   const declared = reading.read("parallelism") ?? {};
@@ -90,16 +118,21 @@ function sizesOf(reading: Reader, { inferred, mode }: Base): { given: GivenSizes
 
 const ONE: Parallelism = { tp: 1, pp: 1, dp: 1, dpLocal: 1, pcp: 1, expert: false };
 
-/** vLLM runs all data-parallel ranks on the pod unless it is told how many are local. */
-const complete = (given: GivenSizes): Parallelism => ({
+/**
+ * vLLM runs all data-parallel ranks on the pod unless it is told how many are local; an instance over several pods has
+ * as many on each.
+ */
+const complete = (given: GivenSizes, nodes: number): Parallelism => ({
   ...ONE,
   ...given,
-  dpLocal: given.dpLocal ?? given.dp ?? 1,
+  dpLocal: given.dpLocal ?? evenly(given.dp ?? 1, nodes),
 });
+
+const evenly = (ranks: number, nodes: number): number => (ranks % nodes === 0 ? ranks / nodes : ranks);
 
 /** Devices of one pod: tensor x pipeline x context x local data parallel size, spread over the pods of an instance. */
 function devicesPerPod(given: GivenSizes, nodes: number): number {
-  const { tp, pp, pcp, dp } = complete(given);
+  const { tp, pp, pcp, dp } = complete(given, nodes);
   const engine = tp * pp * pcp;
   return given.dpLocal === undefined ? Math.ceil((engine * dp) / nodes) : engine * given.dpLocal;
 }
@@ -122,7 +155,10 @@ const hiddenSizes = (inferred: Inferred): Verdict =>
     `container ${inferred.container.name}: the parallel sizes cannot be read; give ${KEYS.parallelism.key}`,
   );
 
-type Transfer = Pick<WorkloadSpec, "connector" | "compat" | "kvPort" | "connectorModule">;
+type Transfer = Pick<
+  WorkloadSpec,
+  "connector" | "compat" | "kvPort" | "connectorModule" | "transferBackend" | "events"
+>;
 
 export function transferOf(reading: Reader, base: Base, device: DeviceProfile | undefined): Transfer {
   const connector = connectorOf(reading, base);
@@ -133,22 +169,22 @@ export function transferOf(reading: Reader, base: Base, device: DeviceProfile | 
     compat: reading.read("compat") ?? "",
     ...(port === undefined ? {} : { kvPort: port }),
     ...(module === undefined ? {} : { connectorModule: module }),
+    ...(connector === "sglang" ? { transferBackend: backendOf(reading, base) } : {}),
+    ...(base.inferred.events === undefined ? {} : { events: base.inferred.events }),
   };
 }
 
-function defaultKvPort(
-  connector: Connector,
-  { template }: Base,
-  device: DeviceProfile | undefined,
-): number | undefined {
-  if (connector !== "mooncake") return CONNECTORS[connector]?.port;
+function defaultKvPort(connector: Connector, base: Base, device: DeviceProfile | undefined): number | undefined {
+  const profile = connectorProfile(connector, base.inferred.engine.id);
+  if (profile?.ports !== "device") return profile?.port;
+  const { template } = base;
   const rule = device === undefined ? undefined : countRule(device, template.spec);
   return mooncakePort(rule?.perNode);
 }
 
 /** Declared, else what the arguments load, else the engine's own for half of a managed pair. */
 function connectorOf(reading: Reader, base: Base): Connector {
-  const declared = reading.read("kvConnector");
+  const declared = declaredConnector(reading, base);
   const { transfer } = base.inferred;
   const told = transfer?.connector;
   if (declared === undefined) {
@@ -161,6 +197,25 @@ function connectorOf(reading: Reader, base: Base): Connector {
   return declared;
 }
 
+/** SGLang has one protocol over several transfer backends: their names declare both. */
+function declaredConnector(reading: Reader, { inferred }: Base): Connector | undefined {
+  const declared = reading.read("kvConnector");
+  return inferred.engine.id === "sglang" && isBackend(declared) ? "sglang" : declared;
+}
+
+const isBackend = (name: string | undefined): boolean => name === "nixl" || name === "mooncake";
+
+/** SGLang's own default, unless the declaration names another. */
+function backendOf(reading: Reader, { inferred }: Base): string {
+  const declared = reading.read("kvConnector");
+  const told = inferred.transfer?.backend;
+  if (isBackend(declared) && told !== undefined && told !== declared)
+    reading.verdicts.push(
+      denied("KvContradict", `${KEYS.kvConnector.key} is ${declared ?? ""}, ${SGLANG_TRANSFER.backend} is ${told}`),
+    );
+  return told ?? (isBackend(declared) ? (declared ?? "") : "mooncake");
+}
+
 /** An engine that loads an unknown class, serves alone or is left as it is transfers nothing that we know of. */
 function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Connector {
   const left = mode !== "manage" || skip.includes("kv") || inferred.transfer !== undefined;
@@ -170,13 +225,21 @@ function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Conn
   return "none";
 }
 
-/** A script that can be read and hands our variable on, to the engine or to a script of its own. */
-const passesOurs = ({ command }: Inferred): boolean => command.script.includes(ENGINE_ENV.kvTransferConfig);
+/** Variables of ours of which one in a script says that it loads a connector. */
+const PASSED = {
+  vllm: [ENGINE_ENV.kvTransferConfig, ENGINE_ENV.engineArgs],
+  "vllm-ascend": [ENGINE_ENV.kvTransferConfig, ENGINE_ENV.engineArgs],
+  sglang: [ENGINE_ENV.disaggregationMode, ENGINE_ENV.engineArgs],
+} as const;
 
-const loadsNone = ({ container }: Inferred): Verdict =>
+/** A script that can be read and hands our variable on, to the engine or to a script of its own. */
+const passesOurs = ({ container, engine }: Inferred): boolean =>
+  PASSED[engine.id].some((name) => mentions(container, name));
+
+const loadsNone = ({ container, engine }: Inferred): Verdict =>
   warned(
     "EngineOpaque",
-    `script of ${container.name} loads no KV connector; pass --kv-transfer-config "$${ENGINE_ENV.kvTransferConfig}"`,
+    `script of ${container.name} loads no KV connector; pass ${engine.id === "sglang" ? SGLANG_TRANSFER.mode : TRANSFER_FLAG} "$${PASSED[engine.id][0]}"`,
   );
 
 const unknownClass = (inferred: Inferred): Verdict =>

@@ -9,7 +9,10 @@ import { annotationOf, isObject, labelOf, type JsonObject, type Pod } from "../k
 import { LABEL, STATUS } from "../kinds/names.ts";
 import { UNCONFIGURED } from "../profiles/devices.ts";
 import { workloadSpec } from "./decode.ts";
+import type { EventPorts } from "./events.ts";
+import { nodeRankOf } from "./instance.ts";
 import { KEYS } from "./keys.ts";
+import { hasServer } from "./serving.ts";
 import type { DataParallelMode, WorkloadSpec } from "./spec.ts";
 
 /** What the annotation says, decoded. Everything is optional: an older or a newer Tandem may have written it. */
@@ -28,9 +31,13 @@ interface Facts {
   readonly headless?: true;
   /** Name of the engine's container. */
   readonly container?: string;
+  /** First port of the connector: side channel, handshake or bootstrap server. */
+  readonly kvPort?: number;
+  /** Ports of KV events of data-parallel rank 0, and how many ranks the pod runs. */
+  readonly events?: EventPorts & { readonly ranks: number };
 }
 
-const factsOf = (spec: WorkloadSpec): Facts => ({
+const factsOf = (spec: WorkloadSpec, events: EventPorts | undefined = spec.events): Facts => ({
   connector: spec.connector,
   engine: spec.engine,
   ...(spec.sizesHidden === true ? {} : { tp: spec.parallelism.tp }),
@@ -43,10 +50,17 @@ const factsOf = (spec: WorkloadSpec): Facts => ({
   compat: spec.compat,
   container: spec.container,
   ...(spec.headless === true ? { headless: true } : {}),
+  ...transferFacts(spec, events),
 });
 
-/** The annotation `status.tandem.sh/endpoint` of a Pod made from this contract: JSON. */
-export const endpointFacts = (spec: WorkloadSpec): string => JSON.stringify(factsOf(spec));
+const transferFacts = (spec: WorkloadSpec, events: EventPorts | undefined): Pick<Facts, "kvPort" | "events"> => ({
+  ...(spec.kvPort === undefined || spec.connector === "none" ? {} : { kvPort: spec.kvPort }),
+  ...(events === undefined ? {} : { events: { ...events, ranks: spec.parallelism.dpLocal } }),
+});
+
+/** The annotation `status.tandem.sh/endpoint` of a Pod made from this contract, with its KV events' ports: JSON. */
+export const endpointFacts = (spec: WorkloadSpec, events: EventPorts | undefined = spec.events): string =>
+  JSON.stringify(factsOf(spec, events));
 
 /** Longest annotation that is read; a hundred model names fit. */
 const LONGEST = 65536;
@@ -62,6 +76,12 @@ function ranks(value: unknown): Pick<Facts, "rankPorts"> {
   if (!isObject(value) || !isPort(value["first"])) return {};
   const count = positive(value["count"]);
   return count === undefined || value["first"] + count > 65536 ? {} : { rankPorts: { first: value["first"], count } };
+}
+
+function eventsOf(value: unknown): Facts["events"] {
+  if (!isObject(value) || !isPort(value["port"])) return undefined;
+  const replayPort = isPort(value["replayPort"]) ? { replayPort: value["replayPort"] } : {};
+  return { port: value["port"], ...replayPort, ranks: positive(value["ranks"]) ?? 1 };
 }
 
 const optional = <K extends keyof Facts>(key: K, value: Facts[K] | undefined): Pick<Facts, K> | object =>
@@ -85,6 +105,8 @@ function decodeFacts(value: JsonObject): Facts | undefined {
     ...optional("instance", text(value["instance"]) || undefined),
     ...optional("headless", value["headless"] === true ? true : undefined),
     ...optional("container", text(value["container"]) || undefined),
+    ...optional("kvPort", isPort(value["kvPort"]) ? value["kvPort"] : undefined),
+    ...optional("events", eventsOf(value["events"])),
   };
 }
 
@@ -109,13 +131,8 @@ const isOver = (pod: Pod): boolean => pod.status?.phase === "Failed" || pod.stat
 /** `off` on the Pod itself takes it out of discovery. */
 const isOff = (pod: Pod): boolean => annotationOf(pod, KEYS.mode.key) === "off";
 
-const nodeRank = (pod: Pod): number => Number(labelOf(pod, LABEL.nodeRank) ?? "0") || 0;
-
-/** Internal data parallelism serves from node rank 0 alone; otherwise every rank has its own API server. */
-const servesHere = (pod: Pod, facts: Facts): boolean => facts.headless !== true && servesByRank(pod, facts);
-
-const servesByRank = (pod: Pod, facts: Facts): boolean =>
-  nodeRank(pod) === 0 || facts.rankPorts !== undefined || facts.dpMode !== "internal";
+const servesHere = (pod: Pod, facts: Facts): boolean =>
+  hasServer({ ...facts, dataParallelMode: facts.dpMode }, nodeRankOf(pod));
 
 /** `ip:port`, with brackets around IPv6. */
 const addressOf = (ip: string, port: number): string => (ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`);
@@ -159,7 +176,7 @@ interface Place {
 function endpoint(pod: Pod, { service, facts, ip, index }: Place): Endpoint {
   const name = pod.metadata.name ?? "";
   // Ranks of one instance go on over its pods: rank ports of node 1 follow those of node 0.
-  const rank = nodeRank(pod) * (facts.rankPorts?.count ?? 1) + index;
+  const rank = nodeRankOf(pod) * (facts.rankPorts?.count ?? 1) + index;
   return {
     id: `${pod.metadata.uid ?? name}/${rank}`,
     address: addressOf(ip, (facts.rankPorts?.first ?? facts.port) + index),
@@ -173,7 +190,20 @@ function endpoint(pod: Pod, { service, facts, ip, index }: Place): Endpoint {
     draining: isDraining(pod),
     ready: isReady(pod),
     bootId: bootIdOf(pod, facts.container),
+    ...eventFacts(facts, { rank, nodeRank: nodeRankOf(pod) }),
   };
+}
+
+/** Each rank publishes at its own port; an API server for several ranks stands for the events of all of them. */
+function eventFacts(
+  { events, rankPorts, kvPort: port }: Facts,
+  { rank, nodeRank }: { rank: number; nodeRank: number },
+): Pick<Endpoint, "events" | "kvPort"> {
+  const kvPort = port === undefined ? {} : { kvPort: port };
+  if (events === undefined) return kvPort;
+  const [first, ranks] = rankPorts === undefined ? [nodeRank * events.ranks, events.ranks] : [rank, 1];
+  const replay = events.replayPort === undefined ? {} : { replayPort: events.replayPort + first };
+  return { ...kvPort, events: { port: events.port + first, ...replay, ranks } };
 }
 
 const isReady = (pod: Pod): boolean =>

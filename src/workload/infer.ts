@@ -5,12 +5,19 @@
 import type { Connector } from "../kinds/endpoint.ts";
 import { type Container, type PodTemplate } from "../kinds/kube.ts";
 import { ENGINE_ENV } from "../kinds/names.ts";
-import { readTransfer, type GivenTransfer } from "../profiles/connectors.ts";
-import type { Devices } from "../profiles/devices.ts";
+import { connectorProfile } from "../profiles/connectors.ts";
+import type { DeviceProfile, Devices } from "../profiles/devices.ts";
 import { countRule } from "../profiles/devices/product.ts";
 import type { CountRule } from "../profiles/devices/profile.ts";
-import { deviceRequest, foreignRequest, type DeviceRequest } from "../profiles/devices/request.ts";
+import {
+  companionProfile,
+  deviceRequest,
+  foreignCount,
+  foreignRequest,
+  type DeviceRequest,
+} from "../profiles/devices/request.ts";
 import { engineProfile, mooncakeModule, type EngineId, type EngineProfile } from "../profiles/engines.ts";
+import { readDisaggregation, readTransfer, type GivenTransfer } from "../profiles/transfer.ts";
 import {
   flagValues,
   hidesArguments,
@@ -18,8 +25,10 @@ import {
   isSet,
   jsonFlag,
   readCommand,
+  refersTo,
   type EngineCommand,
 } from "./arguments.ts";
+import { readEvents, type EventPorts } from "./events.ts";
 import type { GivenSizes } from "./keys.ts";
 import type { DataParallelMode, Parallelism } from "./spec.ts";
 
@@ -33,6 +42,10 @@ export interface Inferred {
   readonly request?: DeviceRequest;
   /** An accelerator that no profile knows, by its resource. */
   readonly foreign?: string;
+  /** Devices of that, where the request tells. */
+  readonly foreignCount?: number;
+  /** The profile of which only a companion resource is asked for. */
+  readonly companion?: DeviceProfile;
   readonly rule?: CountRule;
   /** Sizes given by arguments; a hidden one is absent and `sizesHidden` is true. */
   readonly sizes: GivenSizes;
@@ -45,6 +58,8 @@ export interface Inferred {
   readonly dataParallelMode: DataParallelMode;
   /** The user's own transfer configuration, when the flag is there in any form. */
   readonly transfer?: GivenTransfer;
+  /** Where KV events are published by the user's own configuration. */
+  readonly events?: EventPorts;
 }
 
 const asksForDevices = (container: Container, devices: Devices): boolean =>
@@ -71,8 +86,11 @@ function engineOf(command: EngineCommand, onAscend: boolean, declared: EngineId 
 type Sizes = { readonly sizes: GivenSizes; readonly sizesHidden: boolean };
 const SIZE_KEYS = ["tp", "pp", "dp", "dpLocal", "pcp"] as const satisfies readonly (keyof Parallelism)[];
 
-/** `--data-parallel-rank` starts one rank by itself: one rank on the pod. */
-const oneRank = (command: EngineCommand): boolean => command.flags.values.has("--data-parallel-rank");
+/** `--data-parallel-rank` starts one rank by itself: one rank on the pod, unless a script may start more of them. */
+const oneRank = ({ flags, opaque }: EngineCommand): boolean => {
+  const rank = flags.values.get("--data-parallel-rank")?.[0];
+  return rank !== undefined && (!opaque || /^\d+$/.test(rank));
+};
 
 function readSizes(command: EngineCommand, engine: EngineProfile): Sizes {
   const read = SIZE_KEYS.map((key) => [key, integerFlag(command.flags, engine.names[key])] as const);
@@ -120,10 +138,11 @@ export interface Declared {
 }
 
 /** True where the flag stands for the variable that Tandem sets, and not for a configuration of the user's own. */
-export const refersToOurs = ({ flags }: EngineCommand): boolean =>
-  flags.values.get(TRANSFER_FLAG)?.[0]?.includes(ENGINE_ENV.kvTransferConfig) ?? false;
+export const refersToOurs = (command: EngineCommand): boolean =>
+  refersTo(command, TRANSFER_FLAG, ENGINE_ENV.kvTransferConfig);
 
-function ownTransfer(command: EngineCommand): GivenTransfer | undefined {
+function ownTransfer(command: EngineCommand, engine: EngineId): GivenTransfer | undefined {
+  if (engine === "sglang") return readDisaggregation((flag) => command.flags.values.get(flag)?.[0]);
   const { given, value } = jsonFlag(command.flags, TRANSFER_FLAG);
   return given && !refersToOurs(command) ? readTransfer(value) : undefined;
 }
@@ -138,31 +157,33 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
   const onAscend = request?.device.vendor === "ascend" || foreign?.startsWith("huawei.com/") === true;
   const engine = engineProfile(engineOf(command, onAscend, declared.engine));
   const rule = request === undefined ? undefined : countRule(request.device, template.spec);
-  const transfer = ownTransfer(command);
+  const transfer = ownTransfer(command, engine.id);
   return {
     container,
     command,
     engine,
     ...optional("request", request),
     ...optional("foreign", foreign),
+    ...optional("foreignCount", foreign === undefined ? undefined : foreignCount(container, foreign)),
+    ...optional("companion", request === undefined ? companionProfile(container, declared.devices) : undefined),
     ...optional("rule", rule),
     ...readSizes(command, engine),
     ...readPorts(container, command, engine),
     ...optional("blockSize", readBlockSize(command, engine)),
     dataParallelMode: readDataParallelMode(command),
     ...optional("transfer", transfer),
+    ...optional("events", readEvents(command.flags, engine.id)),
   };
 }
 
-/** First port of the connector as the template names it: NIXL's in the environment, others' in the configuration. */
-export function givenKvPort({ container, transfer }: Inferred, connector: Connector): number | undefined {
-  const named = container.env?.find((item) => item.name === "VLLM_NIXL_SIDE_CHANNEL_PORT")?.value;
-  const port = connector === "nixl" ? Number(named) : (transfer?.port ?? 0);
+/** First port of the connector as the template names it: in the environment, or in the configuration. */
+export function givenKvPort({ container, transfer, engine }: Inferred, connector: Connector): number | undefined {
+  const name = connectorProfile(connector, engine.id)?.portEnv;
+  const named = container.env?.find((item) => item.name === name)?.value;
+  const port = name === undefined ? (transfer?.port ?? 0) : Number(named);
   return Number.isInteger(port) && port > 0 && port < 65536 ? port : undefined;
 }
 
 /** Module of the connector class, for engine images that do not register it. */
 export const connectorModule = (inferred: Inferred, connector: Connector): string | undefined =>
-  connector === "mooncake" && inferred.engine.id === "vllm-ascend"
-    ? mooncakeModule(inferred.container.image ?? "")
-    : undefined;
+  inferred.engine.id === "vllm-ascend" ? mooncakeModule(inferred.container.image ?? "", connector) : undefined;

@@ -6,6 +6,7 @@
  */
 import type { Connector, Role } from "../kinds/endpoint.ts";
 import type { DeviceProfile } from "../profiles/devices.ts";
+import type { EventPorts } from "./events.ts";
 
 export type Mode = "off" | "observe" | "route" | "manage";
 export type EngineName = "vllm" | "vllm-ascend" | "sglang";
@@ -83,6 +84,12 @@ export interface WorkloadSpec {
   readonly blockSize?: number;
   /** First port of the KV connector. */
   readonly kvPort?: number;
+  /** SGLang's transfer backend. */
+  readonly transferBackend?: string;
+  /** Where the engine publishes KV events by arguments of the user's own. */
+  readonly events?: EventPorts;
+  /** True where `port` is only the engine's default, and a script may say otherwise. */
+  readonly portAssumed?: true;
   /** `kv_connector_module_path`, for engine versions that do not register the connector themselves. */
   readonly connectorModule?: string;
 }

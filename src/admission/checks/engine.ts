@@ -1,7 +1,7 @@
 /** Checks of the engine's arguments: ports, the role of KV transfer, identities and port ranges. */
 import { denied, warned } from "../../kinds/verdict.ts";
-import { roleName } from "../../profiles/connectors.ts";
 import { countRule, reservedPorts } from "../../profiles/devices/product.ts";
+import { roleName } from "../../profiles/transfer.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import type { Check } from "./check.ts";
 

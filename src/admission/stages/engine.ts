@@ -5,17 +5,16 @@
  * that a start script can read it. Nothing that the user set is set again.
  */
 import type { EnvVar } from "../../kinds/kube.ts";
-import { ENGINE_ENV } from "../../kinds/names.ts";
+import { ENGINE_ENV, ENGINE_PORTS } from "../../kinds/names.ts";
 import { changed, warned } from "../../kinds/verdict.ts";
-import { engineProfile, type ArgumentNames } from "../../profiles/engines.ts";
-import { flagValues, hasEnvFrom, isSet, readCommand, type EngineCommand } from "../../workload/arguments.ts";
-import type { Parallelism, WorkloadSpec } from "../../workload/spec.ts";
+import { engineProfile } from "../../profiles/engines.ts";
+import { hasEnvFrom, readCommand } from "../../workload/arguments.ts";
+import type { WorkloadSpec } from "../../workload/spec.ts";
 import { append, item, set, type Wish } from "../change.ts";
 import { at, containerOf, inContainer, type StageContext, type StageResult } from "../stage.ts";
+import { engineWords, passesAll, scriptArguments, shellText } from "./arguments.ts";
 
 const POD_IP = { fieldRef: { apiVersion: "v1", fieldPath: "status.podIP" } };
-/** vLLM's default port for the data-parallel handshake. */
-const DP_RPC_PORT = 13389;
 
 const literal = (name: string, value: string | number): EnvVar => ({ name, value: String(value) });
 const podIp = (name: string): EnvVar => ({ name, valueFrom: POD_IP });
@@ -25,22 +24,27 @@ export const envWishes = (context: StageContext, env: readonly EnvVar[]): Wish[]
   env.map((variable) => item(inContainer(context, "env"), variable));
 
 /** Every injected setting under Tandem's own names, for start scripts. */
-function ownNames({ parallelism, port, kvPort, sizesHidden, nodesPerInstance }: WorkloadSpec): EnvVar[] {
+function ownNames({ engine: id, parallelism, port, kvPort, sizesHidden, nodesPerInstance }: WorkloadSpec): EnvVar[] {
+  const { host } = engineProfile(id);
   const sizes = [
     literal(ENGINE_ENV.tpSize, parallelism.tp),
+    literal(ENGINE_ENV.ppSize, parallelism.pp),
+    literal(ENGINE_ENV.pcpSize, parallelism.pcp),
     literal(ENGINE_ENV.dpSize, parallelism.dp),
     literal(ENGINE_ENV.dpLocal, parallelism.dpLocal),
+    literal(ENGINE_ENV.expertParallel, parallelism.expert ? 1 : 0),
   ];
   // A rank's place in an instance over several pods is not known when the pod is created.
   const alone = [
     literal(ENGINE_ENV.dpRankStart, 0),
     podIp(ENGINE_ENV.dpAddress),
-    literal(ENGINE_ENV.dpRpcPort, DP_RPC_PORT),
+    literal(ENGINE_ENV.dpRpcPort, ENGINE_PORTS.dpRpc),
   ];
   return [
     ...(sizesHidden === true ? [] : sizes),
     ...(nodesPerInstance === 1 ? alone : []),
     literal(ENGINE_ENV.portBase, port),
+    ...(host === undefined ? [] : [literal(ENGINE_ENV.host, host)]),
     ...(kvPort === undefined ? [] : [literal(ENGINE_ENV.kvPort, kvPort)]),
   ];
 }
@@ -88,48 +92,26 @@ const ENGINE_SETTINGS: Readonly<Record<WorkloadSpec["engine"], (context: StageCo
   sglang: (context) => onInterface(context, ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"]),
 };
 
-const SIZES: readonly (readonly [size: Exclude<keyof Parallelism, "expert">, name: keyof ArgumentNames])[] = [
-  ["tp", "tp"],
-  ["pp", "pp"],
-  ["pcp", "pcp"],
-  ["dp", "dp"],
-];
-
-/** Without it vLLM starts every data-parallel rank on each pod; a rank that is started by its number is alone anyway. */
-function localRanks({ engine, parallelism: { dp, dpLocal } }: WorkloadSpec, { flags }: EngineCommand): string[] {
-  const [name] = engineProfile(engine).names.dpLocal;
-  const given = flagValues(flags, engineProfile(engine).names.dpLocal) ?? flags.values.get("--data-parallel-rank");
-  return name === undefined || dpLocal === dp || given !== undefined ? [] : [name, String(dpLocal)];
-}
-
-/** Arguments that declarations ask for and the command does not give. */
-function missingArguments({ spec }: StageContext, command: EngineCommand): string[] {
-  const { names, port } = engineProfile(spec.engine);
-  const given = (name: keyof ArgumentNames): boolean => flagValues(command.flags, names[name]) !== undefined;
-  const sizes = SIZES.filter(([size, name]) => spec.parallelism[size] > 1 && !given(name) && spec.sizesHidden !== true);
-  const words = sizes.flatMap(([size, name]) => [names[name][0] ?? "", String(spec.parallelism[size])]);
-  words.push(
-    ...localRanks(spec, command),
-    ...(spec.parallelism.expert && !isSet(command.flags, names.expert) ? names.expert.slice(0, 1) : []),
-  );
-  const ported = spec.port === port || spec.rankPorts !== undefined || given("port");
-  return [...words.filter((word) => word !== ""), ...(ported ? [] : ["--port", String(spec.port)])];
+/** The missing arguments as one piece of shell, for a script that hides its own. */
+export function scriptEnv(context: StageContext): EnvVar[] {
+  const text = context.spec.opaque ? scriptArguments(context) : "";
+  return text === "" ? [] : [literal(ENGINE_ENV.engineArgs, text)];
 }
 
 export function engine(context: StageContext): StageResult {
   const command = readCommand(containerOf(context));
-  const words = missingArguments(context, command);
-  const env = [...ENGINE_SETTINGS[context.spec.engine](context), ...ownNames(context.spec)];
+  const words = engineWords(context, command);
+  const env = [...ENGINE_SETTINGS[context.spec.engine](context), ...ownNames(context.spec), ...scriptEnv(context)];
   const changes: Wish[] = [
     // Off, because a Service called `vllm` would set VLLM_PORT. True is what the API server fills in.
     set(at(context, "spec", "enableServiceLinks"), false, true),
     ...envWishes(context, env),
     ...(words.length === 0 || context.spec.opaque ? [] : [append(inContainer(context, "args"), words)]),
   ];
-  if (context.spec.opaque && words.length > 0)
+  if (context.spec.opaque && words.length > 0 && !passesAll(context))
     return {
       changes,
-      verdict: warned("EngineOpaque", `a script hides the arguments; it must pass ${words.join(" ")}`),
+      verdict: warned("EngineOpaque", `a script hides the arguments; it must pass ${shellText(words)}`),
     };
   return { changes, verdict: changed("EngineInjected", message(words)) };
 }

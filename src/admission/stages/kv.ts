@@ -1,71 +1,130 @@
 /**
- * Stage kv: the engine's KV transfer configuration.
+ * Stage kv: the engine's KV transfer configuration, and the KV events it publishes.
  *
- * The configuration is environment, and the argument refers to it: what must be known of the other role comes from the
+ * A configuration is environment, and the argument refers to it: what must be known of the other role comes from the
  * cell's ConfigMap, and the kubelet holds the container back until that is written. A configuration of the user's own is
  * recognised and never doubled.
  */
 import type { EnvVar } from "../../kinds/kube.ts";
 import { ENGINE_ENV } from "../../kinds/names.ts";
-import { changed, warned } from "../../kinds/verdict.ts";
-import { CONNECTORS, transferConfig, type ConnectorProfile } from "../../profiles/connectors.ts";
-import { jsonFlag, readCommand, type EngineCommand } from "../../workload/arguments.ts";
+import { changed, warned, type Verdict } from "../../kinds/verdict.ts";
+import { connectorProfile, type ConnectorProfile } from "../../profiles/connectors.ts";
+import { knowsLoadFailurePolicy } from "../../profiles/engines.ts";
+import { transferConfig } from "../../profiles/transfer.ts";
+import { hasFlag, mentions, readCommand, type EngineCommand } from "../../workload/arguments.ts";
 import { cellOf, sizesName } from "../../workload/cell.ts";
 import { refersToOurs, TRANSFER_FLAG } from "../../workload/infer.ts";
-import { append, type Wish } from "../change.ts";
+import type { WorkloadSpec } from "../../workload/spec.ts";
+import { append } from "../change.ts";
 import { containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
-import { envWishes } from "./engine.ts";
+import { passesAll, shellText, transferWords, type Words } from "./arguments.ts";
+import { envWishes, scriptEnv } from "./engine.ts";
+import { decideEvents, eventsEnv, eventWords } from "./events.ts";
 
-const NAME = ENGINE_ENV.kvTransferConfig;
+/** What one part of the stage gives: environment, arguments, and what to say of them. */
+interface Part {
+  readonly env: readonly EnvVar[];
+  readonly words: Words;
+  readonly note: string;
+  /** Nothing was done, and the user could have it. */
+  readonly advice?: true;
+}
+
+const left = (note: string): Part => ({ env: [], words: [], note });
+
+/** `kv_load_failure_policy`, where the image is known to have the key. */
+const failurePolicy = (context: StageContext): { loadFailurePolicy?: "recompute" | "fail" } => {
+  const policy = context.settings.kvLoadFailurePolicy;
+  return policy === "engine" || !knowsLoadFailurePolicy(containerOf(context).image ?? "")
+    ? {}
+    : { loadFailurePolicy: policy };
+};
 
 /** The configuration itself, or where the controller writes it. */
-function configuration({ spec }: StageContext): EnvVar {
-  const value = transferConfig(spec.role, spec);
-  if (value !== undefined) return { name: NAME, value };
-  const name = sizesName(cellOf(spec), spec.compat);
-  return { name: NAME, valueFrom: { configMapKeyRef: { name, key: spec.role } } };
+function configuration(context: StageContext): EnvVar {
+  const { spec } = context;
+  const name = ENGINE_ENV.kvTransferConfig;
+  const value = transferConfig(spec.role, spec, failurePolicy(context));
+  if (value !== undefined) return { name, value };
+  const configMap = sizesName(cellOf(spec), spec.compat);
+  return { name, valueFrom: { configMapKeyRef: { name: configMap, key: spec.role } } };
 }
 
 /** NIXL's side channel listens on localhost unless it is told the address that the other side can reach. */
-const sideChannel = ({ spec }: StageContext, profile: ConnectorProfile): EnvVar[] =>
-  spec.connector !== "nixl"
+const addresses = ({ kvPort }: WorkloadSpec, { hostEnv, portEnv, port }: ConnectorProfile): EnvVar[] => [
+  ...(hostEnv === undefined
     ? []
-    : [
-        {
-          name: "VLLM_NIXL_SIDE_CHANNEL_HOST",
-          valueFrom: { fieldRef: { apiVersion: "v1", fieldPath: "status.podIP" } },
-        },
-        { name: "VLLM_NIXL_SIDE_CHANNEL_PORT", value: String(spec.kvPort ?? profile.port) },
-      ];
+    : [{ name: hostEnv, valueFrom: { fieldRef: { apiVersion: "v1", fieldPath: "status.podIP" } } }]),
+  ...(portEnv === undefined ? [] : [{ name: portEnv, value: String(kvPort ?? port) }]),
+];
 
-/** A script that reads the variable passes it on by itself. */
-const scriptPasses = (command: EngineCommand): boolean => command.script.includes(NAME);
+/** SGLang has flags for it, each with a variable for scripts. */
+const disaggregationEnv = ({ role, transferBackend }: WorkloadSpec): EnvVar[] => [
+  { name: ENGINE_ENV.disaggregationMode, value: role },
+  { name: ENGINE_ENV.transferBackend, value: transferBackend ?? "mooncake" },
+];
 
-export function kv(context: StageContext): StageResult {
+function transferPart(context: StageContext, command: EngineCommand): Part {
   const { spec } = context;
-  const profile = CONNECTORS[spec.connector];
-  if (spec.connector === "none") return nothing("connector none: no KV transfer");
-  if (profile === undefined || spec.engine === "sglang")
-    return nothing(`Tandem does not configure ${spec.connector} for ${spec.engine}; give the engine's own arguments`);
-  if (profile.needsBothSizes && spec.role === "both") return nothing(`${spec.connector} joins a prefill and a decode`);
-  const command = readCommand(containerOf(context));
-  const side = envWishes(context, sideChannel(context, profile));
-  const { given } = jsonFlag(command.flags, TRANSFER_FLAG);
-  if (given && !refersToOurs(command))
-    return { changes: side, verdict: changed("KvInjected", `the given ${TRANSFER_FLAG} stands; addresses only`) };
-  return injected(context, command, [...envWishes(context, [configuration(context)]), ...side]);
+  const profile = connectorProfile(spec.connector, spec.engine);
+  if (spec.connector === "none") return left("connector none: no KV transfer");
+  if (profile === undefined) return left(`${spec.engine} has no connector ${spec.connector}; the arguments stand`);
+  if (spec.role === "both" && profile.className !== "NixlConnector")
+    return left(`${spec.connector} joins a prefill and a decode`);
+  const words = transferWords(context, command);
+  const note = `${spec.connector} as ${spec.role}`;
+  if (spec.engine === "sglang") return { env: disaggregationEnv(spec), words, note };
+  const env = addresses(spec, profile);
+  if (hasFlag(command.flags, TRANSFER_FLAG) && !refersToOurs(command))
+    return { env, words, note: `the given ${TRANSFER_FLAG} stands; addresses only` };
+  return { env: [configuration(context), ...env], words, note };
 }
 
-function injected(context: StageContext, command: EngineCommand, env: readonly Wish[]): StageResult {
-  const { spec } = context;
-  if (refersToOurs(command) || scriptPasses(command))
-    return { changes: env, verdict: changed("KvInjected", `${spec.connector}; ${NAME} is passed`) };
-  if (!spec.opaque) {
-    const flag = append(inContainer(context, "args"), [TRANSFER_FLAG, `$(${NAME})`]);
-    return { changes: [...env, flag], verdict: changed("KvInjected", `${spec.connector} as ${spec.role}`) };
-  }
+function eventsPart(context: StageContext, command: EngineCommand): Part {
+  const decision = decideEvents(context, command);
+  if ("ports" in decision)
+    return {
+      env: eventsEnv(context, decision.ports),
+      words: eventWords(command),
+      note: `KV events on port ${decision.ports.port}`,
+    };
+  const note = `no KV events: ${decision.left}`;
+  return decision.advice === true ? { ...left(note), advice: true } : left(note);
+}
+
+/** A script that names one of these hands the words on by itself. */
+const VARIABLES = [ENGINE_ENV.kvTransferConfig, ENGINE_ENV.disaggregationMode, ENGINE_ENV.kvEventsConfig] as const;
+
+/** Words that a script hides, without those whose variable it names. */
+function hidden(context: StageContext, parts: readonly Part[]): Words {
+  if (passesAll(context)) return [];
+  const container = containerOf(context);
+  const named = ({ env }: Part): boolean =>
+    env.some(({ name }) => VARIABLES.some((variable) => variable === name) && mentions(container, name));
+  return parts.filter((part) => !named(part)).flatMap(({ words }) => words);
+}
+
+export function kv(context: StageContext): StageResult {
+  const command = readCommand(containerOf(context));
+  const parts = [transferPart(context, command), eventsPart(context, command)];
+  const notes = parts.map(({ note }) => note).join("; ");
+  const env = parts.flatMap((part) => part.env);
+  const words = parts.flatMap((part) => part.words);
+  const verdict = verdictOf(context, parts, notes);
+  if (env.length === 0) return verdict.outcome === "warned" ? { changes: [], verdict } : nothing(notes);
   return {
-    changes: env,
-    verdict: warned("EngineOpaque", `a script hides the arguments; it must pass ${TRANSFER_FLAG} "$${NAME}"`),
+    changes: [
+      ...envWishes(context, [...env, ...scriptEnv(context)]),
+      ...(words.length === 0 || context.spec.opaque ? [] : [append(inContainer(context, "args"), words)]),
+    ],
+    verdict,
   };
+}
+
+function verdictOf(context: StageContext, parts: readonly Part[], notes: string): Verdict {
+  const missing = context.spec.opaque ? hidden(context, parts) : [];
+  if (missing.length > 0)
+    return warned("EngineOpaque", `a script hides the arguments; it must pass ${shellText(missing)}`);
+  const advice = parts.find((part) => part.advice === true);
+  return advice === undefined ? changed("KvInjected", notes) : warned("KvEventsOff", notes);
 }

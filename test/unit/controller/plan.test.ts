@@ -62,7 +62,7 @@ const said = (actions: readonly Action[]): string[] =>
   actions.map(({ do: verb, verdict }) => `${verb} ${verdict.reason}`);
 const applied = (actions: readonly Action[], kind: string): KubeObject[] =>
   actions.flatMap((action) => (action.do === "apply" && action.object.kind === kind ? [action.object] : []));
-const MOONCAKE = { "tandem.sh/kv-connector": "mooncake" };
+const MOONCAKE = { "tandem.sh/engine": "vllm-ascend", "tandem.sh/kv-connector": "mooncake" };
 
 t.test("a PodGroup for the cell, owned by its workloads, without flags that would hold anything back", (t) => {
   const actions = plan({ workloads: pair() });

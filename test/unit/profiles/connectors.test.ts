@@ -1,6 +1,7 @@
 import t from "tap";
 import type { Compatibility } from "../../../src/kinds/endpoint.ts";
-import { compatible, readTransfer, transferConfig, transferConfigs } from "../../../src/profiles/connectors.ts";
+import { compatible } from "../../../src/profiles/connectors.ts";
+import { readTransfer, transferConfig, transferConfigs } from "../../../src/profiles/transfer.ts";
 
 const side = (over: Partial<Compatibility> = {}): Compatibility => ({
   connector: "nixl",
@@ -26,8 +27,8 @@ t.test("compatible: what refuses a pair, and what does not", (t) => {
     ["an unknown engine", {}, { engine: "" }],
     [
       "Mooncake with prefill TP below decode's",
-      { connector: "mooncake", tensorParallel: 4 },
-      { connector: "mooncake", tensorParallel: 8 },
+      { connector: "mooncake", engine: "vllm-ascend", tensorParallel: 4 },
+      { connector: "mooncake", engine: "vllm-ascend", tensorParallel: 8 },
       /prefill 4, decode 8/,
     ],
     [
@@ -47,14 +48,15 @@ t.test("compatible: what refuses a pair, and what does not", (t) => {
 });
 
 t.test("transfer configurations are vLLM's KVTransferConfig", (t) => {
-  const nixl = { connector: "nixl", parallelism: { tp: 4, dp: 1 } } as const;
+  const nixl = { connector: "nixl", engine: "vllm", parallelism: { tp: 4, dp: 1 } } as const;
   t.same(JSON.parse(transferConfig("prefill", nixl) ?? ""), { kv_connector: "NixlConnector", kv_role: "kv_producer" });
   t.same(JSON.parse(transferConfig("decode", nixl) ?? ""), { kv_connector: "NixlConnector", kv_role: "kv_consumer" });
 
-  const mooncake = { connector: "mooncake", parallelism: { tp: 8, dp: 2 }, kvPort: 28000 } as const;
+  const mooncake = { connector: "mooncake", engine: "vllm-ascend", parallelism: { tp: 8, dp: 2 }, kvPort: 28000 } as const;
   t.equal(transferConfig("prefill", mooncake), undefined, "one role alone cannot know it");
   const both = transferConfigs(mooncake, {
     connector: "mooncake",
+    engine: "vllm-ascend",
     parallelism: { tp: 4, dp: 4 },
     connectorModule: "vllm_ascend.distributed.mooncake_connector",
   });

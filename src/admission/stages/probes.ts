@@ -1,0 +1,116 @@
+/**
+ * Stage probes: probes that fit an engine which loads its model for half an hour, and an end that loses no answers.
+ *
+ * Every kind of probe is added only where the container has none of that kind. On the Pod alone: a probe that somebody
+ * forgot to take along must not outlive Tandem in a template.
+ */
+import type { Container } from "../../kinds/kube.ts";
+import { changed, warned, type Verdict } from "../../kinds/verdict.ts";
+import { engineProfile } from "../../profiles/engines.ts";
+import { flagValues, hasFlag, readCommand, type EngineCommand } from "../../workload/arguments.ts";
+import { set, type Wish } from "../change.ts";
+import { killsLoading } from "../checks/probes.ts";
+import { at, containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
+
+/** All three engines answer it without a token; SGLang's generates one, for which it allows itself 20 s. */
+const PATH = "/health";
+const STARTUP_PERIOD = 10;
+const READINESS_PERIOD = 10;
+/** A busy event loop answers late; an engine that is taken out of routing for that only makes the others busier. */
+const READINESS_FAILURES = 3;
+const LIVENESS_PERIOD = 30;
+/** Above SGLang's own 20 s. */
+const TIMEOUT = 25;
+
+/** Why the engine container of this Pod cannot be probed over HTTP; undefined where it can. */
+function unprobed({ spec, settings }: StageContext, { flags }: EngineCommand): string | undefined {
+  const host = flags.values.get("--host")?.[0] ?? "";
+  if (settings.probes.startupSeconds === 0) return "probes are off in the configuration";
+  if (spec.headless === true) return "a headless engine has no API server";
+  // The template is the same for all nodes, and only the first has an API server.
+  if (spec.nodesPerInstance > 1 && spec.dataParallelMode === "internal") return "only node rank 0 has an API server";
+  if (spec.portAssumed === true) return "a script hides the port; give tandem.sh/port";
+  return /^(127\.|localhost$|\[?::1\]?$)/.test(host) ? `the engine listens on ${host} alone` : undefined;
+}
+
+/** The engine's own port: behind a proxy it is another than the one that requests go to. */
+function portOf({ spec }: StageContext, { flags }: EngineCommand): number {
+  const own = Number(flagValues(flags, engineProfile(spec.engine).names.port)?.[0]);
+  return spec.rankPorts?.first ?? (own > 0 && own < 65536 ? own : spec.port);
+}
+
+const check = (context: StageContext, command: EngineCommand, timing: object): object => ({
+  httpGet: {
+    path: PATH,
+    port: portOf(context, command),
+    // What the API server fills in, so that a later look at the Pod finds it as it was asked for.
+    scheme: hasFlag(command.flags, "--ssl-certfile") ? "HTTPS" : "HTTP",
+  },
+  timeoutSeconds: TIMEOUT,
+  ...timing,
+});
+
+function probeWishes(context: StageContext, command: EngineCommand): Wish[] {
+  const { startupSeconds, livenessSeconds } = context.settings.probes;
+  const wish = (kind: string, periodSeconds: number, failureThreshold: number): Wish =>
+    set(inContainer(context, kind), check(context, command, { periodSeconds, failureThreshold }));
+  return [
+    wish("startupProbe", STARTUP_PERIOD, Math.ceil(startupSeconds / STARTUP_PERIOD)),
+    wish("readinessProbe", READINESS_PERIOD, READINESS_FAILURES),
+    ...(livenessSeconds === 0
+      ? []
+      : [wish("livenessProbe", LIVENESS_PERIOD, Math.ceil(livenessSeconds / LIVENESS_PERIOD))]),
+  ];
+}
+
+/** What the API server fills in: a value equal to it counts as unset. */
+const DEFAULT_GRACE = 30;
+/** Left of the grace period for the engine itself after the drain. */
+const AFTER_DRAIN = 10;
+
+/** The termination grace the Pod will have: the user's own, else the configured one. */
+function graceOf({ template, settings }: StageContext): number {
+  const given = template.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE;
+  const wanted = settings.drain.graceSeconds;
+  return given === DEFAULT_GRACE && wanted > DEFAULT_GRACE ? wanted : given;
+}
+
+/**
+ * The router sends nothing to a Pod that is being deleted, and vLLM drops at SIGTERM what it is working on: in between
+ * the kubelet waits. It does so by itself, so that the image needs no `sleep`.
+ */
+function drainWishes(context: StageContext): Wish[] {
+  const grace = graceOf(context);
+  const seconds = Math.min(context.settings.drain.seconds, grace - AFTER_DRAIN);
+  return [
+    ...(grace === (context.template.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE)
+      ? []
+      : [set(at(context, "spec", "terminationGracePeriodSeconds"), grace, DEFAULT_GRACE)]),
+    ...(seconds <= 0 ? [] : [set(inContainer(context, "lifecycle", "preStop"), { sleep: { seconds } })]),
+  ];
+}
+
+/** The user's own liveness probe with nothing before it that holds it back. */
+const kills = (container: Container, reason: string): Verdict | undefined => {
+  const silent = killsLoading(container);
+  return silent === undefined
+    ? undefined
+    : warned("ProbeKills", `livenessProbe kills after ${silent} s of loading, and no startupProbe is added: ${reason}`);
+};
+
+export function probes(context: StageContext): StageResult {
+  const command = readCommand(containerOf(context));
+  const reason = unprobed(context, command);
+  const drain = drainWishes(context);
+  const changes = [...(reason === undefined ? probeWishes(context, command) : []), ...drain];
+  const warning = reason === undefined ? undefined : kills(containerOf(context), reason);
+  if (warning !== undefined) return { changes, verdict: warning };
+  if (changes.length === 0) return nothing(reason ?? "");
+  return { changes, verdict: changed("ProbesInjected", message(context, command, reason)) };
+}
+
+const message = (context: StageContext, command: EngineCommand, reason: string | undefined): string =>
+  [
+    reason === undefined ? `${PATH} on port ${portOf(context, command)}` : `no probes: ${reason}`,
+    `grace ${graceOf(context)} s`,
+  ].join("; ");
