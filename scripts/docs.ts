@@ -1,6 +1,7 @@
 /** Writes the reference pages that come from tables in the sources. */
 import { writeFileSync } from "node:fs";
 import { configReference } from "../src/config/reference.ts";
+import { HINTS } from "../src/kinds/hints.ts";
 import { REASONS } from "../src/kinds/verdict.ts";
 import { METRICS } from "../src/kinds/names.ts";
 import { labelsReference } from "../src/workload/reference.ts";
@@ -10,6 +11,6 @@ const page = (name: string, text: string): void =>
   writeFileSync(new URL(`../docs/reference/${name}.md`, import.meta.url), text);
 
 page("configuration", configReference());
-page("reasons", reasonsReference(REASONS));
+page("reasons", reasonsReference(REASONS, HINTS));
 page("metrics", metricsReference(METRICS));
 page("labels", labelsReference());

@@ -2,8 +2,8 @@
  * Checks of one workload against the others of its group. They warn, because no group of two Deployments could be
  * upgraded if they denied; `admission.strict` makes them deny.
  */
-import { annotationOf, labelOf, type KubeObject, type Workload } from "../kinds/kube.ts";
-import { ANNOTATION, AUTOSCALING_PREFIX, LABEL } from "../kinds/names.ts";
+import { annotationOf, type KubeObject, type Workload } from "../kinds/kube.ts";
+import { ANNOTATION, AUTOSCALING_PREFIX } from "../kinds/names.ts";
 import { denied, warned, type Verdict } from "../kinds/verdict.ts";
 import { compatible } from "../profiles/connectors.ts";
 import { configuredDevices } from "../profiles/devices.ts";
@@ -11,7 +11,7 @@ import { compatibilityOf } from "../workload/endpoint.ts";
 import { KEYS, type KeyName } from "../workload/keys.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import { autoscalersOf } from "./autoscalers.ts";
-import { byServedName, peerSpec } from "./peers.ts";
+import { byServedName, ofService, peerSpec } from "./peers.ts";
 import type { Planning } from "./stages.ts";
 
 /** A key that the members of a cell or group must agree on, as their specs hold it. */
@@ -37,9 +37,8 @@ const isOther = (workload: Workload, spec: WorkloadSpec): boolean =>
 /** The other workloads of the group, decoded without what Tandem injected. */
 export function partners({ spec, snapshot, settings, namespace }: Planning): readonly WorkloadSpec[] {
   const devices = configuredDevices(settings);
-  return snapshot.workloads
-    .filter((workload) => labelOf(workload, LABEL.model) === spec.model)
-    .filter((workload) => (workload.metadata.namespace ?? "default") === spec.namespace && isOther(workload, spec))
+  return ofService(snapshot, spec.namespace, spec.model)
+    .filter((workload) => isOther(workload, spec))
     .map((workload) => peerSpec(workload, devices, namespace))
     .filter((other) => other !== undefined)
     .filter((other) => other.model === spec.model && other.group === spec.group && other.mode !== "observe");

@@ -10,6 +10,7 @@ import { FIELD_MANAGER } from "../kinds/names.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { denied, isDenied, isWarned, skipped, warned, type Verdict } from "../kinds/verdict.ts";
 import { admitObject, admitPod, type AdmitResult } from "./admit.ts";
+import { auditAnnotations } from "./explain.ts";
 import { patchOf, type Operation } from "./patch.ts";
 import type { Settings } from "./stage.ts";
 import { equal } from "./value.ts";
@@ -113,22 +114,43 @@ function admit(request: Request, object: KubeObject, context: ReviewContext): Ad
 
 function answer(request: Request, webhook: Webhook, result: AdmitResult): ReviewReply {
   const refused = result.verdicts.filter(isDenied);
-  if (refused.length > 0) return reply(request, denial(refused), "denied", result.verdicts);
+  if (refused.length > 0) return reply(request, { ...denial(refused), ...audit(result) }, "denied", result.verdicts);
   return webhook === "validate" ? validated(request, result) : patched(request, result);
 }
 
-/** Admitting the end state once more must change nothing: otherwise the mutation was missed, or undone by another webhook. */
-function validated(request: Request, { object, verdicts }: AdmitResult): ReviewReply {
-  if (equal(readObject(request.object, request), object)) return reply(request, { allowed: true }, "allowed", verdicts);
-  const missed = warned("MutationMissed", `${request.kind} lacks what Tandem injects, and runs as its template says`);
-  return reply(request, { allowed: true, ...warningsOf([missed]) }, "allowed", [...verdicts, missed]);
+/** Nothing is said of objects that are none of Tandem's business. */
+function audit(result: AdmitResult): JsonObject {
+  if (result.verdicts.every(({ reason }) => reason === "NotOurs")) return {};
+  return { auditAnnotations: auditAnnotations(result) };
 }
 
+/**
+ * Admitting the end state once more must change nothing: otherwise the mutation was missed, or undone by another webhook.
+ * Whoever wrote it last, what it says is denied by the same checks; the first webhook's warnings are given where it had
+ * no say.
+ */
+function validated(request: Request, result: AdmitResult): ReviewReply {
+  const { object, verdicts, touched } = result;
+  const given = readObject(request.object, request);
+  const response = { allowed: true, ...audit(result) };
+  if (equal(given, object)) return reply(request, response, "allowed", verdicts);
+  const where = patchOf(given, object, touched).patch.map(({ path }) => path);
+  const message = `${request.kind} lacks what Tandem injects, and runs as its template says: ${where.slice(0, MOST_PLACES).join(", ")}`;
+  const missed = warned("MutationMissed", message);
+  const warnings = warningsOf([missed, ...verdicts.filter(isWarned)]);
+  return reply(request, { ...response, ...warnings }, "allowed", [...verdicts, missed]);
+}
+
+/** Most places that a message names. */
+const MOST_PLACES = 3;
+
 /** The patch starts from what the API server sent: the namespace that we filled in is no part of it. */
-function patched(request: Request, { object, verdicts, touched }: AdmitResult): ReviewReply {
+function patched(request: Request, result: AdmitResult): ReviewReply {
+  const { object, verdicts, touched } = result;
   const { patch, unsound } = patchOf(readObject(request.object, request), object, touched);
   const all = unsound === undefined ? verdicts : [...verdicts, unsound];
-  const response = { allowed: true, ...warningsOf([...verdicts.filter(isWarned), ...(unsound ? [unsound] : [])]) };
+  const warnings = warningsOf([...verdicts.filter(isWarned), ...(unsound ? [unsound] : [])]);
+  const response = { allowed: true, ...audit(result), ...warnings };
   if (patch.length === 0) return reply(request, response, "allowed", all);
   return reply(request, { ...response, ...encoded(patch) }, "patched", all);
 }
@@ -138,10 +160,19 @@ const encoded = (patch: readonly Operation[]): JsonObject => ({
   patch: Buffer.from(JSON.stringify(patch)).toString("base64"),
 });
 
+const LONGEST_DENIAL = 4096;
+
 /** 422 Invalid: the object says something that is not accepted. */
 const denial = (verdicts: readonly Verdict[]): JsonObject => ({
   allowed: false,
-  status: { code: 422, reason: "Invalid", message: verdicts.map(({ message }) => message).join("; ") },
+  status: {
+    code: 422,
+    reason: "Invalid",
+    message: verdicts
+      .map(({ message }) => message)
+      .join("; ")
+      .slice(0, LONGEST_DENIAL),
+  },
 });
 
 /** Kubernetes asks for 120 characters at most; the API server drops a warning with a control character. */

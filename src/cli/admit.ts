@@ -5,10 +5,12 @@
 import { createTwoFilesPatch } from "diff";
 import { stringify } from "yaml";
 import { admitObject, admitPod, strip, type AdmitContext, type AdmitResult } from "../admission/admit.ts";
+import { explain } from "../admission/explain.ts";
 import { patchOf } from "../admission/patch.ts";
 import type { Config } from "../config/schema.ts";
 import { annotationOf, keyOf, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
 import { STATUS } from "../kinds/names.ts";
+import { hintOf } from "../kinds/hints.ts";
 import { isDenied, isWarned } from "../kinds/verdict.ts";
 import { snapshotOfObjects } from "../simulator/cluster.ts";
 import { ADMITTED_KINDS, isTemplate, podFromTemplate, templateOf } from "../workload/template.ts";
@@ -37,13 +39,17 @@ function podOf({ result }: Admitted, context: AdmitContext): Admitted[] {
   return [{ before, result: admitPod(before, context) }];
 }
 
-/** Admits the objects against each other, in their order, each followed by its Pod where `pods` is set. */
+/**
+ * Admits the objects against each other, in their order, each followed by its Pod where `pods` is set. `settled`: they
+ * are all there is, so that a missing partner is told.
+ */
 export function admitAll(
   objects: readonly KubeObject[],
   settings: Config["admission"],
   pods: boolean,
+  settled = false,
 ): readonly Admitted[] {
-  const context: AdmitContext = { snapshot: snapshotOfObjects(objects), settings };
+  const context: AdmitContext = { snapshot: snapshotOfObjects(objects), settings, settled };
   return objects
     .filter(({ kind }) => !CONTEXT_KINDS.has(kind))
     .flatMap((before) => {
@@ -89,7 +95,7 @@ const stored = (admitted: readonly Admitted[]): KubeObject[] =>
 
 const explanation = (admitted: readonly Admitted[]): unknown =>
   admitted.flatMap(({ before, result }) =>
-    result.verdicts.map(({ subject, outcome, reason, message }) => ({
+    explain(result).map(({ subject, outcome, reason, message }) => ({
       object: nameOf(before),
       stage: subject ?? "",
       outcome,
@@ -113,13 +119,20 @@ export const FORMATS: Readonly<Record<string, (admitted: readonly Admitted[]) =>
   explain: (admitted) => jsonText(explanation(admitted)),
 };
 
-/** One line for each denial and warning. */
-const complaints = (admitted: readonly Admitted[]): string[] =>
-  admitted.flatMap(({ before, result }) =>
+/** One line for each denial and warning, then what can be done about each reason. */
+function complaints(admitted: readonly Admitted[]): string[] {
+  const found = admitted.flatMap(({ before, result }) =>
     result.verdicts
       .filter((verdict) => isDenied(verdict) || isWarned(verdict))
-      .map(({ outcome, reason, message }) => `${outcome}: ${nameOf(before)}: ${message} [${reason}]\n`),
+      .map((verdict) => ({ ...verdict, name: nameOf(before) })),
   );
+  const lines = found.map(({ outcome, name, message, reason }) => `${outcome}: ${name}: ${message} [${reason}]\n`);
+  const hints = [...new Set(found.map(({ reason }) => reason))].flatMap((reason) => {
+    const hint = hintOf(reason);
+    return hint === undefined ? [] : [`hint: ${reason}: ${hint}\n`];
+  });
+  return [...lines, ...hints];
+}
 
 interface Options {
   readonly filename: readonly string[];
@@ -162,7 +175,7 @@ function run(options: Options): number {
     return 0;
   }
   const strict = options.strict === true;
-  const given = admitAll(objects, { ...admission, strict: admission.strict || strict }, options.pods === true);
+  const given = admitAll(objects, { ...admission, strict: admission.strict || strict }, options.pods === true, true);
   const admitted = strict ? given.map(strictly) : given;
   process.stdout.write(format(admitted));
   process.stderr.write(complaints(admitted).join(""));
@@ -184,7 +197,7 @@ export const registerAdmit: Register = (program, exit) => {
     .option("-o, --output <format>", `one of ${Object.keys(FORMATS).join(", ")}`, "yaml")
     .option("--strict", "warnings deny too")
     .option("--strip", "print the objects as they were before Tandem")
-    .option("--config <file>", "configuration file")
+    .option("-c, --config <file>", "configuration file")
     .option("--set <path=value>", "configuration key (repeatable)", collect)
     .addHelpText("after", EXAMPLE)
     .action((options: Options) => exit(run(options)));

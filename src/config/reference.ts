@@ -1,6 +1,7 @@
 /** The reference page of the configuration, written from the schema. `npm run docs` writes it; a test compares. */
 import { accepted, configKeys } from "./load.ts";
 import { CompanionResource, CountRule, DeviceProfileSchema, HostMount } from "./devices.ts";
+import { PolicyRule } from "./policy.ts";
 import { StaticEndpoint } from "./schema.ts";
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
@@ -10,6 +11,7 @@ const value = (fallback: unknown): string =>
 /** Lists of objects: what one entry of each holds. */
 const ENTRIES: readonly (readonly [title: string, schema: { readonly properties: object }])[] = [
   ["router.endpoints.static", StaticEndpoint],
+  ["admission.policy", PolicyRule],
   ["admission.profiles", DeviceProfileSchema],
   ["admission.profiles[].companions", CompanionResource],
   ["admission.profiles[].rules", CountRule],

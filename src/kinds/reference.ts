@@ -1,15 +1,18 @@
 /** Reference pages written from the tables of this folder. */
 import type { MetricSpec } from "./names.ts";
 
-export const reasonsReference = (reasons: Readonly<Record<string, string>>): string =>
+export const reasonsReference = (
+  reasons: Readonly<Record<string, string>>,
+  hints: Readonly<Record<string, string>> = {},
+): string =>
   [
     "# Reasons",
     "",
     "Every decision carries one of these codes: in replies, Events, metric labels, log lines and `explain`. Written by `npm run docs`.",
     "",
-    "| reason | meaning |",
-    "|---|---|",
-    ...Object.entries(reasons).map(([code, meaning]) => `| \`${code}\` | ${meaning} |`),
+    "| reason | meaning | what to do |",
+    "|---|---|---|",
+    ...Object.entries(reasons).map(([code, meaning]) => `| \`${code}\` | ${meaning} | ${hints[code] ?? ""} |`),
     "",
   ].join("\n");
 

@@ -1,0 +1,68 @@
+/** What to do about a reason: for every code that a person can act on. Printed by commands and in the reference. */
+import type { Reason } from "./reasons.ts";
+
+export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
+  // admission: the user's contract
+  NotOurs: "Label the workload with tandem.sh/model and tandem.sh/role to have it admitted.",
+  ModeRoute: "Set tandem.sh/mode to manage to have settings injected; that rolls the workload once.",
+  InvalidLabel: "Give the label one of the accepted values; docs/reference/labels.md lists them.",
+  InvalidAnnotation: "Give the annotation one of the accepted values; docs/reference/labels.md lists them.",
+  PolicyForbids: "Use what the message allows, or ask the operator to widen admission.policy for the namespace.",
+  NamespaceNotOptedIn: "Label the Namespace as admission.optIn says, then apply the workload again.",
+  StatusForeign: "Take the annotation out of the manifest; Tandem writes its own.",
+  UnknownKey: "Correct the key, or take it out.",
+  GroupDisagrees: "Make the named key or setting equal on all workloads of the group, or give them different groups.",
+  GangUnsatisfiable:
+    "Lower the gang to the fewest instances that serve; make pods all at once (podManagementPolicy Parallel, startupPolicy LeaderCreated); raise maxSurge. Where several workloads share a role, set tandem.sh/gang on the last of them or on the Namespace.",
+  GangUnderKueue: "Set tandem.sh/gang to off, or take the workload out of Kueue's queue.",
+  DeadlineShort: "Raise spec.progressDeadlineSeconds to what the message says, or leave it out.",
+  PartnerMissing: "Create the other role with the same tandem.sh/model and tandem.sh/group, or use role both.",
+  ServedModelClaimed:
+    "Give each service names of its own, or bind names to namespaces by servedModels in admission.policy.",
+  AutoscalerContested:
+    "Delete the HPA or ScaledObject, or turn autoscaling.tandem.sh/mode off; keep its minimum at the gang.",
+  StageSkipped: "Take the stage out of tandem.sh/skip to have it run.",
+  PlanReplayed: "Set tandem.sh/plan to latest to take on what a newer Tandem would inject; that rolls the workload.",
+  SchedulerContradict: "Take schedulerName out of the template, or set tandem.sh/scheduler to keep.",
+  TopologyUnknown: "Name a tier that the HyperNodes have, or set tandem.sh/topology to preferred or off.",
+  DevicesContradict: "Make request, tandem.sh/accelerator and parallel sizes agree, or leave the request out.",
+  EngineOpaque: "Let the script read the environment variables that the message names.",
+  EngineContradict: "Make the argument and the declaration equal, or leave the declaration out.",
+  KvContradict: "Leave the transfer configuration out: Tandem writes the one of the role and the connector.",
+  KvEngineIdShared: "Leave engine_id out, or make it of the pod's uid.",
+  KvPortReserved: "Choose a kv_port outside the range that the message names.",
+  MutationMissed: "Apply the object again when the webhook answers; look for another webhook that undoes the change.",
+  AnnotationsFull: "Take other annotations off: the API server stores 256 KiB of them for an object.",
+  PatchUnsound: "Report it with the object; nothing was injected.",
+  RequestMalformed: "Correct the object: a pod template with named containers is needed.",
+  // placement
+  NodeUnknown: "Wait for the node to be seen, or look whether Tandem may list nodes.",
+  NodeLacksDevices: "Free devices, add nodes, or ask for fewer.",
+  NodeOutsideDomain: "Widen tandem.sh/topology-tier, or set tandem.sh/topology to preferred.",
+  NodeUnschedulable: "Uncordon the node, or tolerate its taint.",
+  NodeNotSelected: "Change the pod's nodeSelector or affinity, or label the node.",
+  NoDomainFits: "Free devices within one domain, lower the gang, or widen tandem.sh/topology-tier.",
+  HyperNodeInvalid: "Correct the HyperNode; the message names the member.",
+  HyperNodeDangling: "Take the member out, or create what it names.",
+  HyperNodeOverlaps: "Let one HyperNode alone claim the member.",
+  GangIncomplete: "Create the missing workloads of the cell, or raise their replicas.",
+  // controller
+  PodGroupAbsent: "Install Volcano's PodGroup API, or set tandem.sh/scheduler to keep.",
+  SizesWaiting: "Create the partner role, or declare tandem.sh/parallelism where a script hides the sizes.",
+  SizesFixed: "Set a new tandem.sh/compat on both roles.",
+  PodMissed: "Delete the pod when the webhook answers again: its replacement gets everything.",
+  WorkloadUnreadable: "Correct the workload as the message says; the webhook would have denied it.",
+  WebhooksAbsent: "Install the webhooks, or set controller.webhookConfiguration to what they are called.",
+  CertificatesForeign: "Delete the Secret to have a new one made, or name another by admission.certificates.secret.",
+  // router
+  NoEndpoint: "Look at the group's pods: none is ready, of the right role and compatible.",
+  ModelUnknown: "Request a model that is served, or add the name by tandem.sh/served-model.",
+  BodyInvalid: "Send what the OpenAI API of the path accepts.",
+  BodyTooLarge: "Send a shorter prompt, or raise router.maxBodyBytes.",
+  MediaTypeUnsupported: "Send application/json without content encoding.",
+  Saturated: "Try again later, or add replicas.",
+  PrefillLost: "Look at the logs of the prefill endpoint that the message names.",
+  PrefillFailed: "Look at the logs of the prefill endpoint that the message names.",
+};
+
+export const hintOf = (reason: Reason): string | undefined => HINTS[reason];
