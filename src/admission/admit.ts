@@ -50,7 +50,7 @@ interface Case {
   /** The plan that the stored object carries: the only one that may be replayed. */
   readonly recorded: PlanRecord | undefined;
   /** The user's part is as stored, so that an old mistake must not stop the system's own updates. */
-  readonly unchanged: boolean;
+  readonly unchanged: () => boolean;
   readonly touched: readonly Path[];
 }
 
@@ -62,8 +62,10 @@ export const strip = (object: KubeObject): KubeObject => without(object, [record
 
 function caseOf(object: KubeObject, previous: KubeObject | undefined): Case {
   const recorded = previous === undefined ? undefined : recordOf(previous);
-  // A replaced object may have lost its own record, an edited one may carry another: both are taken out.
-  const records = [recordOf(object), recorded];
+  // A replaced object may have lost its own record, an edited one may carry another: both are taken out. Nearly always
+  // they are one and the same, and reverting it twice would cost as much again.
+  const same = previous !== undefined && planTextOf(previous) === planTextOf(object);
+  const records = same ? [recorded] : [recordOf(object), recorded];
   const stripped = without(object, records);
   const hash = hashOf(stripped);
   return {
@@ -71,10 +73,12 @@ function caseOf(object: KubeObject, previous: KubeObject | undefined): Case {
     stripped,
     hash,
     recorded,
-    unchanged: previous !== undefined && isUnchanged(previous, { object, hash }),
+    unchanged: () => previous !== undefined && isUnchanged(previous, { object, hash }),
     touched: [RECORD_PATH, ...records.flatMap((record) => record?.changes.map(({ path }) => path) ?? [])],
   };
 }
+
+const planTextOf = (object: KubeObject): string | undefined => entry(object.metadata.annotations, STATUS.plan);
 
 const isUnchanged = (previous: KubeObject, now: { object: KubeObject; hash: string }): boolean =>
   hashOf(strip(previous)) === now.hash && replicasOf(now.object) <= replicasOf(previous);
@@ -114,7 +118,7 @@ function undecoded(at: Case, { verdicts }: Decoded): AdmitResult {
 
 /** A denial; over an unchanged object a warning, so that controllers can go on writing what is stored already. */
 function refused(at: Case, verdicts: readonly Verdict[]): AdmitResult {
-  if (!at.unchanged) return leave(at.object, verdicts);
+  if (!at.unchanged()) return leave(at.object, verdicts);
   return replayed(at, verdicts.map(asWarning));
 }
 

@@ -4,8 +4,8 @@
  * Objects of a snapshot never change, so each is decoded once and kept by its identity: a group check of 300 workloads
  * would otherwise cost 50 ms for every review. A changed object is another object, and what is forgotten is collected.
  */
-import { annotationOf, type Namespace, type Workload } from "../kinds/kube.ts";
-import { STATUS } from "../kinds/names.ts";
+import { annotationOf, labelOf, type Namespace, type Workload } from "../kinds/kube.ts";
+import { LABEL, STATUS } from "../kinds/names.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Devices } from "../profiles/devices.ts";
 import { workloadSpec } from "../workload/decode.ts";
@@ -38,32 +38,47 @@ function clean(workload: Workload): Workload {
   return record === undefined ? workload : (unplan(workload, record) as Workload);
 }
 
-type ByName = ReadonlyMap<string, readonly WorkloadSpec[]>;
-
 interface Index {
   readonly devices: Devices;
   readonly namespaces: readonly Namespace[];
-  readonly byName: ByName;
+  readonly byName: ReadonlyMap<string, readonly WorkloadSpec[]>;
 }
 
 const indexes = new WeakMap<readonly Workload[], Index>();
 
 /** The workloads of the whole snapshot by the model names that they serve. */
-export function byServedName({ workloads, namespaces }: ClusterSnapshot, devices: Devices): ByName {
+export function byServedName({ workloads, namespaces }: ClusterSnapshot, devices: Devices): Index["byName"] {
   const known = indexes.get(workloads);
   if (known?.devices === devices && known.namespaces === namespaces) return known.byName;
-  const byName = indexed(workloads, namespaces, devices);
+  const named = new Map(namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));
+  const pairs = workloads.flatMap((workload) => {
+    const spec = peerSpec(workload, devices, named.get(workload.metadata.namespace ?? "default"));
+    return spec?.served.map((name) => [name, spec] as const) ?? [];
+  });
+  const byName = grouped(pairs);
   indexes.set(workloads, { devices, namespaces, byName });
   return byName;
 }
 
-function indexed(workloads: readonly Workload[], namespaces: readonly Namespace[], devices: Devices): ByName {
-  const named = new Map(namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));
-  const byName = new Map<string, WorkloadSpec[]>();
-  for (const workload of workloads) {
-    const spec = peerSpec(workload, devices, named.get(workload.metadata.namespace ?? "default"));
-    if (spec === undefined) continue;
-    for (const name of spec.served) byName.set(name, [...(byName.get(name) ?? []), spec]);
+const services = new WeakMap<readonly Workload[], ReadonlyMap<string, readonly Workload[]>>();
+
+/** The workloads of one namespace that carry the same label `tandem.sh/model`. */
+export function ofService({ workloads }: ClusterSnapshot, namespace: string, model: string): readonly Workload[] {
+  const known =
+    services.get(workloads) ?? grouped(workloads.map((workload) => [serviceOf(workload), workload] as const));
+  services.set(workloads, known);
+  return known.get(`${namespace}/${model}`) ?? [];
+}
+
+const serviceOf = (workload: Workload): string =>
+  `${workload.metadata.namespace ?? "default"}/${labelOf(workload, LABEL.model) ?? ""}`;
+
+function grouped<T>(pairs: readonly (readonly [string, T])[]): ReadonlyMap<string, readonly T[]> {
+  const groups = new Map<string, T[]>();
+  for (const [key, value] of pairs) {
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [value]);
+    else group.push(value);
   }
-  return byName;
+  return groups;
 }

@@ -4,7 +4,7 @@
  * It stands in one annotation on the workload's own metadata, never in the template. Reading it is bounded and strict: a
  * record that is not ours in form is no record, and one can only ever reach into the pod template.
  */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { annotationOf, isObject, type KubeObject, type StringMap } from "../kinds/kube.ts";
 import { ANNOTATION, PREFIX, STATUS } from "../kinds/names.ts";
 import { isInTemplate, templatesOf } from "../workload/template.ts";
@@ -118,5 +118,5 @@ export function hashOf(stripped: KubeObject): string {
     labels: Object.fromEntries(contract(labels)),
     annotations: Object.fromEntries(contract(annotations)),
   };
-  return createHash("sha256").update(canonical(input)).digest("hex").slice(0, 16);
+  return hash("sha256", canonical(input)).slice(0, 16);
 }

@@ -13,16 +13,23 @@ export function equal(a: unknown, b: unknown): boolean {
 export const isEmpty = (value: unknown): boolean =>
   Array.isArray(value) ? value.length === 0 : isObject(value) && Object.keys(value).length === 0;
 
-/** Sorted keys, without nulls and empty containers, which the API server adds and drops as it likes. */
-export function canonical(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(canonical);
+const isAbsent = (value: unknown): boolean => value === null || value === undefined || isEmpty(value);
+
+/** A copy with sorted keys, without those that are null or empty: the API server adds and drops them as it likes. */
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
   if (!isObject(value)) return value;
-  const pairs = Object.keys(value)
-    .sort()
-    .map((key) => [key, canonical(value[key])] as const)
-    .filter(([, inner]) => inner !== null && inner !== undefined && !isEmpty(inner));
-  return Object.fromEntries(pairs);
+  // Without a prototype, so that `__proto__` is a key like any other.
+  const copy = Object.create(null) as JsonObject;
+  for (const key of Object.keys(value).sort()) {
+    const inner = sorted(value[key]);
+    if (!isAbsent(inner)) copy[key] = inner;
+  }
+  return copy;
 }
+
+/** JSON in which two values that mean the same to the API server are the same text. */
+export const canonical = (value: unknown): string => JSON.stringify(sorted(value));
 
 /** One step into a value: a key of a map, or the item of a list that has this name. */
 export type Step = string | { readonly name: string };
