@@ -14,7 +14,7 @@ const counts = (description: string) =>
 const LABEL_KEY = "^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$";
 const LABEL_VALUE = "^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$";
 /** As a label value, or one that is filled in for each pod. */
-const FILLED_VALUE = "^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?|\\{cell\\}|\\{devices\\})?$";
+const FILLED_VALUE = "^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?|\\{cell\\}|\\{devices\\}|\\{instance\\})?$";
 /** Owned by the device plugin: from here it would hand out devices that belong to other pods. */
 const VARIABLE = "^(?!ASCEND_VISIBLE_DEVICES$|NVIDIA_VISIBLE_DEVICES$)[A-Za-z_][A-Za-z0-9_]{0,252}$";
 
@@ -44,13 +44,14 @@ export const CompanionResource = Type.Object(
       accepts: "a Kubernetes quantity, or empty for none",
       description: "Requested beside the devices where it is not; empty: only recognised.",
     }),
-    whole: Type.Integer({
+    largestPart: Type.Integer({
       default: 0,
       minimum: 0,
       maximum: 1e12,
       description:
-        "Above 0: an amount below it is a part of one device, of which a pod gets no more than one. The unit is the resource's.",
+        "Largest amount, in the unit of the resource, that is part of a device and not the whole. A pod gets parts of one device only. 0: any amount goes with any count.",
     }),
+    annotations: map(LABEL_KEY, "", "Annotations of the pod without which the resource means nothing."),
   },
   { ...closed, description: "A resource beside the device: memory or cores of a share." },
 );
@@ -70,6 +71,7 @@ export const CountRule = Type.Object(
     product: Type.String({ minLength: 1, maxLength: 100, description: "The product, for messages." }),
     counts: counts("Devices that one pod may ask for; empty: any number."),
     perNode: Type.Integer({ minimum: 1, maximum: 1024, description: "Devices of one node." }),
+    wholeNodes: flag("An instance over several nodes must ask for all devices of each."),
     annotations: map(LABEL_KEY, "", "Annotations of a pod that asks for this product; values as in `annotations`."),
   },
   { ...closed, description: "Which counts of one pod a product hands out." },
@@ -141,7 +143,7 @@ export const DeviceProfileSchema = Type.Object(
     labels: map(
       LABEL_KEY,
       FILLED_VALUE,
-      "Labels of the pods. `{cell}` stands for the name of the cell's objects, `{devices}` for the count.",
+      "Labels of the pods. `{cell}` stands for the name of the cell's objects, `{devices}` for the devices of the pod, `{instance}` for those of its instance.",
     ),
     annotations: map(LABEL_KEY, "", "Annotations of the pods, with the same words."),
     env: map(VARIABLE, "", "Environment of the engine container."),
@@ -150,9 +152,11 @@ export const DeviceProfileSchema = Type.Object(
       default: "cell",
       description: "What one PodGroup of Volcano holds: a scheduler plugin may check whole PodGroups.",
     }),
-    setsScheduler: flag(
-      "A webhook of the device plugin names the scheduler; under one that the pod names, it gets no devices.",
-    ),
+    scheduler: Type.Enum(["any", "volcano", "webhook"], {
+      default: "any",
+      description:
+        "Who hands out the devices: `any` scheduler; a plugin of `volcano`; one that a `webhook` of the device plugin names, but only on pods that name none.",
+    }),
   },
   { ...closed, description: "A device profile." },
 );

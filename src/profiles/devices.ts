@@ -9,12 +9,14 @@
  */
 import type { Config } from "../config/schema.ts";
 import { ASCEND } from "./devices/ascend.ts";
+import { HAMI_ASCEND } from "./devices/hami.ts";
 import { NVIDIA } from "./devices/nvidia.ts";
+import { OTHERS } from "./devices/others.ts";
 import { profile, type DeviceProfile } from "./devices/profile.ts";
 
 export type { DeviceProfile } from "./devices/profile.ts";
 
-export const BUILT_IN: readonly DeviceProfile[] = [...NVIDIA, ...ASCEND];
+export const BUILT_IN: readonly DeviceProfile[] = [...NVIDIA, ...ASCEND, ...HAMI_ASCEND, ...OTHERS];
 
 /** The device profiles that count, and the one of a workload that names and requests none. */
 export interface Devices {

@@ -1,29 +1,29 @@
 /**
- * Stage devices: on the workload the device request, which is what keeps a pod native-safe without us; on the Pod what
- * the device and its transfer library read from the node, and shared memory for the engine's processes.
+ * Stage devices: on the workload the device request and what it needs to be scheduled, which keeps a pod native-safe
+ * without us; on the Pod what the device and its transfer library read from the node, and shared memory for the engine's
+ * processes. What the user asked for is completed, never changed.
  */
-import type { Container } from "../../kinds/kube.ts";
 import { labelOf } from "../../kinds/kube.ts";
-import { changed, skipped, warned } from "../../kinds/verdict.ts";
+import { changed, warned, type Verdict } from "../../kinds/verdict.ts";
 import { configuredDevices, deviceNames, type DeviceProfile, type Devices } from "../../profiles/devices.ts";
-import type { HostMount } from "../../profiles/devices/profile.ts";
-import { foreignRequest } from "../../profiles/devices/request.ts";
-import { item, set, type Wish } from "../change.ts";
+import { rounded } from "../../profiles/devices/product.ts";
+import { askedAmount, askedCompanions, foreignRequest, requestedNames } from "../../profiles/devices/request.ts";
+import { set, type Wish } from "../change.ts";
 import { at, containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
+import { mountWishes, sharedMemory } from "./mounts.ts";
+import { lockMemory, rdmaHint, rdmaWishes } from "./rdma.ts";
+import { envWishes } from "./engine.ts";
+import { deviceWords, filled } from "./words.ts";
 
 export function devicesOnWorkload(context: StageContext): StageResult {
-  const { accelerator, acceleratorsPerPod, device } = context.spec;
+  const { accelerator, device } = context.spec;
   const devices = configuredDevices(context.settings);
-  const foreign = foreignRequest(containerOf(context), devices);
+  const container = containerOf(context);
+  const foreign = foreignRequest(container, devices);
   if (foreign !== undefined) return nothing(`${foreign} is requested, which no device profile knows; it stands`);
   if (device === undefined) return unknownProfile(accelerator, devices);
-  if (acceleratorsPerPod === 0) return nothing("the number of devices cannot be told");
-  return {
-    changes: requestWishes(context, device),
-    verdict: changed("DevicesInjected", `${acceleratorsPerPod} x ${device.resource}`, {
-      numbers: { devices: acceleratorsPerPod },
-    }),
-  };
+  const names = requestedNames(container, device);
+  return names.length > 0 ? completed(context, device, names) : added(context, device);
 }
 
 /** Without a name nothing was asked for; a name that no profile has is a mistake of the configuration. */
@@ -33,90 +33,87 @@ function unknownProfile(name: string, devices: Devices): StageResult {
   return { changes: [], verdict: warned("DevicesContradict", message) };
 }
 
-/** Limits alone suffice: the API server makes requests equal. Some device plugins want them written out. */
-function requestWishes(context: StageContext, device: DeviceProfile): Wish[] {
-  const count = String(asked(containerOf(context), device) ?? context.spec.acceleratorsPerPod);
-  const limit = set(inContainer(context, "resources", "limits", device.resource), count);
-  const request = set(inContainer(context, "resources", "requests", device.resource), count);
-  return device.requestsEqualLimits ? [limit, request] : [limit];
-}
-
 /** What the user wrote on either side is completed on the other. */
-const asked = ({ resources }: Container, device: DeviceProfile): string | number | undefined =>
-  resources?.limits?.[device.resource] ?? resources?.requests?.[device.resource];
-
-const SHARED_MEMORY = "/dev/shm";
-
-/** Mounted at the path or above it, with or without a slash at the end. */
-const isMounted = (container: Container, path: string): boolean =>
-  (container.volumeMounts ?? []).some(({ mountPath }) => `${path}/`.startsWith(`${mountPath.replace(/\/+$/, "")}/`));
-
-/** The wanted name of a volume, or a longer one where a volume of the user's has it already. */
-function freeName({ template }: StageContext, wanted: string): string {
-  const taken = new Set((template.spec.volumes ?? []).map(({ name }) => name));
-  let name = wanted;
-  while (taken.has(name)) name += "-tandem";
-  return name;
+function completed(context: StageContext, device: DeviceProfile, names: readonly string[]): StageResult {
+  const container = containerOf(context);
+  const asked = names.map((name) => [name, askedAmount(container, name) ?? ""] as const);
+  return {
+    changes: [...asked.flatMap(([name, amount]) => requestWishes(context, name, amount)), ...besides(context, device)],
+    verdict: injected(asked.map(([name, amount]) => `${amount} x ${name}`).join(", "), context),
+  };
 }
 
-/** Tensor-parallel processes exchange through /dev/shm; a container runtime gives 64 MiB. */
-function sharedMemory(context: StageContext): Wish[] {
-  if (isMounted(containerOf(context), SHARED_MEMORY)) return [];
-  const name = freeName(context, "tandem-shm");
+function added(context: StageContext, device: DeviceProfile): StageResult {
+  const { acceleratorsPerPod } = context.spec;
+  if (acceleratorsPerPod === 0) return nothing("the number of devices cannot be told");
+  if (device.resource.includes("*") || device.measures !== "devices") return unnamed(device);
+  const count = rounded(device, acceleratorsPerPod);
+  return {
+    changes: [...requestWishes(context, device.resource, String(count)), ...besides(context, device)],
+    verdict: injected(`${count} x ${device.resource}`, context),
+  };
+}
+
+/** Which slice, and how much of it, only the user can say. */
+const unnamed = ({ name, resource }: DeviceProfile): StageResult => ({
+  changes: [],
+  verdict: warned(
+    "DevicesContradict",
+    `device profile ${name} is for pods that ask for ${resource}; write the request`,
+  ),
+});
+
+const injected = (what: string, { spec }: StageContext): Verdict =>
+  changed("DevicesInjected", what, { numbers: { devices: spec.acceleratorsPerPod } });
+
+/** Limits alone suffice: the API server makes requests equal. Some device plugins want them written out. */
+function requestWishes(context: StageContext, resource: string, amount: string): Wish[] {
+  const limit = set(inContainer(context, "resources", "limits", resource), amount);
+  const request = set(inContainer(context, "resources", "requests", resource), amount);
+  return context.spec.device?.requestsEqualLimits === true ? [limit, request] : [limit];
+}
+
+/** Parts of the device, where to find it and what runs it, and the network beside it. */
+function besides(context: StageContext, device: DeviceProfile): Wish[] {
+  const asked = askedCompanions(containerOf(context), device).map(({ resource }) => resource);
+  const parts = device.companions.filter(({ resource, amount }) => amount !== "" && !asked.includes(resource));
+  const { runtimeClassName } = device;
   return [
-    item(at(context, "spec", "volumes"), {
-      name,
-      emptyDir: { medium: "Memory", sizeLimit: context.settings.sharedMemory },
-    }),
-    item(inContainer(context, "volumeMounts"), { name, mountPath: SHARED_MEMORY }, "mountPath"),
+    ...parts.flatMap(({ resource, amount }) => requestWishes(context, resource, amount)),
+    ...Object.entries(device.nodeSelector).map(([key, value]) => set(at(context, "spec", "nodeSelector", key), value)),
+    ...(runtimeClassName === "" ? [] : [set(at(context, "spec", "runtimeClassName"), runtimeClassName)]),
+    ...rdmaWishes(context),
   ];
 }
 
-const hostMount =
-  (context: StageContext) =>
-  ({ name: wanted, path, type }: HostMount): Wish[] => {
-    const name = freeName(context, wanted);
-    return [
-      item(at(context, "spec", "volumes"), { name, hostPath: { path, type } }),
-      item(inContainer(context, "volumeMounts"), { name, mountPath: path, readOnly: true }, "mountPath"),
-    ];
-  };
-
-/** Read by the transfer library: of no use to an engine that transfers nothing. */
-function transferMounts(context: StageContext, device: DeviceProfile | undefined): Wish[] {
-  if (device === undefined || context.spec.connector === "none") return [];
-  const container = containerOf(context);
-  return device.mounts.filter(({ path }) => !isMounted(container, path)).flatMap(hostMount(context));
-}
-
-/** Pod Security levels that refuse hostPath volumes: with one, the whole pod would be refused. */
-const refusesHostPath = ({ namespace }: StageContext): boolean =>
+/** Pod Security levels that refuse hostPath volumes and added capabilities: with one, the whole pod would be refused. */
+const isConfined = ({ namespace }: StageContext): boolean =>
   namespace !== undefined &&
   ["baseline", "restricted"].includes(labelOf(namespace, "pod-security.kubernetes.io/enforce") ?? "");
 
-/** Extended resources of RDMA device plugins have site names, so that they can be recognised but not injected. */
-const RDMA = /rdma|\/efa$/i;
-
-const transferHint = (context: StageContext): string => {
-  const limits = containerOf(context).resources?.limits;
-  const named = Object.keys(limits ?? {}).find((resource) => RDMA.test(resource));
-  if (context.spec.connector !== "nixl") return "";
-  return named === undefined
-    ? "; no RDMA resource is requested, so KV travels over TCP"
-    : `; KV may travel over ${named}`;
-};
-
 export function devicesOnPod(context: StageContext): StageResult {
-  const mounts = transferMounts(context, context.spec.device);
-  const shared = sharedMemory(context);
-  if (mounts.length > 0 && refusesHostPath(context))
-    return {
-      changes: shared,
-      verdict: skipped("DevicesInjected", "the Namespace refuses hostPath volumes, so driver files are not mounted"),
-    };
-  const driver = mounts.length === 0 ? "" : `; ${mounts.length / 2} driver files of the node`;
-  return {
-    changes: [...shared, ...mounts],
-    verdict: changed("DevicesInjected", `shared memory${driver}${transferHint(context)}`),
-  };
+  const { device } = context.spec;
+  const privileged = [...mountWishes(context, device), ...lockMemory(context)];
+  const confined = privileged.length > 0 && isConfined(context);
+  const changes = [
+    ...sharedMemory(context),
+    ...(confined ? [] : privileged),
+    ...(device === undefined ? [] : ownWishes(context, device)),
+  ];
+  const left = confined ? "; the Namespace refuses hostPath volumes and IPC_LOCK, so the pod goes without" : "";
+  const files = mountWishes(context, device).length / 2;
+  const driver = files === 0 || confined ? "" : `; ${files} driver files of the node`;
+  return { changes, verdict: changed("DevicesInjected", `shared memory${driver}${rdmaHint(context)}${left}`) };
+}
+
+/** Labels, annotations and environment of the profile and of the product that the pod selects. */
+function ownWishes(context: StageContext, device: DeviceProfile): Wish[] {
+  const words = deviceWords(context, device);
+  const annotations = filled({ ...device.annotations, ...words.rule?.annotations }, words);
+  const env = Object.entries(device.env).map(([name, value]) => ({ name, value }));
+  return [
+    ...filled(device.labels, words).map(([key, value]) => set(at(context, "metadata", "labels", key), value)),
+    ...annotations.map(([key, value]) => set(at(context, "metadata", "annotations", key), value)),
+    ...envWishes(context, env),
+  ];
 }

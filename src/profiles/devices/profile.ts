@@ -1,5 +1,5 @@
 /** How a built-in profile is written: what differs from the defaults of the schema. */
-import type { DeviceProfile, HostMount } from "../../config/devices.ts";
+import type { CompanionResource, DeviceProfile, HostMount } from "../../config/devices.ts";
 
 export type { CompanionResource, CountRule, DeviceProfile, HostMount } from "../../config/devices.ts";
 
@@ -20,7 +20,7 @@ const DEFAULTS: Omit<DeviceProfile, "name" | "resource" | "fabric"> = {
   env: {},
   mounts: [],
   podGroup: "cell",
-  setsScheduler: false,
+  scheduler: "any",
 };
 
 export type Given = Pick<DeviceProfile, "name" | "resource"> & Partial<DeviceProfile>;
@@ -34,6 +34,15 @@ export const profile = (given: Given): DeviceProfile => ({
 
 export const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index + 1);
 export const even = (count: number): number[] => upTo(count / 2).map((half) => half * 2);
+
+/** A resource beside the device, recognised only; amounts up to `largestPart` are part of one device. */
+export const companion = (resource: string, more: Partial<CompanionResource> = {}): CompanionResource => ({
+  resource,
+  amount: "",
+  largestPart: 0,
+  annotations: {},
+  ...more,
+});
 
 /** Read by an engine for KV transfer between pods, and not brought in by the container runtime. */
 export const transferMount = (name: string, path: string, type: HostMount["type"]): HostMount => ({

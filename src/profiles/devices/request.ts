@@ -1,7 +1,7 @@
 /** What a container asks for: the resource of a profile, or an accelerator that no profile knows. */
 import type { Container, ResourceRequirements } from "../../kinds/kube.ts";
 import type { Devices } from "../devices.ts";
-import type { DeviceProfile } from "./profile.ts";
+import type { CompanionResource, DeviceProfile } from "./profile.ts";
 
 /** What a container asks of a resource that some profile knows. */
 export interface DeviceRequest {
@@ -12,61 +12,103 @@ export interface DeviceRequest {
   readonly count: number;
 }
 
-const amountOf = (map: ResourceRequirements["limits"], resource: string): number | undefined =>
-  map !== undefined && Object.hasOwn(map, resource) ? Number(map[resource]) : undefined;
-
-const named = (container: Container): string[] => [
-  ...new Set([...Object.keys(container.resources?.limits ?? {}), ...Object.keys(container.resources?.requests ?? {})]),
-];
-
-/** The device request of a container, limits before requests; undefined where it has none. */
-export function deviceRequest(container: Container, devices: Devices): DeviceRequest | undefined {
-  const names = named(container);
-  for (const resource of names) {
-    const device = profileOfResource(resource, names, devices);
-    const amount = amountOf(container.resources?.limits, resource) ?? amountOf(container.resources?.requests, resource);
-    if (device !== undefined && amount !== undefined && Number.isInteger(amount) && amount > 0)
-      return { device, resource, count: device.measures === "cores" ? 1 : amount };
-  }
-  return undefined;
+/** The amount as written, limits before requests; undefined where there is none. */
+export function askedAmount({ resources }: Container, resource: string): string | undefined {
+  const of = (map: ResourceRequirements["limits"]): string | number | undefined =>
+    map !== undefined && Object.hasOwn(map, resource) ? map[resource] : undefined;
+  const amount = of(resources?.limits) ?? of(resources?.requests);
+  return amount === undefined ? undefined : String(amount);
 }
+
+/** Devices of one resource: whole and above 0; undefined for anything else. */
+function countOf(container: Container, resource: string): number | undefined {
+  const count = Number(askedAmount(container, resource));
+  return Number.isInteger(count) && count > 0 ? count : undefined;
+}
+
+const names = ({ resources }: Container): string[] => [
+  ...new Set([...Object.keys(resources?.limits ?? {}), ...Object.keys(resources?.requests ?? {})]),
+];
 
 /** Whether a name is the resource, or one that its `*` stands for. */
 export function matches(resource: string, name: string): boolean {
   const star = resource.indexOf("*");
   if (star === -1) return resource === name;
-  return (
-    name.length >= resource.length &&
-    name.startsWith(resource.slice(0, star)) &&
-    name.endsWith(resource.slice(star + 1))
-  );
+  const fits = name.startsWith(resource.slice(0, star)) && name.endsWith(resource.slice(star + 1));
+  return fits && name.length >= resource.length;
+}
+
+const isOf = ({ companions }: DeviceProfile, name: string): boolean =>
+  companions.some(({ resource }) => matches(resource, name));
+
+/** The device request of a container, limits before requests; undefined where it has none. */
+export function deviceRequest(container: Container, devices: Devices): DeviceRequest | undefined {
+  const all = names(container);
+  for (const resource of all) {
+    const device = profileOf(resource, all, devices);
+    const count = countOf(container, resource);
+    if (device !== undefined && count !== undefined) return { device, resource, count: total(container, device, all) };
+  }
+  return undefined;
+}
+
+/** Slices of several geometries add up; of a resource that counts cores any amount is one device. */
+function total(container: Container, device: DeviceProfile, all: readonly string[]): number {
+  if (device.measures === "cores") return 1;
+  const ours = all.filter((name) => matches(device.resource, name) && !isOf(device, name));
+  return ours.reduce((sum, name) => sum + (countOf(container, name) ?? 0), 0);
 }
 
 /**
- * Of the profiles with this resource the one that has most of the other names as companions; then that of the
- * configuration's default, then the first.
+ * The profile of a resource: by its exact name before one with `*`; of several the one with most of the other names as
+ * companions, then the configured default, then the first. A companion is no device of its own.
  */
-function profileOfResource(resource: string, names: readonly string[], devices: Devices): DeviceProfile | undefined {
-  const found = devices.profiles.filter((device) => matches(device.resource, resource));
+function profileOf(resource: string, all: readonly string[], devices: Devices): DeviceProfile | undefined {
+  const { profiles, defaultProfile } = devices;
+  const exact = profiles.filter((device) => device.resource === resource);
+  if (exact.length === 0 && profiles.some((device) => isOf(device, resource))) return undefined;
+  const found = exact.length > 0 ? exact : profiles.filter((device) => matches(device.resource, resource));
   if (found.length < 2) return found[0];
-  const companions = (device: DeviceProfile): number =>
-    names.filter((name) => device.companions.some((companion) => matches(companion.resource, name))).length;
   const rank = (device: DeviceProfile): number =>
-    companions(device) * 2 + (device.name === devices.defaultProfile ? 1 : 0);
+    2 * all.filter((name) => isOf(device, name)).length + (device.name === defaultProfile ? 1 : 0);
   return found.toSorted((a, b) => rank(b) - rank(a))[0];
 }
 
-/** Slices, shared devices and other plugins' names: accelerators, but not of a profile. */
+/** Names under which a container asks for a profile's devices. */
+export const requestedNames = (container: Container, device: DeviceProfile): readonly string[] =>
+  names(container).filter((name) => matches(device.resource, name) && !isOf(device, name));
+
+/** The profile of a companion that is asked for without its device, as HAMi permits. */
+export const companionProfile = (container: Container, { profiles }: Devices): DeviceProfile | undefined =>
+  profiles.find((device) => names(container).some((name) => isOf(device, name)));
+
+/** Companions of a profile that a container asks for. */
+export const askedCompanions = (
+  container: Container,
+  device: DeviceProfile,
+): readonly (CompanionResource & { readonly asked: string })[] =>
+  device.companions.flatMap((one) => {
+    const name = names(container).find((candidate) => matches(one.resource, candidate));
+    return name === undefined ? [] : [{ ...one, resource: name, asked: askedAmount(container, name) ?? "" }];
+  });
+
+/** Served by a DRA driver of that DeviceClass, through a plain request. */
+const DRA = "deviceclass.resource.kubernetes.io/";
+
+/** Names of device plugins that no profile has (further HAMi chips, tiles): accelerators all the same. */
 const OTHER_DEVICES =
   /^(nvidia\.com\/(gpu|mig-)|huawei\.com\/|volcano\.sh\/vgpu|amd\.com\/gpu|gpu\.intel\.com\/|habana\.ai\/|google\.com\/tpu|aws\.amazon\.com\/neuron|deviceclass\.resource\.kubernetes\.io\/)/;
 
 /** What a container asks for that is an accelerator of no profile: a resource, or a claim. Never to be asked for twice. */
 export function foreignRequest(container: Container, devices: Devices): string | undefined {
   if (deviceRequest(container, devices) !== undefined) return undefined;
-  const other = named(container).find((name) => OTHER_DEVICES.test(name) && !isProfiled(name, devices));
+  const isKnown = (name: string): boolean =>
+    devices.profiles.some((device) => matches(device.resource, name) || isOf(device, name));
+  const other = names(container).find((name) => OTHER_DEVICES.test(name) && !isKnown(name));
   const claims = container.resources?.["claims"];
   return other ?? (Array.isArray(claims) && claims.length > 0 ? "a resource claim" : undefined);
 }
 
-const isProfiled = (name: string, { profiles }: Devices): boolean =>
-  profiles.some(({ resource }) => matches(resource, name));
+/** Devices of a foreign request: a DeviceClass counts them; what another plugin's resource counts is not known. */
+export const foreignCount = (container: Container, resource: string): number | undefined =>
+  resource.startsWith(DRA) ? countOf(container, resource) : undefined;

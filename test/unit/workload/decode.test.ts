@@ -190,8 +190,8 @@ t.test("the engine's container is the one with devices, else the one that is an 
 
 t.test("an accelerator that no profile knows has none", (t) => {
   for (const resources of [
-    { limits: { "nvidia.com/mig-1g.5gb": 1 } },
-    { requests: { "amd.com/gpu": "8" } },
+    { limits: { "huawei.com/Ascend910D": 1 } },
+    { requests: { "deviceclass.resource.kubernetes.io/gpu.example.com": "8" } },
     { claims: [{ name: "gpu" }] },
   ])
     t.equal(
@@ -200,7 +200,7 @@ t.test("an accelerator that no profile knows has none", (t) => {
       JSON.stringify(resources),
     );
   const shared = { limits: { "nvidia.com/gpu": 1, "nvidia.com/gpumem": 1000 } };
-  t.match(decode(deployment({ image: "vllm/vllm-openai", resources: shared })).spec, { accelerator: "nvidia" });
+  t.match(decode(deployment({ image: "vllm/vllm-openai", resources: shared })).spec, { accelerator: "hami-nvidia" });
   t.end();
 });
 
