@@ -62,6 +62,8 @@ export const STATUS = {
   rankStart: "status.tandem.sh/dp-rank-start",
   /** On such a pod: the one argument that differs by node, as `--headless`. */
   nodeArgument: "status.tandem.sh/node-argument",
+  /** On such a pod: a flag that its own address follows; the leader must bind to an address, not to a name. */
+  addressArgument: "status.tandem.sh/address-argument",
   /** On such a pod on the host's network: first port of the instance's block. */
   portBase: "status.tandem.sh/port-base",
   /** On the Service of an instance: uids of its pods, in the order of their node ranks. */
@@ -133,6 +135,8 @@ export const ENGINE_ENV = {
   nodeRank: "TANDEM_NODE_RANK",
   instance: "TANDEM_INSTANCE",
   nodeArgument: "TANDEM_NODE_ARGUMENT",
+  addressArgument: "TANDEM_ADDRESS_ARGUMENT",
+  podIp: "TANDEM_POD_IP",
   portBase: "TANDEM_PORT_BASE",
   kvPort: "TANDEM_KV_PORT",
   ppSize: "TANDEM_PP_SIZE",
@@ -231,6 +235,11 @@ export const METRICS = {
     type: "counter",
     help: "Writes to the API server by the controller.",
     labels: ["kind", "outcome"],
+  },
+  tandem_controller_verdicts_total: {
+    type: "counter",
+    help: "Verdicts that the controller acted on; reason PodMissed counts pods that admission missed.",
+    labels: ["outcome", "reason"],
   },
   tandem_controller_reconcile_duration_seconds: {
     type: "histogram",

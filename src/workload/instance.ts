@@ -75,8 +75,16 @@ function nodeArgument(spec: WorkloadSpec, rank: number): string {
   return spreadsRanks(spec) ? `--data-parallel-size=${spec.parallelism.dp}` : `--node-rank=${rank}`;
 }
 
+/**
+ * A flag that the pod's own address follows. vLLM's leader binds ZeroMQ sockets to the address it is given, and ZeroMQ
+ * binds to no name (kserve#5155); the others connect by name, and get `--host`, which the arguments then set once more.
+ */
+const addressArgument = (spec: WorkloadSpec, rank: number): string =>
+  rank > 0 ? "--host=" : spreadsRanks(spec) ? "--data-parallel-address=" : "--master-addr=";
+
 /** Annotations that tell a pod of its place: the environment refers to them. */
 export const placeAnnotations = (spec: WorkloadSpec, rank: number): Readonly<Record<string, string>> => ({
   [STATUS.rankStart]: String(rank * spec.parallelism.dpLocal),
   [STATUS.nodeArgument]: nodeArgument(spec, rank),
+  ...(spec.engine === "sglang" ? {} : { [STATUS.addressArgument]: addressArgument(spec, rank) }),
 });

@@ -83,6 +83,7 @@ function environment({ spec, template }: StageContext, group: boolean): EnvVar[]
     literal(ENGINE_ENV.nodes, spec.nodesPerInstance),
     annotation(ENGINE_ENV.dpRankStart, STATUS.rankStart),
     annotation(ENGINE_ENV.nodeArgument, STATUS.nodeArgument),
+    ...(spec.engine === "sglang" ? [] : addressEnv),
     onHost ? port(ENGINE_ENV.dpRpcPort) : literal(ENGINE_ENV.dpRpcPort, ENGINE_PORTS.dpRpc),
     ...(onHost ? [port(ENGINE_ENV.portBase)] : []),
     ...(group ? [] : groupNames(spec.nodesPerInstance)),
@@ -91,6 +92,11 @@ function environment({ spec, template }: StageContext, group: boolean): EnvVar[]
     same(KTHENA_ENV.index, ENGINE_ENV.nodeRank),
   ];
 }
+
+const addressEnv: readonly EnvVar[] = [
+  annotation(ENGINE_ENV.addressArgument, STATUS.addressArgument),
+  field(ENGINE_ENV.podIp, "status.podIP"),
+];
 
 const groupNames = (nodes: number): EnvVar[] => [
   same(LWS.leaderEnv, ENGINE_ENV.dpAddress),
@@ -152,19 +158,29 @@ const ADDRESS: Pairs = [
   [["--data-parallel-rpc-port", "-dpp"], ref(ENGINE_ENV.dpRpcPort)],
 ];
 
-/** `--headless` for all nodes but the first, by the argument that differs by node. */
-const byNode = ({ spec }: StageContext): string[] =>
-  runsHeadless(spec) && spec.headless !== true ? [ref(ENGINE_ENV.nodeArgument)] : [];
+/** Where an API server listens without `--host`. */
+const ANY_HOST = "0.0.0.0";
+
+/**
+ * What differs by node: the leader gets its own address to bind to, all others `--headless` where one API server is for
+ * the whole instance. The last of a repeated flag wins in vLLM's parser, so that the user's `--host` stands.
+ */
+function byNode({ spec }: StageContext, { flags }: EngineCommand): string[] {
+  const headless = runsHeadless(spec) && spec.headless !== true ? [ref(ENGINE_ENV.nodeArgument)] : [];
+  const own = `${ref(ENGINE_ENV.addressArgument)}${ref(ENGINE_ENV.podIp)}`;
+  return [own, "--host", flags.values.get("--host")?.[0] ?? ANY_HOST, ...headless];
+}
 
 const dataParallel = (context: StageContext, command: EngineCommand): Given => ({
   words: [
     ...missing(command, [...ADDRESS, [["--data-parallel-start-rank", "-dpr"], ref(ENGINE_ENV.dpRankStart)]]),
-    ...byNode(context),
+    ...byNode(context, command),
   ],
 });
 
 /** External load balancing starts each rank by its number: one process knows how to be one rank. */
-function externalArguments({ spec }: StageContext, command: EngineCommand): Given {
+function externalArguments(context: StageContext, command: EngineCommand): Given {
+  const { spec } = context;
   if (spec.parallelism.dpLocal > 1)
     return {
       words: [],
@@ -173,7 +189,8 @@ function externalArguments({ spec }: StageContext, command: EngineCommand): Give
         `dp-mode external starts ${spec.parallelism.dpLocal} engines on each pod: that takes a script`,
       ),
     };
-  return { words: missing(command, [...ADDRESS, [["--data-parallel-rank", "-dpn"], ref(ENGINE_ENV.dpRankStart)]]) };
+  const pairs: Pairs = [...ADDRESS, [["--data-parallel-rank", "-dpn"], ref(ENGINE_ENV.dpRankStart)]];
+  return { words: [...missing(command, pairs), ...byNode(context, command)] };
 }
 
 function tensorArguments(context: StageContext, command: EngineCommand): Given {
@@ -189,7 +206,7 @@ function tensorArguments(context: StageContext, command: EngineCommand): Given {
     [["--node-rank"], ref(ENGINE_ENV.nodeRank)],
     [["--master-addr"], ref(ENGINE_ENV.dpAddress)],
   ];
-  return { words: [...missing(command, pairs), ...byNode(context)] };
+  return { words: [...missing(command, pairs), ...byNode(context, command)] };
 }
 
 /** Seconds. A headless Service is in the cluster's DNS within seconds; a cached refusal lasts half a minute. */
@@ -206,7 +223,7 @@ if [ -z "$${ENGINE_ENV.nodeRank}" ] || [ -z "$${ENGINE_ENV.dpAddress}" ]; then
   exit 1
 fi
 end=$(($(date +%s) + ${NAME_DEADLINE}))
-until getent hosts "$${ENGINE_ENV.dpAddress}" >/dev/null 2>&1 ||
+until getent ahosts "$${ENGINE_ENV.dpAddress}" >/dev/null 2>&1 ||
   python3 -c 'import socket, sys; socket.getaddrinfo(sys.argv[1], None)' "$${ENGINE_ENV.dpAddress}" 2>/dev/null; do
   if [ "$(date +%s)" -ge "$end" ]; then
     echo "tandem: $${ENGINE_ENV.dpAddress} did not resolve within ${NAME_DEADLINE} s" >&2
