@@ -7,7 +7,7 @@
 import { isObject, type Container, type JsonObject } from "../kinds/kube.ts";
 import { ENGINE_ENV } from "../kinds/names.ts";
 import { engineOfImage, engineProfile, findStart, type EngineId } from "../profiles/engines.ts";
-import { shellCommands } from "./shell.ts";
+import { scriptIndex, shellCommands } from "./shell.ts";
 
 /** How a container starts its engine. */
 export interface EngineCommand {
@@ -30,8 +30,8 @@ export interface Flags {
 
 const NO_FLAGS: Flags = { values: new Map(), positional: [] };
 
-/** The variable with the one argument that differs by node, as Kubernetes or a shell refers to it. */
-const NODE_ARGUMENT = new RegExp(`^\\$[({]?${ENGINE_ENV.nodeArgument}[)}]?$`);
+/** The arguments that differ by node, as Kubernetes or a shell refers to their variables. */
+const BY_NODE = new RegExp(`^\\$[({]?(${ENGINE_ENV.nodeArgument}|${ENGINE_ENV.addressArgument})\\b`);
 
 /** `-1`, `-0.5` are values. */
 const isFlag = (word: string): boolean => /^--?[A-Za-z]/.test(word);
@@ -48,8 +48,8 @@ export function readFlags(words: readonly string[]): Flags {
   const positional: string[] = [];
   let current: string[] = positional;
   for (const word of words) {
-    // Ours, a flag of its own whose value nobody knows yet.
-    if (NODE_ARGUMENT.test(word)) continue;
+    // Ours: flags of their own that nobody knows yet.
+    if (BY_NODE.test(word)) continue;
     if (!isFlag(word)) {
       current.push(word);
       continue;
@@ -80,29 +80,39 @@ const resolve = (word: string, env: ReadonlyMap<string, string>): string =>
     whole.startsWith("$$") ? whole : (env.get(name) ?? whole),
   );
 
-const SHELL = /(^|\/)(ba|da|a|z)?sh$/;
-
-/** The script of `sh -c SCRIPT`, also `bash -lc` and `-e -c`; undefined for other commands. */
-function scriptOf(words: readonly string[]): string | undefined {
-  if (!SHELL.test(words[0] ?? "")) return undefined;
-  const at = words.findIndex((word, index) => index > 0 && /^-[a-z]*c$/.test(word));
-  return at === -1 ? undefined : words[at + 1];
-}
-
 const strings = (value: unknown): string[] =>
   Array.isArray(value) ? value.filter((word): word is string => typeof word === "string") : [];
 
-function readScript(script: string, container: Container, image: EngineId | undefined): EngineCommand {
-  const starts = shellCommands(script, environmentOf(container), hasEnvFrom(container)).flatMap((words) => {
-    const start = findStart(words);
-    return start === undefined ? [] : [{ engine: start.engine, flags: readFlags(words.slice(start.first)) }];
-  });
-  // Of two starts, one for each kind of node, the one with an API server tells how the instance is reached.
-  const start = starts.find(({ flags }) => !isSet(flags, ["--headless"])) ?? starts[0];
-  if (start !== undefined)
-    return { engine: variant(start.engine, image), found: true, opaque: true, script, flags: start.flags };
-  return { ...engineField(image), found: false, opaque: true, script, flags: NO_FLAGS };
+/** Stands for `"$@"` while a script is read: no word of a manifest holds a NUL. */
+const PARAMETERS = "\0@";
+
+/** `sh -c SCRIPT NAME WORD...`: without NAME, a word that is appended would become it. */
+interface Script {
+  readonly text: string;
+  /** NAME and what follows. */
+  readonly rest: readonly string[];
 }
+
+function readScript({ text, rest }: Script, container: Container, image: EngineId | undefined): EngineCommand {
+  const surroundings = {
+    variables: environmentOf(container),
+    open: hasEnvFrom(container),
+    positional: rest.length === 0 ? [] : [PARAMETERS],
+  };
+  const starts = shellCommands(text, surroundings).flatMap((words) => {
+    const found = findStart(words);
+    return found === undefined ? [] : [{ engine: found.engine, words: words.slice(found.first) }];
+  });
+  const reached = starts.length > 0 && starts.every(({ words }) => words.includes(PARAMETERS));
+  const read = starts.map(({ engine, words }) => ({ engine, flags: readFlags(withParameters(words, rest.slice(1))) }));
+  // Of two starts, one for each kind of node, the one with an API server tells how the instance is reached.
+  const start = read.find(({ flags }) => !isSet(flags, ["--headless"])) ?? read[0];
+  if (start === undefined) return { ...engineField(image), found: false, opaque: true, script: text, flags: NO_FLAGS };
+  return { engine: variant(start.engine, image), found: true, opaque: !reached, script: text, flags: start.flags };
+}
+
+const withParameters = (words: readonly string[], parameters: readonly string[]): readonly string[] =>
+  words.flatMap((word) => (word === PARAMETERS ? parameters : [word]));
 
 /** vLLM-Ascend is started by vLLM's own command. */
 const variant = (command: EngineId, image: EngineId | undefined): EngineId =>
@@ -116,9 +126,11 @@ export function readCommand(container: Container): EngineCommand {
   const image = engineOfImage(container.image ?? "");
   const command = strings(container.command);
   const words = [...command, ...strings(container.args)].map((word) => resolve(word, env));
-  const script = scriptOf(words);
-  if (script !== undefined) return readScript(script, container, image);
   const start = findStart(words);
+  const at = scriptIndex(words);
+  const text = words[at];
+  if (text !== undefined && (start === undefined || start.first > at))
+    return readScript({ text, rest: words.slice(at + 1) }, container, image);
   if (start !== undefined) {
     const flags = readFlags(words.slice(start.first));
     return { engine: variant(start.engine, image), found: true, opaque: false, script: "", flags };
@@ -161,7 +173,7 @@ export function integerFlag(flags: Flags, names: readonly string[]): number | "h
 }
 
 /** Names of variables that hold arguments rather than one value. */
-const HOLDS_ARGUMENTS = /^\$\{?([@*]|\w*(ARG|OPT|OPTION|FLAG|PARAM)S?\}?$)/i;
+const HOLDS_ARGUMENTS = /^\$\{?([@*]|\w+\[[@*]|\w*(ARG|OPT|OPTION|FLAG|PARAM)S?\}?$)/i;
 
 /**
  * True where a word that only the running container knows stands where more arguments may: `"$@"`, `$EXTRA_ARGS`, or

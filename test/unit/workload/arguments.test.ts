@@ -28,9 +28,9 @@ t.test("shell scripts: the words of each command", (t) => {
     ["a 'never closed", [["a", "never closed"]]],
     ["", []],
   ];
-  for (const [script, words] of cases) t.same(shellCommands(script, known), words, script);
-  t.same(shellCommands("a ${NO:-3} $TP", known, true), [["a", "${NO:-3}", "8"]], "a default proves nothing");
-  t.same(shellCommands("a ".repeat(50000), known), [], "an endless script is not read");
+  for (const [script, words] of cases) t.same(shellCommands(script, { variables: known }), words, script);
+  t.same(shellCommands("a ${NO:-3} $TP", { variables: known, open: true }), [["a", "${NO:-3}", "8"]], "a default proves nothing");
+  t.same(shellCommands("a ".repeat(50000), { variables: known }), [], "an endless script is not read");
   t.end();
 });
 
