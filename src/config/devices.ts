@@ -19,9 +19,9 @@ const FILLED_VALUE = "^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?|\\{cell\\}
 const VARIABLE = "^(?!ASCEND_VISIBLE_DEVICES$|NVIDIA_VISIBLE_DEVICES$)[A-Za-z_][A-Za-z0-9_]{0,252}$";
 
 const map = (key: string, value: string, description: string) =>
-  Type.Record(Type.String({ pattern: key }), Type.String({ pattern: value, maxLength: 1024 }), {
+  Type.Record(Type.String(), Type.String({ pattern: value, maxLength: 1024 }), {
     default: {},
-    ...closed,
+    propertyNames: { pattern: key },
     maxProperties: 64,
     accepts: "a map of names to texts",
     description,

@@ -175,11 +175,16 @@ function merge(base: unknown, over: unknown): unknown {
 }
 
 function validate(value: unknown): string[] {
-  const errors = Value.Errors(ConfigSchema, value).filter((error) => error.keyword !== "boolean");
+  // A name that a map does not accept is told twice: on the name itself, and on the map.
+  const errors = Value.Errors(ConfigSchema, value).filter(
+    ({ keyword }) => keyword !== "boolean" && keyword !== "propertyNames",
+  );
   return errors.flatMap((error) => {
     const unknown = (error.params as { additionalProperties?: readonly string[] }).additionalProperties;
     if (error.keyword === "additionalProperties" && unknown !== undefined)
       return unknown.map((key) => unknownKey(error.instancePath, key));
+    if (error.schemaPath.endsWith("/propertyNames"))
+      return [`${segments(error.instancePath).join(".")}: the name is not accepted here`];
     return [badValue(error.instancePath, value)];
   });
 }
