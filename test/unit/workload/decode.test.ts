@@ -155,7 +155,7 @@ t.test("sizes that only the container will know are hidden, not 1", (t) => {
   });
   const cases: [container: object, tp: number | undefined][] = [
     [script("vllm serve m -tp 4"), 4],
-    [script('vllm serve m "$@"'), undefined],
+    [script('vllm serve m "${ARGS[@]}"'), undefined],
     [script("vllm serve m $EXTRA_ARGS"), undefined],
     [script("vllm serve m --enforce-eager ${VLLM_OPTS}"), undefined],
     [script("vllm serve $MODEL --port $PORT"), 1],
