@@ -8,7 +8,7 @@ import { kindOf, type Action } from "../controller/action.ts";
 import { disownOperations, releasePlan, type ReleasePlan } from "../controller/release.ts";
 import type { KubeObject, Pod, Workload } from "../kinds/kube.ts";
 import { KubeError } from "../kinds/kube-error.ts";
-import { FIELD_MANAGER, OWNERSHIP, VOLCANO } from "../kinds/names.ts";
+import { FIELD_MANAGER, LWS, OWNERSHIP, VOLCANO } from "../kinds/names.ts";
 import { pluralOf } from "../kinds/resource.ts";
 import type { Verdict } from "../kinds/verdict.ts";
 import { systemClock } from "../telemetry/process.ts";
@@ -113,20 +113,23 @@ async function gather(client: KubeClient, config: Config, namespace: string | un
   const list = (apiVersion: string, kind: string, selector?: string): Promise<readonly KubeObject[]> =>
     client.list({ apiVersion, plural: pluralOf(kind), ...inside }, selector);
   const owned = `${OWNERSHIP.label}=${OWNERSHIP.value}`;
-  const [webhooks, deployments, statefulSets, pods, configMaps, podGroups] = await Promise.all([
+  const [webhooks, deployments, statefulSets, groups, pods, configMaps, services, podGroups] = await Promise.all([
     ourWebhooks(client, config),
     list("apps/v1", "Deployment"),
     list("apps/v1", "StatefulSet"),
+    list(LWS.apiVersion, "LeaderWorkerSet").catch(noneWithoutApi),
     list("v1", "Pod"),
     list("v1", "ConfigMap", owned),
+    list("v1", "Service", owned),
+    list("policy/v1", "PodDisruptionBudget", owned).catch(noneWithoutApi),
     list(VOLCANO.podGroupApiVersion, "PodGroup", owned).catch(noneWithoutApi),
   ]);
   return releasePlan({
     namespace,
     webhooks,
-    workloads: [...deployments, ...statefulSets] as unknown as readonly Workload[],
+    workloads: [...deployments, ...statefulSets, ...groups] as unknown as readonly Workload[],
     pods: pods as readonly Pod[],
-    owned: [...podGroups, ...configMaps],
+    owned: [...podGroups, ...configMaps, ...services],
     strip,
   });
 }

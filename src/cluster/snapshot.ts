@@ -45,5 +45,7 @@ const combine = ({ items, apis }: Reading): ClusterSnapshot => ({
   podGroups: items.podGroups.items,
   configMaps: items.configMaps.items,
   services: items.services.items,
+  budgets: items.budgets.items,
+  autoscalers: [...items.horizontalPodAutoscalers.items, ...items.scaledObjects.items],
   apis,
 });

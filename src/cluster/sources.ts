@@ -25,6 +25,9 @@ export interface ClusterSources {
   readonly namespaces: WatchedSource<Namespace>;
   readonly podGroups: WatchedSource<KubeObject>;
   readonly configMaps: WatchedSource<KubeObject>;
+  readonly budgets: WatchedSource<KubeObject>;
+  readonly horizontalPodAutoscalers: WatchedSource<KubeObject>;
+  readonly scaledObjects: WatchedSource<KubeObject>;
   readonly services: WatchedSource<KubeObject>;
 }
 
@@ -131,6 +134,14 @@ function watchedKinds({ config, labelledPods }: ClusterOptions): Watched {
     namespaces: { ...resource("Namespace", "v1", {}), ...one, slim: slimObject },
     podGroups: { ...resource("PodGroup", VOLCANO.podGroupApiVersion), ...owned, optional: true, slim: slimObject },
     configMaps: { ...resource("ConfigMap", "v1"), ...owned, slim: slimObject },
+    // Everybody's: one that the user made is why we make none.
+    budgets: { ...resource("PodDisruptionBudget", "policy/v1"), optional: true, slim: slimObject },
+    horizontalPodAutoscalers: {
+      ...resource("HorizontalPodAutoscaler", "autoscaling/v2"),
+      optional: true,
+      slim: slimObject,
+    },
+    scaledObjects: { ...resource("ScaledObject", "keda.sh/v1alpha1"), optional: true, slim: slimObject },
     services: { ...resource("Service", "v1"), ...owned, slim: slimObject },
   };
 }
@@ -155,6 +166,9 @@ export function startCluster(options: ClusterOptions): Cluster {
     namespaces: begin("namespaces"),
     podGroups: begin("podGroups"),
     configMaps: begin("configMaps"),
+    budgets: begin("budgets"),
+    horizontalPodAutoscalers: begin("horizontalPodAutoscalers"),
+    scaledObjects: begin("scaledObjects"),
     services: begin("services"),
   };
   return joined(sources, [...watchings.values()]);

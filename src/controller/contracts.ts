@@ -29,6 +29,8 @@ export type Acts = (namespace: string) => boolean;
 export interface PlanContext {
   readonly config: Pick<Config, "admission" | "topology" | "controller">;
   readonly acts: Acts;
+  /** Tells what admission makes of each workload; absent: nobody asked. */
+  readonly explain?: (contracts: readonly Contract[], snapshot: ClusterSnapshot) => readonly Action[];
 }
 
 export function contractsOf(snapshot: ClusterSnapshot, { config, acts }: PlanContext): Contracts {

@@ -16,18 +16,30 @@ import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Action } from "./action.ts";
 import type { Acts, Contract, Contracts } from "./contracts.ts";
 
-export function labelActions(pods: readonly Pod[], contracts: Contracts, acts: Acts): readonly Action[] {
-  const routes = Map.groupBy(
-    contracts.all.filter(({ spec }) => spec.mode === "route" || spec.mode === "observe"),
-    ({ spec }) => spec.namespace,
-  );
+/** What is to be done about a pod of a managed workload; undefined where its labels are none of ours. */
+export type Managed = (pod: Pod, owner: Contract) => readonly Action[] | undefined;
+
+export function labelActions(
+  pods: readonly Pod[],
+  contracts: Contracts,
+  acts: Acts,
+  managed: Managed = () => undefined,
+): readonly Action[] {
+  const owners = Map.groupBy(contracts.all, ({ spec }) => spec.namespace);
   return pods.flatMap((pod) => {
     const namespace = pod.metadata.namespace ?? "";
     if (pod.metadata.deletionTimestamp !== undefined || !acts(namespace)) return [];
-    const owner = routes.get(namespace)?.find((contract) => selects(contract, pod));
-    if (owner?.spec.mode === "route") return labelPod(pod, owner.spec);
-    return owner !== undefined || contracts.unclear.has(namespace) ? [] : unlabelPod(pod);
+    const owner = owners.get(namespace)?.find((contract) => selects(contract, pod));
+    if (owner !== undefined) return ownedActions(pod, owner, managed);
+    return contracts.unclear.has(namespace) ? [] : unlabelPod(pod);
   });
+}
+
+/** Labels of a time when the workload was only routed to go: its own rollout brings others. */
+function ownedActions(pod: Pod, owner: Contract, managed: Managed): readonly Action[] {
+  const { mode } = owner.spec;
+  if (mode === "route") return labelPod(pod, owner.spec);
+  return mode === "observe" ? [] : (managed(pod, owner) ?? unlabelPod(pod));
 }
 
 /** A workload without a selector would match every pod of its namespace; the API server stores none such. */
@@ -54,7 +66,8 @@ const wantedLabels = (spec: WorkloadSpec, pod: Pod): Readonly<Record<string, str
   ...(spec.nodesPerInstance === 1 && pod.metadata.uid !== undefined ? { [LABEL.instance]: pod.metadata.uid } : {}),
 });
 
-function labelPod(pod: Pod, spec: WorkloadSpec): Action[] {
+/** Writes what is missing or outdated; nothing where all is there. */
+export function labelPod(pod: Pod, spec: WorkloadSpec): Action[] {
   const before = new Set(writtenLabels(pod));
   const wanted = wantedLabels(spec, pod);
   const ours = Object.keys(wanted).filter((key) => before.has(key) || labelOf(pod, key) === undefined);

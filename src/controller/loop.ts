@@ -14,7 +14,8 @@ import { FIELD_MANAGER } from "../kinds/names.ts";
 import type { Cancel, Clock, KubeReader, KubeWriter, Log, Metrics, Random, Timers } from "../ports.ts";
 import { kindOf, type Action } from "./action.ts";
 import { controllerPlan } from "./plan.ts";
-import { reachOf } from "./reach.ts";
+import { createExplainer, type Judge } from "./explanations.ts";
+import { optedIn, reachOf } from "./reach.ts";
 import { createRetries, type Retries } from "./retries.ts";
 
 /** Something else to reconcile: every `controller.resyncMs`, sooner after a failure. */
@@ -33,6 +34,8 @@ export interface ControllerOptions {
   readonly reader: Pick<KubeReader, "get">;
   readonly writer: KubeWriter;
   readonly tasks?: readonly Task[];
+  /** What admission makes of a workload, for Events on it. */
+  readonly judge?: Judge;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly random: Random;
@@ -57,11 +60,19 @@ interface State {
   readonly dueAt: Map<string, number>;
   /** Said in the log already. */
   readonly said: Set<string>;
+  readonly explain: ReturnType<typeof createExplainer>;
   stopped: boolean;
 }
 
 export function startController(options: ControllerOptions): Controller {
-  const state: State = { options, retries: createRetries(), dueAt: new Map(), said: new Set(), stopped: false };
+  const state: State = {
+    options,
+    retries: createRetries(),
+    dueAt: new Map(),
+    said: new Set(),
+    explain: createExplainer(options.judge ?? (() => [])),
+    stopped: false,
+  };
   let running: Promise<void> | undefined;
   let again = false;
   let cancel: Cancel = () => undefined;
@@ -139,7 +150,8 @@ async function reconcile(state: State): Promise<number> {
   const configuration = await readReach(options);
   if (configuration === undefined) say(state, "reach", absentWebhooks(options));
   const snapshot = options.snapshot();
-  const actions = controllerPlan(snapshot, { config: options.config, acts: reachOf(configuration, snapshot) });
+  const acts = optedIn(reachOf(configuration, snapshot), snapshot, options.config);
+  const actions = controllerPlan(snapshot, { config: options.config, acts, explain: state.explain });
   for (const action of actions) {
     if (!mayAct(state)) return STANDBY_MS;
     if (retries.due(action, options.clock.monotonic())) await carryOut(state, action);
@@ -173,6 +185,10 @@ async function carryOut(state: State, action: Action): Promise<void> {
     await write(state.options, action);
     say(state, action.key, action.verdict);
     await tell(state.options, action);
+    metrics.count("tandem_controller_verdicts_total", {
+      outcome: action.verdict.outcome,
+      reason: action.verdict.reason,
+    });
   } catch (error) {
     outcome = "failed";
     log.warn("action failed", { action: action.key, why: (error as Error).message });

@@ -6,8 +6,10 @@ import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { topologySource, topologyTree, type TopologyTree } from "../topology/tree.ts";
 import type { Action } from "./action.ts";
+import { budgetActions } from "./budgets.ts";
 import { contractsOf, type Contracts, type PlanContext } from "./contracts.ts";
 import { labelActions } from "./labels.ts";
+import { missedActions, type MissedFacts } from "./missed.ts";
 import { podGroupActions } from "./podgroups.ts";
 import { sizesActions } from "./sizes.ts";
 import { slotActions } from "./slots.ts";
@@ -20,10 +22,17 @@ export function controllerPlan(snapshot: ClusterSnapshot, context: PlanContext):
     ...sizesActions(contracts.cells, snapshot.configMaps),
     ...podGroupActions({ snapshot, contracts, acts, tree: treeFor(snapshot, contracts, context) }),
     ...slotsOf(snapshot, contracts, context),
-    ...labelActions(snapshot.pods, contracts, acts),
+    ...labelActions(snapshot.pods, contracts, acts, (pod, owner) => missedActions(pod, owner, missedFacts(context))),
+    ...budgetActions({ budgets: snapshot.budgets, contracts, acts }),
+    ...(context.explain?.(contracts.all, snapshot) ?? []),
     ...contracts.actions,
   ];
 }
+
+const missedFacts = ({ config: { admission } }: PlanContext): MissedFacts => ({
+  podTarget: admission.target === "pod",
+  devices: configuredDevices(admission),
+});
 
 const slotsOf = (snapshot: ClusterSnapshot, contracts: Contracts, { acts, config }: PlanContext): readonly Action[] =>
   slotActions({

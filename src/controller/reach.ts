@@ -6,12 +6,20 @@
  * or after somebody removed the webhooks in an emergency) means nowhere: it then neither writes nor deletes.
  */
 import { isObject, type KubeObject, type LabelSelector } from "../kinds/kube.ts";
-import { selectorMatches } from "../kinds/selector.ts";
+import { NAMESPACE_LABEL, selectorMatches } from "../kinds/selector.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import type { Config } from "../config/schema.ts";
+import { hasOptedIn } from "../workload/tenancy.ts";
 import type { Acts } from "./contracts.ts";
 
-/** Every namespace carries its name under this label; the API server sees to it. */
-export const NAMESPACE_LABEL = "kubernetes.io/metadata.name";
+export { NAMESPACE_LABEL } from "../kinds/selector.ts";
+
+/** Where namespaces opt in, only in those that have. */
+export function optedIn(acts: Acts, snapshot: ClusterSnapshot, { admission }: Pick<Config, "admission">): Acts {
+  if (admission.optIn === "") return acts;
+  const known = new Map(snapshot.namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));
+  return (name) => acts(name) && hasOptedIn(admission.optIn, name, known.get(name));
+}
 
 /** `configuration`: the MutatingWebhookConfiguration; `none` where the configuration of Tandem names none. */
 export function reachOf(configuration: KubeObject | undefined | "none", snapshot: ClusterSnapshot): Acts {

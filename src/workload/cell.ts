@@ -42,6 +42,10 @@ const hash = (parts: readonly string[]): string =>
 export const cellObjectName = (cell: CellId): string =>
   `tandem-${slug(`${cell.group}-${cell.cell}`)}-${hash([cell.model, cell.group, cell.cell])}`;
 
+/** `tandem-<slug of kind and name>-<hash>`: what belongs to one workload. */
+export const workloadObjectName = ({ kind, name }: Pick<WorkloadSpec, "kind" | "name">): string =>
+  `tandem-${slug(name)}-${hash([kind, name])}`;
+
 /**
  * The immutable ConfigMap of the cell and `compat` value with both roles' parallel sizes. Its keys are the roles; each
  * value is the whole KV transfer configuration of that role as JSON.

@@ -301,7 +301,11 @@ export const KEYS = {
   disruption: oneOf(
     ANNOTATION.disruption,
     ["off", "budget"],
-    texts("group", "`off`", "`budget`: a PodDisruptionBudget is made where none exists."),
+    texts(
+      "group",
+      "`off`",
+      "`budget`: the controller makes a PodDisruptionBudget for each workload of which no other selects the pods: one pod may be away at a time.",
+    ),
   ),
   skip: {
     key: ANNOTATION.skip,

@@ -27,7 +27,15 @@ export const FRESH_MS = 120_000;
 
 /** The kinds each role reads. The router reads labelled pods alone: a cluster-wide watch would stall its event loop. */
 const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
-  admission: ["deployments", "statefulSets", "leaderWorkerSets", "namespaces", "hyperNodes"],
+  admission: [
+    "deployments",
+    "statefulSets",
+    "leaderWorkerSets",
+    "namespaces",
+    "hyperNodes",
+    "horizontalPodAutoscalers",
+    "scaledObjects",
+  ],
   extender: ["deployments", "statefulSets", "leaderWorkerSets", "namespaces", "hyperNodes", "nodes", "pods"],
   controller: [
     "deployments",
@@ -39,6 +47,9 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
     "podGroups",
     "configMaps",
     "services",
+    "budgets",
+    "horizontalPodAutoscalers",
+    "scaledObjects",
   ],
   router: ["pods"],
 };

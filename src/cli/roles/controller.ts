@@ -1,4 +1,6 @@
 /** The controller role: lease, certificates and the one loop. */
+import { admitObject, strip } from "../../admission/admit.ts";
+import { summary } from "../../admission/explain.ts";
 import { reconcileCertificates, serviceNames } from "../../certs/loop.ts";
 import { ALWAYS_LEADER, createLease } from "../../cluster/lease.ts";
 import { startController } from "../../controller/loop.ts";
@@ -31,6 +33,11 @@ export function startControllerRole(ports: RolePorts, { client, cluster, fresh }
     reader: client,
     writer: client,
     tasks: certificateTasks(),
+    judge: (workload, snapshot) => {
+      // As it would be planned today: over the recorded plan there would be nothing to tell.
+      const result = admitObject(strip(workload), { snapshot, settings: config.admission, settled: true });
+      return [summary(result), ...result.verdicts];
+    },
   });
 
   /** Certificates are ours unless a folder holds them, or somebody else issues them. */
