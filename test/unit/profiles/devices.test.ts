@@ -131,7 +131,7 @@ t.test("counts follow the product that the pod selects", (t) => {
 t.test("a required node affinity names products too; one way out of them, and nothing is refused", (t) => {
   const affinity = (...terms: readonly (readonly string[])[]): PodSpec => {
     const nodeSelectorTerms = terms.map((values) => ({
-      matchExpressions: [{ key: "accelerator-type", operator: "In", values: [...values] }],
+      matchExpressions: [{ key: "accelerator-type", operator: "In" as const, values: [...values] }],
     }));
     const nodeAffinity: Affinity["nodeAffinity"] = {
       requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms },
@@ -148,7 +148,9 @@ t.test("a required node affinity names products too; one way out of them, and no
   t.equal(ruleOf("mindcluster-910", affinity(["module", "card"])), undefined);
   t.equal(ruleOf("mindcluster-910", affinity(["module"], ["card"])), undefined);
   t.equal(ruleOf("mindcluster-910", { containers: [] }), undefined);
-  const absent = { nodeSelectorTerms: [{ matchExpressions: [{ key: "accelerator-type", operator: "Exists" }] }] };
+  const absent = {
+    nodeSelectorTerms: [{ matchExpressions: [{ key: "accelerator-type", operator: "Exists" as const }] }],
+  };
   const spec = {
     containers: [],
     affinity: { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: absent } },
