@@ -113,23 +113,24 @@ async function gather(client: KubeClient, config: Config, namespace: string | un
   const list = (apiVersion: string, kind: string, selector?: string): Promise<readonly KubeObject[]> =>
     client.list({ apiVersion, plural: pluralOf(kind), ...inside }, selector);
   const owned = `${OWNERSHIP.label}=${OWNERSHIP.value}`;
-  const [webhooks, deployments, statefulSets, groups, pods, configMaps, services, podGroups] = await Promise.all([
-    ourWebhooks(client, config),
-    list("apps/v1", "Deployment"),
-    list("apps/v1", "StatefulSet"),
-    list(LWS.apiVersion, "LeaderWorkerSet").catch(noneWithoutApi),
-    list("v1", "Pod"),
-    list("v1", "ConfigMap", owned),
-    list("v1", "Service", owned),
-    list("policy/v1", "PodDisruptionBudget", owned).catch(noneWithoutApi),
-    list(VOLCANO.podGroupApiVersion, "PodGroup", owned).catch(noneWithoutApi),
-  ]);
+  const [webhooks, deployments, statefulSets, groups, pods, configMaps, services, budgets, podGroups] =
+    await Promise.all([
+      ourWebhooks(client, config),
+      list("apps/v1", "Deployment"),
+      list("apps/v1", "StatefulSet"),
+      list(LWS.apiVersion, "LeaderWorkerSet").catch(noneWithoutApi),
+      list("v1", "Pod"),
+      list("v1", "ConfigMap", owned),
+      list("v1", "Service", owned),
+      list("policy/v1", "PodDisruptionBudget", owned).catch(noneWithoutApi),
+      list(VOLCANO.podGroupApiVersion, "PodGroup", owned).catch(noneWithoutApi),
+    ]);
   return releasePlan({
     namespace,
     webhooks,
     workloads: [...deployments, ...statefulSets, ...groups] as unknown as readonly Workload[],
     pods: pods as readonly Pod[],
-    owned: [...podGroups, ...configMaps, ...services],
+    owned: [...podGroups, ...configMaps, ...services, ...budgets],
     strip,
   });
 }

@@ -10,14 +10,15 @@
  * 3. Workloads are stripped under the field manager `tandem-release`. Admission leaves updates of this manager as they
  *    are, so a webhook that an API server still calls changes nothing. Pods bring their contract along in what was
  *    injected into the template, so a stripped workload makes plain pods even then.
- * 4. Labels come off live pods of `route` workloads; PodGroups and ConfigMaps of ours are deleted.
+ * 4. Labels come off live pods of `route` workloads, gates off pods that wait; PodGroups, ConfigMaps and Services of ours
+ *    are deleted.
  *
  * Field ownership that these patches create is given back: a later server-side apply by the user must not conflict with
  * a manager that is gone.
  */
 import jsonpatch from "fast-json-patch";
 import { annotationOf, keyOf, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
-import { FIELD_MANAGER, STATUS } from "../kinds/names.ts";
+import { FIELD_MANAGER, GATE, STATUS } from "../kinds/names.ts";
 import { refOf } from "../kinds/resource.ts";
 import { selectorMatches } from "../kinds/selector.ts";
 import { changed, warned, type Verdict } from "../kinds/verdict.ts";
@@ -32,7 +33,7 @@ export interface ReleaseFacts {
   readonly webhooks: readonly KubeObject[];
   readonly workloads: readonly Workload[];
   readonly pods: readonly Pod[];
-  /** PodGroups and ConfigMaps with our ownership label. */
+  /** PodGroups, ConfigMaps and Services with our ownership label. */
   readonly owned: readonly KubeObject[];
   /** Admission's own: the object as it was before Tandem. */
   readonly strip: (object: KubeObject) => KubeObject;
@@ -50,7 +51,12 @@ export function releasePlan(facts: ReleaseFacts): ReleasePlan {
   const workloads = facts.workloads.flatMap((workload) => releaseWorkload(workload, facts));
   return {
     webhooks: facts.webhooks.flatMap((configuration) => leaveNamespaces(configuration, facts.namespace)),
-    rest: [...workloads.flatMap(({ actions }) => actions), ...facts.pods.flatMap(unlabelPod), ...facts.owned.map(drop)],
+    rest: [
+      ...workloads.flatMap(({ actions }) => actions),
+      ...facts.pods.flatMap(unlabelPod),
+      ...facts.pods.flatMap(liftGates),
+      ...facts.owned.map(drop),
+    ],
     notes: workloads.flatMap(({ notes }) => notes),
   };
 }
@@ -63,7 +69,7 @@ interface ReleasedWorkload {
 function releaseWorkload(workload: Workload, { strip, pods }: ReleaseFacts): ReleasedWorkload[] {
   const bare = strip(workload);
   const operations = jsonpatch.compare(workload, bare);
-  const rolls = operations.some(({ path }) => path.startsWith("/spec/template"));
+  const rolls = operations.some(({ path }) => path.startsWith("/spec/"));
   if (rolls) return [{ actions: [stripAction(workload, operations, podsOf(workload, pods).length)], notes: [] }];
   const notes = podsOf(workload, pods).filter(wasAdmitted).length > 0 ? [keepsPods(workload)] : [];
   if (operations.length === 0) return notes.length === 0 ? [] : [{ actions: [], notes }];
@@ -104,6 +110,31 @@ function stripAction(workload: Workload, operations: readonly object[], rolling:
     type: "json",
     body: [guard, ...operations],
   };
+}
+
+const OURS: ReadonlySet<string> = new Set(Object.values(GATE));
+
+/**
+ * A pod that waits for the controller would wait for ever. Let go without a place it fails at once, and says so; its
+ * owner replaces it by one that was never ours as soon as its template is.
+ */
+function liftGates(pod: Pod): Action[] {
+  const gates = pod.spec.schedulingGates ?? [];
+  const others = gates.filter(({ name }) => !OURS.has(name));
+  if (others.length === gates.length || pod.metadata.deletionTimestamp !== undefined) return [];
+  const { uid, resourceVersion } = pod.metadata;
+  return [
+    {
+      do: "patch",
+      key: `gate/${keyOf(pod)}`,
+      verdict: changed("Released", "its gate was lifted", { subject: keyOf(pod) }),
+      about: [],
+      kind: "Pod",
+      ref: refOf(pod),
+      type: "merge",
+      body: { metadata: { uid, resourceVersion }, spec: { schedulingGates: others } },
+    },
+  ];
 }
 
 const drop = (object: KubeObject): Action => ({
