@@ -16,12 +16,14 @@ import { GANG_CHECKS } from "./checks/gang.ts";
 import { PROBE_CHECKS } from "./checks/probes.ts";
 import { INSTANCE_CHECKS } from "./checks/instances.ts";
 import { TEMPLATE_CHECKS } from "./checks/template.ts";
+import { TRANSFER_CHECKS } from "./checks/transfer.ts";
 import type { Planning } from "./stages.ts";
 
 const CHECKS: readonly Check[] = [
   ...TEMPLATE_CHECKS,
   ...DEVICE_CHECKS,
   ...ENGINE_CHECKS,
+  ...TRANSFER_CHECKS,
   ...PROBE_CHECKS,
   ...GANG_CHECKS,
   ...INSTANCE_CHECKS,

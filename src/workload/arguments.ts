@@ -95,7 +95,8 @@ interface Script {
 
 function readScript({ text, rest }: Script, container: Container, image: EngineId | undefined): EngineCommand {
   const surroundings = {
-    variables: environmentOf(container),
+    // What is ours holds nothing of the user's, whether it is there already or not.
+    variables: new Map([...environmentOf(container), [ENGINE_ENV.engineArgs, ""]]),
     open: hasEnvFrom(container),
     positional: rest.length === 0 ? [] : [PARAMETERS],
   };

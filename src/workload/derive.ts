@@ -49,8 +49,10 @@ function declaredPort(reading: Reader, { portFlag }: Inferred): number | undefin
 }
 
 /** True where a script, a file or a variable may hold a `--port` of its own. */
-function hidesPort({ command, engine }: Inferred): boolean {
+function hidesPort({ container, command, engine }: Inferred): boolean {
   const { flags, found } = command;
+  // A script that takes it from us takes the one that discovery is told.
+  if ([ENGINE_ENV.portBase, ENGINE_ENV.engineArgs].some((name) => mentions(container, name))) return false;
   const given = flagValues(flags, engine.names.port) !== undefined || flags.values.has("--config");
   return !found || given || hidesArguments(flags);
 }

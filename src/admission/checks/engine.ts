@@ -1,9 +1,20 @@
-/** Checks of the engine's arguments: ports, the role of KV transfer, identities and port ranges. */
+/** Checks of the engine's arguments against what is declared: engine, ports, data parallelism, caching, environment. */
+import { ANNOTATION } from "../../kinds/names.ts";
 import { denied, warned } from "../../kinds/verdict.ts";
-import { countRule, reservedPorts } from "../../profiles/devices/product.ts";
-import { roleName } from "../../profiles/transfer.ts";
-import type { WorkloadSpec } from "../../workload/spec.ts";
+import { engineProfile } from "../../profiles/engines.ts";
+import { hasFlag } from "../../workload/arguments.ts";
 import type { Check } from "./check.ts";
+
+/** vLLM-Ascend is started by vLLM's own command, so that only SGLang can be told from the others. */
+const engine: Check = ({ spec, inferred }) => {
+  const { found, engine: told } = inferred.command;
+  if (!found || told === undefined || (told === "sglang") === (spec.engine === "sglang")) return [];
+  return [
+    denied("EngineContradict", `${ANNOTATION.engine} is ${spec.engine}, but the command starts ${told}`, {
+      subject: ANNOTATION.engine,
+    }),
+  ];
+};
 
 /** The `http` port is where requests go; a different `--port` means that nobody listens there. */
 const ports: Check = ({ spec, inferred }) => {
@@ -12,51 +23,49 @@ const ports: Check = ({ spec, inferred }) => {
   return [warned("EngineContradict", `requests go to port ${spec.port}, but --port is ${portFlag}`)];
 };
 
-const kvRole: Check = ({ spec, inferred }) => {
-  const given = inferred.transfer?.role;
-  if (given === undefined || given === "both" || given === spec.role) return [];
+/** One API server for each rank, the first at the serving port, and no more of them than ranks. */
+const rankPorts: Check = ({ spec, inferred }) => {
+  const { rankPorts: declared, port, parallelism } = spec;
+  if (declared === undefined) return [];
+  const text = `${ANNOTATION.rankPorts} is ${declared.first}+${declared.count}`;
+  const deny = (but: string) => [denied("EngineContradict", `${text}, but ${but}`, { subject: ANNOTATION.rankPorts })];
+  if (port !== declared.first) return deny(`${ANNOTATION.port} is ${port}`);
+  if (inferred.portFlag !== undefined && inferred.portFlag !== declared.first)
+    return deny(`--port is ${inferred.portFlag}`);
+  const known = spec.sizesHidden !== true && parallelism.dp > 1;
+  return known && declared.count > parallelism.dp ? deny(`there are ${parallelism.dp} data-parallel ranks`) : [];
+};
+
+/** Flags that say who spreads requests over the ranks; without one the arguments say nothing. */
+const dataParallelMode: Check = ({ spec, inferred }) => {
+  const told = inferred.dataParallelMode;
+  if (told === "internal" || told === spec.dataParallelMode) return [];
   return [
-    denied(
-      "KvContradict",
-      `kv_role ${roleName(given)} in the arguments, but the role is ${spec.role}; give ${roleName(spec.role)}`,
-    ),
+    denied("EngineContradict", `${ANNOTATION.dpMode} is ${spec.dataParallelMode}, the arguments say ${told}`, {
+      subject: ANNOTATION.dpMode,
+    }),
   ];
 };
 
-/** Decoders cache addresses by engine_id: two engines with one id give reads from the wrong one. */
-const engineId: Check = ({ spec, inferred }) => {
-  const id = inferred.transfer?.engineId;
-  if (id === undefined || id.includes("$") || spec.kind === "Pod") return [];
-  // A rollout runs the old pod beside the new one, and scaling does not come by here.
-  if (spec.replicas < 2)
-    return [warned("KvEngineIdShared", `engine_id "${id}" would be shared with every further pod; leave it out`)];
-  return [
-    denied(
-      "KvEngineIdShared",
-      `engine_id "${id}" would be shared by ${spec.replicas} replicas; leave it out, or make it of the pod's uid`,
-    ),
-  ];
+const prefixCaching: Check = ({ inferred }) => {
+  const { noCacheFlag } = engineProfile(inferred.engine.id);
+  if (!hasFlag(inferred.command.flags, noCacheFlag)) return [];
+  return [warned("PrefixCachingOff", `${noCacheFlag}: the router's prefix hits will be worthless here`)];
 };
 
-const LAST_PORT = 65535;
+/** Kubernetes resolves `$(NAME)` by what stands before; ours come after the user's. Arguments and scripts see all. */
+const environmentOrder: Check = ({ inferred }) =>
+  (inferred.container.env ?? []).flatMap(({ name, value }) => {
+    const found = /(?<!\$)\$\((TANDEM_\w+)\)/.exec(typeof value === "string" ? value : "")?.[1];
+    if (found === undefined || name.startsWith("TANDEM_")) return [];
+    return [warned("EnvironmentOrder", `${name} refers to ${found}, which stands after it; use it in the arguments`)];
+  });
 
-/** Every rank has its own, counted from `kv_port` over all data-parallel ranks. */
-const handshakePorts = ({ parallelism: { dp, tp, pp, pcp } }: WorkloadSpec): number => dp * tp * pp * pcp;
-
-const kvPort: Check = ({ spec, template, inferred }) => {
-  const port = inferred.transfer?.port;
-  const { device } = spec;
-  if (port === undefined || spec.connector !== "mooncake" || device?.vendor !== "ascend") return [];
-  const reserved = reservedPorts(countRule(device, template.spec)?.perNode);
-  const last = port + handshakePorts(spec) - 1;
-  if (last > LAST_PORT) return [denied("KvContradict", `kv_port ${port}: ports up to ${last} are needed`)];
-  if (last < reserved.first || port > reserved.last) return [];
-  return [
-    warned(
-      "KvPortReserved",
-      `kv_port ${port} to ${last} meets ${reserved.first} to ${reserved.last}, bound at random by the transfer library`,
-    ),
-  ];
-};
-
-export const ENGINE_CHECKS: readonly Check[] = [ports, kvRole, engineId, kvPort];
+export const ENGINE_CHECKS: readonly Check[] = [
+  engine,
+  ports,
+  rankPorts,
+  dataParallelMode,
+  prefixCaching,
+  environmentOrder,
+];
