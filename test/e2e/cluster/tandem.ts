@@ -22,6 +22,8 @@ export interface Tandem {
   readonly authority: string;
   readonly metrics: Readonly<Record<Role, string>>;
   readonly logs: () => string;
+  /** Ends one role and leaves the others. */
+  readonly stopRole: (role: Role) => Promise<void>;
   readonly stop: () => Promise<void>;
 }
 
@@ -62,6 +64,9 @@ export async function startTandem(cluster: Cluster, settings: readonly string[] 
     authority,
     metrics: Object.fromEntries(started.map(({ role, metrics }) => [role, metrics])) as Tandem["metrics"],
     logs: () => started.map(({ running }) => `--- ${running.name}\n${running.tail()}`).join("\n"),
+    stopRole: async (role) => {
+      await started.find((one) => one.role === role)?.running.stop();
+    },
     stop: async () => {
       await Promise.all(started.map(({ running }) => running.stop()));
     },
