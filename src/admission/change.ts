@@ -75,7 +75,8 @@ function planSet(object: unknown, wish: SetWish): Change | undefined {
   } as const;
   if (current === undefined) return change;
   if (equal(current, wish.value)) return undefined;
-  if (wish.force === true) return change;
+  // Remembered, because doing a change leaves alone what is not as it was when it was planned.
+  if (wish.force === true) return { ...change, was: current };
   return wish.unless !== undefined && equal(current, wish.unless) ? { ...change, was: current } : undefined;
 }
 

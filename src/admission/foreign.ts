@@ -8,6 +8,7 @@ import { annotationOf, type KubeObject, type Pod, type StringMap } from "../kind
 import { STATUS, STATUS_PREFIX } from "../kinds/names.ts";
 import { warned, type Verdict } from "../kinds/verdict.ts";
 import { templateOf } from "../workload/template.ts";
+import { recordOf } from "./record.ts";
 import { replaceAt, type Path } from "./value.ts";
 
 const foreign = (key: string, what: string): Verdict => warned("StatusForeign", `${key} ${what}`, { subject: key });
@@ -36,7 +37,7 @@ export function foreignOnWorkload(
   const inTemplate = written(annotationsOf(given), annotationsOf(previous))
     .filter((key) => key !== STATUS.intent || !isOurIntent(answer))
     .map((key) => foreign(key, "in the pod template was not written by Tandem and is not believed"));
-  return [...own, ...inTemplate, ...planForged(given, previous, answer)].slice(0, MOST);
+  return [...own, ...inTemplate, ...planForged(given, previous)].slice(0, MOST);
 }
 
 const annotationsOf = (workload: KubeObject | undefined): StringMap | undefined =>
@@ -45,14 +46,15 @@ const annotationsOf = (workload: KubeObject | undefined): StringMap | undefined 
 /** Admission writes it together with the plan; one that stays without a plan is somebody's own. */
 const isOurIntent = (answer: KubeObject): boolean => annotationOf(answer, STATUS.plan) !== undefined;
 
-/** A plan that is neither the stored one nor the one that comes of this admission. */
-function planForged(given: KubeObject, previous: KubeObject | undefined, answer: KubeObject): Verdict[] {
+/**
+ * A plan that cannot be ours. One that has our form may be the first pass of this very admission, made old by another
+ * webhook in between; it is replaced either way.
+ */
+function planForged(given: KubeObject, previous: KubeObject | undefined): Verdict[] {
   const plan = annotationOf(given, STATUS.plan);
-  const known = [previous, answer].map((object) =>
-    object === undefined ? undefined : annotationOf(object, STATUS.plan),
-  );
-  if (plan === undefined || known.includes(plan)) return [];
-  return [foreign(STATUS.plan, "is not the plan of this object and was replaced")];
+  const known = previous === undefined ? undefined : annotationOf(previous, STATUS.plan);
+  if (plan === undefined || plan === known || recordOf(given) !== undefined) return [];
+  return [foreign(STATUS.plan, "is not a plan of Tandem's and was replaced")];
 }
 
 /** Never written when a Pod is created: by the controller on live Pods, or on other objects. */

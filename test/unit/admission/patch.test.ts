@@ -40,6 +40,7 @@ t.test("the user's values stand", (t) => {
   t.equal(toChange({ a: 1 }, set(["a"], 2)), undefined);
   t.match(toChange({ a: "default" }, set(["a"], "ours", "default")), { was: "default" });
   t.match(toChange({ a: 1 }, force(["a"], 2)), { value: 2 });
+  t.same(apply({ a: 1 }, change({ a: 1 }, force(["a"], 2))), { a: 2 }, "what is ours alone is written over");
   t.equal(toChange({ env: [{ name: "E", value: "theirs" }] }, item(["env"], { name: "E", value: "ours" })), undefined);
   t.equal(toChange({ list: [] }, set(["list", { name: "gone" }, "x"], 1)), undefined, "containers are never made");
   const done = change({}, set(["a"], 1));
