@@ -68,11 +68,15 @@ const isStrings = (value: unknown): boolean =>
   value === null ||
   (isObject(value) && Object.values(value).every((v) => typeof v === "string"));
 
+const TEXTS = ["name", "generateName", "namespace", "uid"] as const;
+const isMaybeText = (value: unknown): boolean => value === undefined || typeof value === "string";
+
 /** Metadata as far as it is walked; the namespace of a Pod at creation stands in the request alone. */
 function readObject(value: unknown, { namespace }: Request): KubeObject | undefined {
   if (!isObject(value) || typeof value["kind"] !== "string") return undefined;
   const metadata = value["metadata"];
-  if (!isObject(metadata) || !isStrings(metadata["labels"]) || !isStrings(metadata["annotations"])) return undefined;
+  if (!isObject(metadata) || !TEXTS.every((key) => isMaybeText(metadata[key]))) return undefined;
+  if (!isStrings(metadata["labels"]) || !isStrings(metadata["annotations"])) return undefined;
   const given = metadata["namespace"] === undefined && namespace !== "" ? { ...metadata, namespace } : metadata;
   return { ...value, metadata: given } as KubeObject;
 }

@@ -7,7 +7,7 @@
 import type { FastifyInstance, FastifyPluginCallback, FastifyReply, FastifyRequest } from "fastify";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Clock, Log, Metrics } from "../ports.ts";
-import { isDeep } from "./depth.ts";
+import { readBody } from "./body.ts";
 import { review, type ReviewReply, type Webhook } from "./review.ts";
 import type { Settings } from "./stage.ts";
 
@@ -29,7 +29,7 @@ const WEBHOOKS: readonly Webhook[] = ["mutate", "validate"];
 export const admissionRoutes =
   (options: AdmissionRoutesOptions): FastifyPluginCallback =>
   (server, _, done) => {
-    bound(server);
+    bound(server, options.settings.maxBodyBytes);
     server.removeAllContentTypeParsers();
     server.addContentTypeParser(
       "application/json",
@@ -43,14 +43,21 @@ export const admissionRoutes =
     done();
   };
 
-/** Holds back bodies that together would not fit. The length is the caller's word; the parser's limit holds it to that. */
-function bound(server: FastifyInstance): void {
+/** What a body may come to: the length is the caller's word, and without one it is the largest that is taken. */
+function announced({ headers }: FastifyRequest, most: number): number {
+  const length = headers["content-length"];
+  return length === undefined ? most : Number(length) || 0;
+}
+
+/** Holds back bodies that together would not fit; the parser's limit holds each to its length. */
+function bound(server: FastifyInstance, most: number): void {
   let held = 0;
   const sizes = new WeakMap<FastifyRequest, number>();
   server.addHook("onRequest", (request, response, next) => {
-    const size = Number(request.headers["content-length"] ?? 0) || 0;
+    const size = announced(request, most);
     if (held + size > MOST_BYTES_IN_FLIGHT) {
-      void response.code(503).send({ error: "too many bytes in flight" });
+      // Closed, because what is left of the body would have to be read first.
+      void response.code(503).header("connection", "close").send({ error: "too many bytes in flight" });
       return;
     }
     held += size;
@@ -71,16 +78,6 @@ function bound(server: FastifyInstance): void {
   });
 }
 
-/** A parsed body, or undefined where it is no JSON or nested deeper than any Kubernetes object. */
-function parse(body: unknown): unknown {
-  if (!Buffer.isBuffer(body) || isDeep(body)) return undefined;
-  try {
-    return JSON.parse(body.toString("utf8"));
-  } catch {
-    return undefined;
-  }
-}
-
 function serve(
   webhook: Webhook,
   options: AdmissionRoutesOptions,
@@ -89,7 +86,7 @@ function serve(
 ): FastifyReply {
   const start = options.clock.monotonic();
   const { settings, snapshot } = options;
-  const reply = review(parse(request.body), webhook, { settings, snapshot: snapshot() });
+  const reply = review(readBody(request.body), webhook, { settings, snapshot: snapshot() });
   count(webhook, options, reply);
   options.metrics.observe("tandem_admission_duration_seconds", (options.clock.monotonic() - start) / 1000, { webhook });
   return response.code(reply.status).send(reply.body);

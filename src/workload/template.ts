@@ -1,7 +1,10 @@
 /**
  * Where the pod templates of each kind stand, and the Pod that a template becomes.
  */
-import { isObject, type Container, type KubeObject, type Pod, type PodTemplate, type Workload } from "../kinds/kube.ts";
+import { isObject, type KubeObject, type Pod, type PodTemplate, type Workload } from "../kinds/kube.ts";
+import { isTemplate } from "./shape.ts";
+
+export { isTemplate } from "./shape.ts";
 
 /** Path of every pod template of a kind; the one that serves requests first. A Pod is its own template. */
 const TEMPLATE_PATHS: Readonly<Record<string, readonly (readonly string[])[]>> = {
@@ -26,26 +29,6 @@ export interface FoundTemplate {
   readonly path: readonly string[];
   readonly template: PodTemplate;
 }
-
-const isAbsent = (value: unknown): value is null | undefined => value === undefined || value === null;
-
-/** A list of objects that each have this text; null is an absent list. */
-const isListBy = (value: unknown, key: string): boolean =>
-  isAbsent(value) || (Array.isArray(value) && value.every((item) => isObject(item) && typeof item[key] === "string"));
-
-const isContainer = (value: unknown): value is Container =>
-  isObject(value) &&
-  typeof value["name"] === "string" &&
-  isListBy(value["env"], "name") &&
-  isListBy(value["volumeMounts"], "mountPath") &&
-  (isAbsent(value["ports"]) || (Array.isArray(value["ports"]) && value["ports"].every(isObject)));
-
-/** Narrow enough to be walked: a list of named containers, whose lists hold what they should. */
-export const isTemplate = (value: unknown): value is PodTemplate => {
-  const containers = at(value, ["spec", "containers"]);
-  const named = Array.isArray(containers) && containers.length > 0 && containers.every(isContainer);
-  return named && isListBy(at(value, ["spec", "volumes"]), "name");
-};
 
 const pathsOf = (kind: string): readonly (readonly string[])[] =>
   Object.hasOwn(TEMPLATE_PATHS, kind) ? (TEMPLATE_PATHS[kind] ?? []) : [];

@@ -1,5 +1,5 @@
 /** What a container asks for: the resource of a profile, or an accelerator that no profile knows. */
-import type { Container, ResourceRequirements } from "../../kinds/kube.ts";
+import { isObject, type Container, type ResourceRequirements } from "../../kinds/kube.ts";
 import type { Devices } from "../devices.ts";
 import type { CompanionResource, DeviceProfile } from "./profile.ts";
 
@@ -15,7 +15,7 @@ export interface DeviceRequest {
 /** The amount as written, limits before requests; undefined where there is none. */
 export function askedAmount({ resources }: Container, resource: string): string | undefined {
   const of = (map: ResourceRequirements["limits"]): string | number | undefined =>
-    map !== undefined && Object.hasOwn(map, resource) ? map[resource] : undefined;
+    isObject(map) && Object.hasOwn(map, resource) ? map[resource] : undefined;
   const amount = of(resources?.limits) ?? of(resources?.requests);
   return amount === undefined ? undefined : String(amount);
 }

@@ -1,0 +1,86 @@
+/**
+ * Whether a value is a pod template as far as anybody reads it: decoded once at the edge, so that no reader has to doubt
+ * what its type says. The API server sends nothing else; a file given to a command may hold anything.
+ */
+import { isObject, type PodTemplate } from "../kinds/kube.ts";
+
+type Test = (value: unknown) => boolean;
+
+const isText: Test = (value) => typeof value === "string";
+const isNumber: Test = (value) => typeof value === "number";
+const isFlag: Test = (value) => typeof value === "boolean";
+const isAbsent = (value: unknown): boolean => value === undefined || value === null;
+
+/** Null is an absent key, as an empty key of a YAML file. */
+const maybe =
+  (test: Test): Test =>
+  (value) =>
+    isAbsent(value) || test(value);
+const listOf =
+  (test: Test): Test =>
+  (value) =>
+    Array.isArray(value) && value.every(test);
+const mapOf =
+  (test: Test): Test =>
+  (value) =>
+    isObject(value) && Object.values(value).every(test);
+/** An object whose named keys are as they should be; others are nobody's business here. */
+const shape =
+  (keys: Readonly<Record<string, Test>>): Test =>
+  (value) =>
+    isObject(value) && Object.entries(keys).every(([key, test]) => test(value[key]));
+
+/** A quantity is written as text or as a number. */
+const quantities = maybe(mapOf((value) => isText(value) || isNumber(value)));
+const texts = maybe(listOf(isText));
+const textMap = maybe(mapOf(isText));
+
+const container = shape({
+  name: isText,
+  image: maybe(isText),
+  command: texts,
+  args: texts,
+  env: maybe(listOf(shape({ name: isText, value: maybe(isText), valueFrom: maybe(isObject) }))),
+  envFrom: maybe(listOf(isObject)),
+  ports: maybe(listOf(shape({ name: maybe(isText), containerPort: maybe(isNumber) }))),
+  volumeMounts: maybe(listOf(shape({ name: maybe(isText), mountPath: isText }))),
+  resources: maybe(shape({ limits: quantities, requests: quantities })),
+});
+
+const terms = (test: Test): Test =>
+  maybe(
+    shape({
+      requiredDuringSchedulingIgnoredDuringExecution: maybe(test),
+      preferredDuringSchedulingIgnoredDuringExecution: maybe(listOf(isObject)),
+    }),
+  );
+
+const podSpec = shape({
+  containers: (value) => listOf(container)(value) && (value as unknown[]).length > 0,
+  initContainers: maybe(listOf(container)),
+  schedulerName: maybe(isText),
+  runtimeClassName: maybe(isText),
+  nodeSelector: textMap,
+  affinity: maybe(
+    shape({ nodeAffinity: terms(isObject), podAffinity: terms(listOf(isObject)), podAntiAffinity: maybe(isObject) }),
+  ),
+  tolerations: maybe(listOf(isObject)),
+  volumes: maybe(listOf(shape({ name: isText }))),
+  schedulingGates: maybe(listOf(shape({ name: isText }))),
+  hostNetwork: maybe(isFlag),
+  enableServiceLinks: maybe(isFlag),
+  terminationGracePeriodSeconds: maybe(isNumber),
+});
+
+const template = shape({ metadata: maybe(shape({ labels: textMap, annotations: textMap })), spec: podSpec });
+
+/** A template is looked up a dozen times in one review, and its objects never change. */
+const known = new WeakMap<object, boolean>();
+
+/** Narrow enough to be walked: named containers, and every field that is read is what its type says. */
+export function isTemplate(value: unknown): value is PodTemplate {
+  if (!isObject(value)) return false;
+  const found = known.get(value) ?? template(value);
+  known.set(value, found);
+  return found;
+}
