@@ -18,7 +18,12 @@ const container = fc
     engine: fc.constantFrom("args", "command", "script", "file"),
     tp: fc.constantFrom(1, 2, 4, 8),
     ascend: fc.boolean(),
-    limits: maybe(fc.constantFrom("memory", "nvidia.com/gpu", "huawei.com/Ascend910")),
+    limits: maybe(
+      fc.constantFrom(
+        ...["memory", "nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/gpumem", "volcano.sh/vgpu-number"],
+        ...["huawei.com/Ascend910", "huawei.com/npu", "huawei.com/ascend-1980", "huawei.com/Ascend910C", "amd.com/gpu"],
+      ),
+    ),
     requests: maybe(fc.constant({ cpu: "4" })),
     env: maybe(env),
     port: maybe(fc.constantFrom(8000, 9000)),

@@ -2,6 +2,7 @@
 import { amountOf } from "../../gang/quantity.ts";
 import { entry, type Container, type StringMap } from "../../kinds/kube.ts";
 import { ANNOTATION } from "../../kinds/names.ts";
+import { selectorMatches } from "../../kinds/selector.ts";
 import { denied, warned, type Verdict } from "../../kinds/verdict.ts";
 import type { DeviceProfile } from "../../profiles/devices.ts";
 import { countRule, handsOut, nodeRule, rounded } from "../../profiles/devices/product.ts";
@@ -123,12 +124,20 @@ const scheduler: DeviceCheck = (device, facts) => {
   ];
 };
 
-/** Where nodes with the resource are known, one of them must be able to give so many to one pod. */
+/**
+ * Where nodes with the resource are known among those that the pod selects, one of them must be able to give so many to
+ * one pod. Whoever grows the cluster by larger nodes says `tandem.sh/skip: devices`.
+ */
 const nodes: DeviceCheck = (device, facts) => {
-  const count = countIn(facts);
-  const resource = facts.inferred.request?.resource ?? device.resource;
-  const having = facts.snapshot.nodes.filter(({ status }) => allocatable(status?.allocatable, resource) > 0);
-  if (count === 0 || device.measures !== "devices" || having.length === 0) return [];
+  const { spec, snapshot, template, inferred } = facts;
+  const count = device.measures === "devices" ? countIn(facts) : 0;
+  const resource = inferred.request?.resource ?? device.resource;
+  const having = snapshot.nodes.filter(
+    ({ metadata, status }) =>
+      allocatable(status?.allocatable, resource) > 0 &&
+      selectorMatches({ matchLabels: template.spec.nodeSelector ?? {} }, metadata.labels),
+  );
+  if (count === 0 || having.length === 0 || spec.skip.includes("devices")) return [];
   const most = Math.max(...having.map(({ status }) => allocatable(status?.allocatable, resource)));
   if (count > most) return [contradicts(`${count} x ${resource}: no node has more than ${most}`)];
   const products = having.map((node) => nodeRule(device, node));

@@ -33,6 +33,7 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
     "leaderWorkerSets",
     "namespaces",
     "hyperNodes",
+    "nodes",
     "horizontalPodAutoscalers",
     "scaledObjects",
   ],

@@ -201,6 +201,12 @@ t.test("what no known node could give is denied; without such nodes nobody can t
   t.equal(admit({ tp: 8, others: [eight] }).denied, false);
   t.equal(admit({ tp: 16, others: [bare] }).denied, false);
   t.equal(admit({ tp: 16 }).denied, false);
+  const small = node("small", { "nvidia.com/gpu": "1" }, { size: "small" });
+  const two = { tp: 2, others: [eight, small] };
+  t.equal(admit(two).denied, false);
+  t.match(admit({ ...two, pod: { nodeSelector: { size: "small" } } }).told.join("\n"), /denied.*has more than 1/);
+  t.equal(admit({ ...two, pod: { nodeSelector: { size: "none yet" } } }).denied, false);
+  t.equal(admit({ tp: 16, others: [eight], annotations: { "tandem.sh/skip": "devices" } }).denied, false);
   const a3 = node("a3", { "huawei.com/Ascend910": "16" }, { "accelerator-type": "module-a3-16" });
   const three = { image: ASCEND, tp: 3, ...limits({ "huawei.com/Ascend910": 3 }) };
   t.match(admit({ ...three, others: [a3] }).told.join("\n"), /denied.*no node hands out so many.*A3/);
@@ -345,14 +351,14 @@ t.test(
       fc.constantFrom(ASCEND, undefined),
       fc.integer({ min: 1, max: 8 }),
       (resources, image, tp) => {
-        const before = structuredClone(resources) as Required<typeof resources>;
+        const before = structuredClone(resources) as ResourceRequirements;
         const { template, denied } = admit({ resources, tp, admission, ...(image === undefined ? {} : { image }) });
-        const after = engineOf(template).resources as typeof before | undefined;
+        const after = engineOf(template).resources as ResourceRequirements | undefined;
         for (const side of ["limits", "requests"] as const)
           for (const [name, amount] of Object.entries(before[side] ?? {}))
-            if (after?.[side][name] !== amount) return false;
+            if (after?.[side]?.[name] !== amount) return false;
         const asks = Object.keys({ ...before.limits, ...before.requests });
-        const foreign = asks.length === 0 && before.claims !== undefined;
+        const foreign = asks.length === 0 && before["claims"] !== undefined;
         return denied || !foreign || JSON.stringify(after) === JSON.stringify(before);
       },
     );
