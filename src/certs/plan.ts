@@ -100,15 +100,21 @@ function lostStep(facts: CertificateFacts): CertificateStep {
   return next === undefined ? { do: "introduce", previous: trusted, why } : promotion(facts, next, trusted);
 }
 
-/** Bundles hold three authorities at most; more are somebody else's, and not carried along. */
+/** A bundle holds three authorities at most; what is beyond that was lost one after the other. */
 const MOST_TRUSTED = 4;
 
-/** Authorities in the published bundles that can still vouch for a leaf, PEM after PEM. */
+/** Authorities in the published bundles that can still vouch for a leaf, PEM after PEM: that of the present one, then the youngest. */
 function stillTrusted({ state, now, published }: CertificateFacts): string {
   const next = state.next === undefined ? [] : certificatesOf(state.next.certificate).map(normal);
   const all = new Set([...published, state.previous ?? ""].flatMap(certificatesOf));
+  const leaf = parsed(state.serving?.certificate ?? "");
+  const rank = (pem: string): number => {
+    const authority = new X509Certificate(pem);
+    return leaf?.verify(authority.publicKey) === true ? Number.POSITIVE_INFINITY : Date.parse(authority.validFrom);
+  };
   return [...all]
     .filter((pem) => isAuthority(pem, now) && !next.includes(normal(pem)))
+    .sort((one, other) => (rank(one) < rank(other) ? 1 : -1))
     .slice(0, MOST_TRUSTED)
     .join("\n");
 }

@@ -32,8 +32,10 @@ export interface Running {
   alive(): boolean;
   /** The last lines of its log. */
   tail(lines?: number): string;
-  /** SIGTERM, and SIGKILL after five seconds. Calling it twice is harmless. */
-  stop(): Promise<void>;
+  /** SIGTERM, and SIGKILL after `withinMs`, five seconds by default. Calling it twice is harmless. */
+  stop(withinMs?: number): Promise<void>;
+  /** SIGKILL; resolves when it has ended. */
+  kill(): Promise<void>;
 }
 
 export function startProcess(spec: ProcessSpec): Running {
@@ -48,12 +50,16 @@ export function startProcess(spec: ProcessSpec): Running {
   void exited.then(() => tellGuard(`-${pid}`));
   const alive = (): boolean => child.exitCode === null && child.signalCode === null;
   const tail = (lines = TAIL_LINES): string => readFileSync(log, "utf8").split("\n").slice(-lines).join("\n");
-  return { name: spec.name, pid, log, alive, tail, stop: () => end(child, exited) };
+  const kill = async (): Promise<void> => {
+    child.kill("SIGKILL");
+    await exited;
+  };
+  return { name: spec.name, pid, log, alive, tail, kill, stop: (within) => end(child, exited, within) };
 }
 
-async function end(child: ChildProcess, exited: Promise<void>): Promise<void> {
+async function end(child: ChildProcess, exited: Promise<void>, withinMs = TERM_MS): Promise<void> {
   child.kill("SIGTERM");
-  const timer = setTimeout(() => child.kill("SIGKILL"), TERM_MS);
+  const timer = setTimeout(() => child.kill("SIGKILL"), withinMs);
   await exited;
   clearTimeout(timer);
 }

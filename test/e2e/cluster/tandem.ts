@@ -73,14 +73,15 @@ export async function startTandem(cluster: Cluster, settings: readonly string[] 
   };
 }
 
-function configurationOf(objects: readonly KubeObject[]): string {
+/** `tandem.yaml` of rendered manifests. */
+export function configurationOf(objects: readonly KubeObject[]): string {
   const map = objects.find(
     ({ kind, metadata }) => kind === "ConfigMap" && metadata.name?.startsWith("tandem-configuration"),
   );
   return (map?.["data"] as JsonObject | undefined)?.["tandem.yaml"] as string;
 }
 
-interface RoleSpec {
+export interface RoleSpec {
   readonly role: Role;
   /** Value of `--role`. */
   readonly roles: string;
@@ -88,7 +89,8 @@ interface RoleSpec {
   readonly set: readonly string[];
 }
 
-async function startRole(
+/** One process; resolves when it is ready. */
+export async function startRole(
   cluster: Cluster,
   { role, roles, file, set }: RoleSpec,
 ): Promise<{ role: Role; running: Running; metrics: string }> {
@@ -107,7 +109,7 @@ async function startRole(
 }
 
 /** The bundle that the controller wrote into the webhook configuration. */
-async function authorityOf(cluster: Cluster): Promise<string | undefined> {
+export async function authorityOf(cluster: Cluster): Promise<string | undefined> {
   const path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/tandem";
   const { webhooks } = (await cluster.api.get(path)) as unknown as {
     webhooks: { clientConfig: { caBundle?: string } }[];
