@@ -13,7 +13,8 @@ import { STATUS } from "../kinds/names.ts";
 import { hintOf } from "../kinds/hints.ts";
 import { isDenied, isWarned } from "../kinds/verdict.ts";
 import { snapshotOfObjects } from "../simulator/cluster.ts";
-import { ADMITTED_KINDS, isTemplate, podFromTemplate, templateOf } from "../workload/template.ts";
+import { samplePods } from "../workload/sample.ts";
+import { ADMITTED_KINDS, isTemplate, templateOf } from "../workload/template.ts";
 import type { Register } from "./index.ts";
 import { collect, readConfig, readObjects, UsageError } from "./input.ts";
 
@@ -30,13 +31,12 @@ const isPod = (object: KubeObject): object is Pod => object.kind === "Pod" && is
 const admitOne = (object: KubeObject, context: AdmitContext): AdmitResult =>
   isPod(object) ? admitPod(object, context) : admitObject(object, context);
 
-/** The Pod of an admitted workload, named after its first replica. */
+/** The Pods of an admitted workload, one for each of its templates, named after its first replica. */
 function podOf({ result }: Admitted, context: AdmitContext): Admitted[] {
   const { object } = result;
   if (!ADMITTED_KINDS.includes(object.kind) || templateOf(object) === undefined) return [];
   if (result.verdicts.some(isDenied)) return [];
-  const before = podFromTemplate(object as Workload, `${object.metadata.name ?? "pod"}-0`);
-  return [{ before, result: admitPod(before, context) }];
+  return samplePods(object as Workload).map((before) => ({ before, result: admitPod(before, context) }));
 }
 
 /**

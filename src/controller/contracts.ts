@@ -33,7 +33,10 @@ export interface PlanContext {
   readonly explain?: (contracts: readonly Contract[], snapshot: ClusterSnapshot) => readonly Action[];
 }
 
-export function contractsOf(snapshot: ClusterSnapshot, { config, acts }: PlanContext): Contracts {
+export function contractsOf(
+  snapshot: ClusterSnapshot,
+  { config, acts }: Pick<PlanContext, "acts"> & { readonly config: Pick<Config, "admission"> },
+): Contracts {
   const namespaces = new Map(snapshot.namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));
   const all: Contract[] = [];
   const actions: Action[] = [];

@@ -25,6 +25,7 @@ import { allowed, denied, isDenied, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { byText, type TopologyTree } from "../topology/tree.ts";
 import { ADMITTED_KINDS, isTemplate, templateOf } from "../workload/template.ts";
+import { withInstances } from "./instances.ts";
 import { podsOf, uidOf } from "./pods.ts";
 
 export { topologyPicture } from "../topology/picture.ts";
@@ -93,8 +94,9 @@ export class LocalCluster {
     return admitted;
   }
 
-  /** Schedules every pod that waits, in the order of their creation. */
+  /** Schedules every pod that waits, in the order of their creation; pods of an instance once all of them are there. */
   schedule(): readonly Scheduled[] {
+    this.#snapshot = withInstances(this.#snapshot, this.#config);
     const waiting = this.#snapshot.pods.filter((pod) => !isBound(pod) && !hasEnded(pod));
     return waiting.map((pod) => this.#schedule(pod));
   }

@@ -1,8 +1,11 @@
 /** The Pods that Kubernetes' controllers make of a workload: names, owner, labels. Before admission. */
 import { createHash } from "node:crypto";
-import type { OwnerReference, Pod, Workload } from "../kinds/kube.ts";
+import { labelOf, type OwnerReference, type Pod, type Workload } from "../kinds/kube.ts";
+import { LWS } from "../kinds/names.ts";
 import { hasEnded } from "../gang/devices.ts";
 import { selectorMatches } from "../kinds/selector.ts";
+import { groupSize } from "../workload/instance.ts";
+import { groupPod } from "../workload/sample.ts";
 import { podFromTemplate } from "../workload/template.ts";
 
 const TEMPLATE_HASH = "pod-template-hash";
@@ -25,9 +28,9 @@ export function uidOf(text: string): string {
 /** The pods that are missing to the replicas of a workload, beside those that exist. */
 export function podsOf(workload: Workload, existing: readonly Pod[]): readonly Pod[] {
   const own = existing.filter((pod) => isOwn(workload, pod));
-  const missing = Math.max(0, (workload.spec.replicas ?? 1) - own.length);
+  const missing = Math.max(0, (workload.spec.replicas ?? 1) * podsOfReplica(workload) - own.length);
   const taken = new Set(own.map(({ metadata }) => metadata.name));
-  const make = workload.kind === "StatefulSet" ? ordinal : replica;
+  const make = MAKERS[workload.kind] ?? replica;
   const pods: Pod[] = [];
   for (let index = 0; pods.length < missing; index++) {
     const pod = make(workload, index);
@@ -36,9 +39,15 @@ export function podsOf(workload: Workload, existing: readonly Pod[]): readonly P
   return pods;
 }
 
+/** A replica of a LeaderWorkerSet is a group. */
+const podsOfReplica = (workload: Workload): number =>
+  workload.kind === "LeaderWorkerSet" ? (groupSize(workload) ?? 1) : 1;
+
 function isOwn({ metadata, spec }: Workload, pod: Pod): boolean {
   const { selector } = spec;
   const sameNamespace = (pod.metadata.namespace ?? "default") === (metadata.namespace ?? "default");
+  const group = labelOf(pod, LWS.name);
+  if (group !== undefined) return sameNamespace && !hasEnded(pod) && group === metadata.name;
   return sameNamespace && !hasEnded(pod) && selector !== undefined && selectorMatches(selector, pod.metadata.labels);
 }
 
@@ -57,8 +66,25 @@ function ordinal(workload: Workload, index: number): Pod {
   return owned(workload, `${name}-${index}`, { kind: "StatefulSet", name });
 }
 
-function owned(workload: Workload, name: string, owner: Pick<OwnerReference, "kind" | "name">): Pod {
-  const pod = podFromTemplate(workload, name);
+/** A pod of a LeaderWorkerSet: leaders are pods of its own StatefulSet, workers of one for each group. */
+function member(workload: Workload, index: number): Pod {
+  const size = podsOfReplica(workload);
+  const pod = groupPod(workload, Math.floor(index / size), index % size);
+  const set = (pod.metadata.name ?? "").replace(/-\d+$/, "");
+  return owned(workload, pod.metadata.name ?? "", { kind: "StatefulSet", name: set }, pod);
+}
+
+const MAKERS: Readonly<Record<string, (workload: Workload, index: number) => Pod>> = {
+  StatefulSet: ordinal,
+  LeaderWorkerSet: member,
+};
+
+function owned(
+  workload: Workload,
+  name: string,
+  owner: Pick<OwnerReference, "kind" | "name">,
+  pod = podFromTemplate(workload, name),
+): Pod {
   const namespace = workload.metadata.namespace ?? "default";
   const reference = { apiVersion: "apps/v1", ...owner, uid: uidOf(`${owner.kind}/${namespace}/${owner.name}`) };
   pod.metadata.namespace = namespace;

@@ -2,9 +2,10 @@
 import { controllerPlan } from "../../src/controller/plan.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Action } from "../../src/controller/action.ts";
-import { keyOf, type JsonObject, type KubeObject, type Pod, type Workload } from "../../src/kinds/kube.ts";
+import { keyOf, type KubeObject, type Pod, type Workload } from "../../src/kinds/kube.ts";
 import { GATE, STATUS } from "../../src/kinds/names.ts";
 import { EMPTY_SNAPSHOT } from "../../src/kinds/snapshot.ts";
+import { merged } from "../../src/simulator/instances.ts";
 
 const config = loadConfig();
 export const NAMESPACE = "a";
@@ -92,18 +93,6 @@ export interface World {
 
 export const planFor = ({ workloads, pods, services }: World): readonly Action[] =>
   controllerPlan({ ...EMPTY_SNAPSHOT, workloads, pods, services }, { config, acts: () => true });
-
-const isMap = (value: unknown): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
-/** RFC 7386. */
-function merged(target: unknown, patch: unknown): unknown {
-  if (!isMap(patch)) return patch;
-  const given: JsonObject = isMap(target) ? target : {};
-  const changes = Object.entries(patch).map(([key, value]) => [key, value === null ? null : merged(given[key], value)]);
-  const entries = Object.entries({ ...given, ...(Object.fromEntries(changes) as JsonObject) });
-  return Object.fromEntries(entries.filter(([, value]) => value !== null));
-}
 
 let versions = 1;
 

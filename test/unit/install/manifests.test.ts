@@ -118,6 +118,7 @@ t.test("webhooks are narrow, open, fast, and lead to the Service in the certific
       hook.rules.map(({ resources, operations }) => ({ resources, operations })),
       [
         { resources: ["deployments", "statefulsets"], operations: ["CREATE", "UPDATE"] },
+        { resources: ["leaderworkersets"], operations: ["CREATE", "UPDATE"] },
         { resources: ["pods"], operations: ["CREATE"] },
       ],
     );
