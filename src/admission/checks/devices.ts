@@ -135,7 +135,7 @@ const nodes: DeviceCheck = (device, facts) => {
   const having = snapshot.nodes.filter(
     ({ metadata, status }) =>
       allocatable(status?.allocatable, resource) > 0 &&
-      selectorMatches({ matchLabels: template.spec.nodeSelector ?? {} }, metadata.labels),
+      selectorMatches({ matchLabels: { ...device.nodeSelector, ...template.spec.nodeSelector } }, metadata.labels),
   );
   if (count === 0 || having.length === 0 || spec.skip.includes("devices")) return [];
   const most = Math.max(...having.map(({ status }) => allocatable(status?.allocatable, resource)));

@@ -3,11 +3,12 @@ import { entry, type Node, type PodSpec, type StringMap } from "../../kinds/kube
 import type { CountRule, DeviceProfile } from "./profile.ts";
 
 /**
- * The product that a pod's node selector or required node affinity names, if a rule knows it. Of several products that
+ * The product that a pod's node selector, its profile's or its required node affinity names, if a rule knows it. Of several products that
  * would do, one rule with the counts of all; undefined as soon as the pod may go to a node of no known product.
  */
 export function countRule(device: DeviceProfile, spec: PodSpec): CountRule | undefined {
-  const selected = device.rules.find((rule) => isValue(rule, entry(spec.nodeSelector, rule.label)));
+  const named = { ...device.nodeSelector, ...spec.nodeSelector };
+  const selected = device.rules.find((rule) => isValue(rule, entry(named, rule.label)));
   return selected ?? together(required(spec).map((values) => rulesOf(device, values)));
 }
 

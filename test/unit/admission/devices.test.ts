@@ -295,6 +295,23 @@ t.test("MindCluster's products get what its scheduler plugin asks for", (t) => {
   t.end();
 });
 
+t.test("a share that HAMi would complete is completed, whatever its scheduler", (t) => {
+  const { template, pod } = admit(limits({ "nvidia.com/gpumem": 3000 }));
+  t.same(engineOf(template).resources, { limits: { "nvidia.com/gpumem": 3000, "nvidia.com/gpu": "1" } });
+  t.equal(template.spec.schedulerName, undefined, "its webhook names the scheduler");
+  t.match(pod.metadata.labels, { "scheduling.x-k8s.io/pod-group": /^tandem-m-0-/ });
+  t.end();
+});
+
+t.test("a profile that selects a product is bound by its counts", (t) => {
+  const rules = [{ label: "example.com/box", value: "pair", product: "pair", counts: [1, 2], perNode: 2 }];
+  const pair = { name: "pair", resource: "example.com/npu", nodeSelector: { "example.com/box": "pair" }, rules };
+  const admission = stringify({ defaultProfile: "pair", profiles: [pair] }, { collectionStyle: "flow" });
+  t.equal(admit({ tp: 2, admission }).denied, false);
+  t.match(admit({ tp: 4, admission }).told.join("\n"), /denied.*4 devices on pair: one pod gets 1, 2/);
+  t.end();
+});
+
 t.test("RDMA is asked for where the configuration names the site's, and memory may be locked", (t) => {
   const admission = "{ rdma: { resource: rdma/roce_gdr, count: 2 } }";
   const added = (one: Case): unknown => engineOf(admit(one).pod).securityContext;
@@ -342,6 +359,11 @@ const requests = fc.record(
   { requiredKeys: [] },
 );
 
+const keeps = (before: ResourceRequirements, after: ResourceRequirements | undefined): boolean =>
+  (["limits", "requests"] as const).every((side) =>
+    Object.entries(before[side] ?? {}).every(([name, amount]) => after?.[side]?.[name] === amount),
+  );
+
 t.test(
   "a request that the user wrote is never changed, and nothing is asked for beside a device of no profile",
   (t) => {
@@ -351,14 +373,12 @@ t.test(
       fc.constantFrom(ASCEND, undefined),
       fc.integer({ min: 1, max: 8 }),
       (resources, image, tp) => {
-        const before = structuredClone(resources) as ResourceRequirements;
+        const before: ResourceRequirements = structuredClone(resources);
         const { template, denied } = admit({ resources, tp, admission, ...(image === undefined ? {} : { image }) });
-        const after = engineOf(template).resources as ResourceRequirements | undefined;
-        for (const side of ["limits", "requests"] as const)
-          for (const [name, amount] of Object.entries(before[side] ?? {}))
-            if (after?.[side]?.[name] !== amount) return false;
-        const asks = Object.keys({ ...before.limits, ...before.requests });
-        const foreign = asks.length === 0 && before["claims"] !== undefined;
+        const after = engineOf(template).resources;
+        if (!keeps(before, after)) return false;
+        const foreign =
+          Object.keys({ ...before.limits, ...before.requests }).length === 0 && before["claims"] !== undefined;
         return denied || !foreign || JSON.stringify(after) === JSON.stringify(before);
       },
     );
