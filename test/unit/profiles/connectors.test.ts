@@ -1,7 +1,8 @@
 import t from "tap";
 import type { Compatibility } from "../../../src/kinds/endpoint.ts";
-import { compatible } from "../../../src/profiles/connectors.ts";
-import { readTransfer, transferConfig, transferConfigs } from "../../../src/profiles/transfer.ts";
+import { compatible, connectorProfile, connectorsOf } from "../../../src/profiles/connectors.ts";
+import { ENGINES } from "../../../src/profiles/engines.ts";
+import { readDisaggregation, readTransfer, transferConfig, transferConfigs } from "../../../src/profiles/transfer.ts";
 
 const side = (over: Partial<Compatibility> = {}): Compatibility => ({
   connector: "nixl",
@@ -52,7 +53,12 @@ t.test("transfer configurations are vLLM's KVTransferConfig", (t) => {
   t.same(JSON.parse(transferConfig("prefill", nixl) ?? ""), { kv_connector: "NixlConnector", kv_role: "kv_producer" });
   t.same(JSON.parse(transferConfig("decode", nixl) ?? ""), { kv_connector: "NixlConnector", kv_role: "kv_consumer" });
 
-  const mooncake = { connector: "mooncake", engine: "vllm-ascend", parallelism: { tp: 8, dp: 2 }, kvPort: 28000 } as const;
+  const mooncake = {
+    connector: "mooncake",
+    engine: "vllm-ascend",
+    parallelism: { tp: 8, dp: 2 },
+    kvPort: 28000,
+  } as const;
   t.equal(transferConfig("prefill", mooncake), undefined, "one role alone cannot know it");
   const both = transferConfigs(mooncake, {
     connector: "mooncake",
@@ -100,5 +106,70 @@ t.test("a given configuration is read, nested ones too", (t) => {
     "the outer identity is the inner one's",
   );
   t.same(readTransfer({ kv_connector: "constructor" }), { className: "constructor" }, "own names only");
+  t.end();
+});
+
+t.test("connectors by engine: class, port, and what an engine does not have", (t) => {
+  const classes = ENGINES.flatMap(({ id }) =>
+    connectorsOf(id).map((connector) => {
+      const profile = connectorProfile(connector, id);
+      return `${id} ${connector}: ${profile?.className ?? ""} ${profile?.port ?? 0}`;
+    }),
+  );
+  t.same(classes, [
+    "vllm-ascend mooncake: MooncakeConnectorV1 36000",
+    "vllm-ascend mooncake-layerwise: MooncakeLayerwiseConnector 36000",
+    "vllm nixl: NixlConnector 5600",
+    "vllm mooncake: MooncakeConnector 8998",
+    "sglang sglang:  8998",
+  ]);
+  t.equal(connectorProfile("nixl", "vllm-ascend"), undefined);
+  t.end();
+});
+
+t.test("kv_load_failure_policy: where blocks are loaded, and never on prefill", (t) => {
+  const side = { connector: "nixl", engine: "vllm", parallelism: { tp: 1, dp: 1 } } as const;
+  const policy = (role: "prefill" | "decode" | "both"): unknown =>
+    (JSON.parse(transferConfig(role, side, { loadFailurePolicy: "recompute" }) ?? "{}") as Record<string, unknown>)[
+      "kv_load_failure_policy"
+    ];
+  t.same([policy("prefill"), policy("decode"), policy("both")], [undefined, "recompute", "recompute"]);
+  t.notMatch(transferConfig("decode", side) ?? "", /failure/, "left out where the engine may not know it");
+  t.end();
+});
+
+t.test("pipelines stand in both roles' sizes, and pipelines of one do not", (t) => {
+  const side = (pp: number) =>
+    ({ connector: "mooncake", engine: "vllm-ascend", parallelism: { tp: 4, dp: 1, pp } }) as const;
+  const { decode } = transferConfigs(side(2), side(1));
+  t.match(JSON.parse(decode), { kv_connector_extra_config: { prefill: { pp_size: 2 }, decode: { dp_size: 1 } } });
+  t.notMatch(decode, /"decode":\{[^}]*pp_size/);
+  t.end();
+});
+
+t.test("several connectors: the one that transfers is meant, stores are none", (t) => {
+  const multi = (...classes: string[]): unknown =>
+    readTransfer({
+      kv_connector: "MultiConnector",
+      kv_role: "kv_producer",
+      kv_connector_extra_config: { connectors: classes.map((name) => ({ kv_connector: name })) },
+    }).connector;
+  t.equal(multi("OffloadingConnector", "NixlConnector"), "nixl");
+  t.equal(multi("AscendStoreConnector", "MooncakeConnectorV1"), "mooncake");
+  t.equal(multi("LMCacheConnectorV1"), "none");
+  t.equal(multi("SomebodysConnector"), undefined);
+  t.end();
+});
+
+t.test("SGLang's own flags", (t) => {
+  const read = (flags: Record<string, string>) => readDisaggregation((flag) => flags[flag]);
+  t.same(read({ "--disaggregation-mode": "decode", "--disaggregation-bootstrap-port": "9000" }), {
+    connector: "sglang",
+    role: "decode",
+    port: 9000,
+  });
+  t.same(read({ "--disaggregation-mode": "$MODE" }), { connector: "sglang" }, "a mode that nobody knows yet");
+  t.equal(read({ "--disaggregation-mode": "null" }), undefined);
+  t.equal(read({}), undefined);
   t.end();
 });

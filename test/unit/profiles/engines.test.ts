@@ -1,22 +1,62 @@
 import t from "tap";
-import { engineOfImage, findStart, imageVersion, mooncakeModule } from "../../../src/profiles/engines.ts";
+import {
+  cachesByDefault,
+  engineProfile,
+  engineVersion,
+  findStart,
+  knowsLoadFailurePolicy,
+  mooncakeModule,
+  publishesEvents,
+} from "../../../src/profiles/engines.ts";
 
-t.test("engines are told by image and command", (t) => {
-  t.equal(engineOfImage("registry.example:5000/ascend/vllm-ascend:v0.13.0"), "vllm-ascend");
-  t.equal(engineOfImage("registry.example.com/mirror/vllm/vllm-openai@sha256:0"), "vllm");
-  t.equal(engineOfImage("lmsysorg/sglang:v0.5"), "sglang");
-  t.equal(engineOfImage("nginx"), undefined);
-  t.same(findStart(["tini", "--", "/usr/local/bin/vllm", "serve", "m"]), { engine: "vllm", first: 4 });
-  t.same(findStart(["python3", "-u", "-m", "sglang.launch_server", "--tp", "2"]), { engine: "sglang", first: 4 });
-  t.equal(findStart(["python3", "serve.py", "-m", "other"]), undefined);
+t.test("versions: what an image tells, and what only looks like it", (t) => {
+  const cases: [image: string, version: number | undefined][] = [
+    ["vllm/vllm-openai:v0.11.2", 11],
+    ["registry:5000/vllm:0.20.0rc1-a3", 20],
+    ["vllm/vllm-openai:latest", Infinity],
+    ["vllm/vllm-openai", Infinity],
+    ["vllm/vllm-openai:nightly-aarch64", Infinity],
+    ["registry:5000/vllm", Infinity],
+    ["mine/vllm:1.4", undefined],
+    ["mine/vllm:prod", undefined],
+    ["vllm/vllm-openai@sha256:0123", undefined],
+    ["vllm/vllm-openai:v0.11.2@sha256:0123", 11],
+  ];
+  for (const [image, version] of cases) t.equal(engineVersion(image), version, image);
   t.end();
 });
 
-t.test("vLLM-Ascend 0.11 to 0.13 must be told the connector's module, later ones must not", (t) => {
-  t.same(imageVersion("ascend/vllm-ascend:v0.13.0rc1-a3"), [0, 13]);
-  t.equal(imageVersion("registry:5000/vllm-ascend"), undefined);
-  t.match(mooncakeModule("vllm-ascend:v0.11.0"), /mooncake_connector$/);
-  t.equal(mooncakeModule("vllm-ascend:v0.18.0"), undefined);
-  t.equal(mooncakeModule("vllm-ascend:main"), undefined);
+t.test("what a version has: a key that would stop the engine is given only where it is known", (t) => {
+  const vllm = engineProfile("vllm");
+  const of = (tag: string): boolean[] =>
+    [`vllm:${tag}`].flatMap((image) => [
+      publishesEvents(vllm, image),
+      cachesByDefault(vllm, image),
+      knowsLoadFailurePolicy(image),
+    ]);
+  t.same(of("v0.7.3"), [false, false, false]);
+  t.same(of("v0.8.5"), [false, true, false]);
+  t.same(of("v0.11.2"), [true, true, false]);
+  t.same(of("v0.12.0"), [true, true, true]);
+  t.same(of("latest"), [true, true, true]);
+  t.same(of("prod"), [true, true, false], "an own tag");
+  t.end();
+});
+
+t.test("modules of connectors that vLLM-Ascend does not register itself", (t) => {
+  t.match(mooncakeModule("vllm-ascend:v0.13.0", "mooncake-layerwise"), /mooncake_layerwise_connector$/);
+  t.equal(mooncakeModule("vllm-ascend:v0.18.0", "mooncake-layerwise"), undefined);
+  t.equal(mooncakeModule("vllm-ascend:v0.13.0", "nixl"), undefined);
+  t.end();
+});
+
+t.test("starts: by program, module and file; others are none", (t) => {
+  const start = (...words: string[]): unknown => findStart(words);
+  t.same(start("exec", "vllm", "serve", "m"), { engine: "vllm", first: 3 });
+  t.same(start("python3", "-u", "-m", "sglang.launch_server", "--tp"), { engine: "sglang", first: 4 });
+  t.same(start("python", "/x/vllm/entrypoints/openai/api_server.py"), { engine: "vllm", first: 2 });
+  t.equal(start("python3", "train.py", "-m", "sglang.launch_server"), undefined, "an argument of another program");
+  t.equal(start("vllm", "bench", "serve"), undefined);
+  t.equal(start("constructor", "serve"), undefined);
   t.end();
 });
