@@ -50,13 +50,50 @@ function expand(path: string): string[] {
 }
 
 export function parseObjects(text: string, name: string): KubeObject[] {
-  const documents = parseAllDocuments(text);
+  if (text.length > MOST_CHARACTERS)
+    throw new UsageError(`${name}: ${text.length} characters; at most ${MOST_CHARACTERS} are read`);
+  const documents = read(name, () => parseAllDocuments(text));
   if (!Array.isArray(documents)) return [];
   return documents.flatMap((document, index) => {
+    const place = `${name}: document ${index + 1}`;
     const [error] = document.errors;
-    if (error !== undefined) throw new UsageError(`${name}: document ${index + 1}: not YAML: ${error.message}`);
-    return openList(document.toJS(), `${name}: document ${index + 1}`);
+    if (error !== undefined) throw new UsageError(`${place}: not YAML: ${error.message}`);
+    const value = read(place, () => document.toJS() as unknown);
+    if (heightOf(value, new Set(), new Map()) > DEEPEST)
+      throw new UsageError(`${place}: nested deeper than ${DEEPEST}, or an alias that stands for itself`);
+    return openList(value, place);
   });
+}
+
+/** A dump of 5000 nodes as kubectl prints it; parsing YAML takes some 15 times its size in memory. */
+const MOST_CHARACTERS = 67_108_864;
+
+/** As deep as a review may be. */
+const DEEPEST = 64;
+
+/** The library throws where aliases would multiply beyond measure, and where nesting is deeper than the stack. */
+function read<T>(place: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw new UsageError(`${place}: not readable YAML: ${(error as Error).message}`);
+  }
+}
+
+/**
+ * How deep a value is nested; endless where an alias stands for something around itself. Each object is walked once,
+ * however many aliases lead to it.
+ */
+function heightOf(value: unknown, around: Set<object>, known: Map<object, number>): number {
+  if (typeof value !== "object" || value === null) return 0;
+  const found = known.get(value);
+  if (found !== undefined) return found;
+  if (around.has(value) || around.size > DEEPEST) return Infinity;
+  around.add(value);
+  const inner = Object.values(value).reduce<number>((most, one) => Math.max(most, heightOf(one, around, known)), 0);
+  around.delete(value);
+  known.set(value, inner + 1);
+  return inner + 1;
 }
 
 function openList(value: unknown, place: string): KubeObject[] {
