@@ -3,7 +3,7 @@
  * its KV transfer. Declarations (annotations) come on top in `decode.ts`.
  */
 import type { Connector } from "../kinds/endpoint.ts";
-import { type Container, type PodTemplate } from "../kinds/kube.ts";
+import { isObject, type Container, type JsonObject, type PodTemplate } from "../kinds/kube.ts";
 import { ENGINE_ENV } from "../kinds/names.ts";
 import { connectorProfile } from "../profiles/connectors.ts";
 import type { DeviceProfile, Devices } from "../profiles/devices.ts";
@@ -141,10 +141,24 @@ export interface Declared {
 export const refersToOurs = (command: EngineCommand): boolean =>
   refersTo(command, TRANSFER_FLAG, ENGINE_ENV.kvTransferConfig);
 
-function ownTransfer(command: EngineCommand, engine: EngineId): GivenTransfer | undefined {
+function ownTransfer(command: EngineCommand, engine: EngineId, named: string | undefined): GivenTransfer | undefined {
   if (engine === "sglang") return readDisaggregation((flag) => command.flags.values.get(flag)?.[0]);
   const { given, value } = jsonFlag(command.flags, TRANSFER_FLAG);
-  return given && !refersToOurs(command) ? readTransfer(value) : undefined;
+  if (given) return refersToOurs(command) ? undefined : readTransfer(value);
+  return named === undefined ? undefined : readTransfer(parsed(named));
+}
+
+/** A configuration of the user's own under our variable: the flag that is added will hand it on. */
+const namedTransfer = ({ env }: Container): string | undefined =>
+  env?.find(({ name }) => name === ENGINE_ENV.kvTransferConfig)?.value;
+
+function parsed(text: string): JsonObject {
+  try {
+    const value: unknown = JSON.parse(text);
+    return isObject(value) ? value : {};
+  } catch {
+    return {};
+  }
 }
 
 /** Everything a template tells; undefined where it has no container of the declared name. */
@@ -157,7 +171,7 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
   const onAscend = request?.device.vendor === "ascend" || foreign?.startsWith("huawei.com/") === true;
   const engine = engineProfile(engineOf(command, onAscend, declared.engine));
   const rule = request === undefined ? undefined : countRule(request.device, template.spec);
-  const transfer = ownTransfer(command, engine.id);
+  const transfer = ownTransfer(command, engine.id, namedTransfer(container));
   return {
     container,
     command,

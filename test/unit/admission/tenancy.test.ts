@@ -121,15 +121,9 @@ t.test("Volcano's own queue annotation, and none at all, are queues too", (t) =>
 t.test("opt-in: by key or by value, and what was injected stays", (t) => {
   const injected = admitObject(workload(), { snapshot: snapshot(), settings: settingsOf({}) }).object;
   const touched = (optIn: string, labels: StringMap): boolean => {
-    const settings = settingsOf({ optIn });
-    return (
-      admitObject(workload(), { snapshot: snapshot({ namespaces: [namespace(labels)] }), settings }).object !==
-        undefined &&
-      !reasons(
-        admitObject(workload(), { snapshot: snapshot({ namespaces: [namespace(labels)] }), settings }),
-        () => true,
-      ).includes("NamespaceNotOptedIn")
-    );
+    const known = snapshot({ namespaces: [namespace(labels)] });
+    const { verdicts } = admitObject(workload(), { snapshot: known, settings: settingsOf({ optIn }) });
+    return !verdicts.some(({ reason }) => reason === "NamespaceNotOptedIn");
   };
   t.equal(touched("tandem.sh/enabled", { "tandem.sh/enabled": "" }), true);
   t.equal(touched("tandem.sh/enabled=true", { "tandem.sh/enabled": "false" }), false);
