@@ -13,6 +13,7 @@ import { TRANSFER_FLAG } from "../../workload/infer.ts";
 import type { Parallelism, WorkloadSpec } from "../../workload/spec.ts";
 import { containerOf, type StageContext } from "../stage.ts";
 import { decideEvents, eventWords } from "./events.ts";
+import { rankArguments } from "./rank-arguments.ts";
 
 export type Words = readonly string[];
 
@@ -97,6 +98,8 @@ export const kvWords = (context: StageContext, command: EngineCommand): Words =>
 function quoted(word: string): string {
   const variable = /^\$\((\w+)\)$/.exec(word)?.[1];
   if (variable !== undefined) return `"$${variable}"`;
+  const several = /^(\$\(\w+\):?)+$/.test(word);
+  if (several) return `"${word.replace(/\$\((\w+)\)/g, (_, name: string) => `\${${name}}`)}"`;
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
@@ -108,7 +111,7 @@ export function scriptArguments(context: StageContext): string {
   const command = readCommand(containerOf(context));
   const { skip } = context.spec;
   return shellText([
-    ...(skip.includes("engine") ? [] : engineWords(context, command)),
+    ...(skip.includes("engine") ? [] : [...rankArguments(context, command).words, ...engineWords(context, command)]),
     ...(skip.includes("kv") ? [] : kvWords(context, command)),
   ]);
 }

@@ -10,13 +10,14 @@
 import { labelOf, type Container, type EnvVar, type Pod } from "../../kinds/kube.ts";
 import { ENGINE_ENV, ENGINE_PORTS, GATE, KTHENA_ENV, LABEL, LWS, STATUS } from "../../kinds/names.ts";
 import { changed, warned, type Verdict } from "../../kinds/verdict.ts";
-import { imageVersion } from "../../profiles/engines.ts";
-import { flagValues, readCommand, type EngineCommand } from "../../workload/arguments.ts";
-import { groupPlace, placeAnnotations, runsHeadless, spreadsRanks, type Place } from "../../workload/instance.ts";
+import { readCommand, type EngineCommand } from "../../workload/arguments.ts";
+import { groupPlace, placeAnnotations, type Place } from "../../workload/instance.ts";
 import { isEntry } from "../../workload/serving.ts";
 import { append, item, set, type Wish } from "../change.ts";
 import { at, containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
+import { passesAll } from "./arguments.ts";
 import { envWishes } from "./engine.ts";
+import { rankArguments, type Given } from "./rank-arguments.ts";
 
 const label = (name: string, key: string): EnvVar => field(name, `metadata.labels['${key}']`);
 const annotation = (name: string, key: string): EnvVar => field(name, `metadata.annotations['${key}']`);
@@ -33,7 +34,7 @@ export function ranks(context: StageContext): StageResult {
   const group = labelOf(object, LWS.name) !== undefined;
   const place = group ? groupPlace(object as Pod) : undefined;
   const command = readCommand(containerOf(context));
-  const given = rankArguments(context, command);
+  const given = command.opaque ? scripted(context, command) : rankArguments(context, command);
   const env = environment(context, group);
   const changes: Wish[] = [
     ...(group ? placed(context, place) : [item(at(context, "spec", "schedulingGates"), { name: GATE.rank })]),
@@ -104,30 +105,16 @@ const groupNames = (nodes: number): EnvVar[] => [
   same(LWS.indexEnv, ENGINE_ENV.nodeRank),
 ];
 
-interface Given {
-  readonly words: readonly string[];
-  readonly verdict?: Verdict;
-}
-
-const ref = (name: string): string => `$(${name})`;
-
-/** First version of vLLM that spreads tensors or layers over nodes without Ray. */
-const NNODES_SINCE = 12;
-
-/** Arguments that make one engine of the pods, where the command is recognised and gives none of them. */
-function rankArguments(context: StageContext, command: EngineCommand): Given {
-  const { spec } = context;
-  if (spec.opaque) return passes(command) ? { words: [] } : { words: [], verdict: mustPass(spec.nodesPerInstance) };
-  if (usesRay(command)) return { words: [] };
-  if (spec.engine === "sglang") return { words: missing(command, sglangPairs(spec.nodesPerInstance)) };
-  if (!spreadsRanks(spec)) return tensorArguments(context, command);
-  return spec.dataParallelMode === "external" ? externalArguments(context, command) : dataParallel(context, command);
-}
-
 const NAMES = [ENGINE_ENV.dpAddress, ENGINE_ENV.dpRankStart, ENGINE_ENV.nodeRank, LWS.leaderEnv, KTHENA_ENV.leader];
 
 /** A script that can be read and looks at one of the variables. */
 const passes = ({ script }: EngineCommand): boolean => NAMES.some((name) => script.includes(name));
+
+/** A script gets all of it as environment, and as words where it says that it passes those. */
+function scripted(context: StageContext, command: EngineCommand): Given {
+  const told = passes(command) || passesAll(context) || rankArguments(context, command).words.length === 0;
+  return told ? { words: [] } : { words: [], verdict: mustPass(context.spec.nodesPerInstance) };
+}
 
 const mustPass = (nodes: number): Verdict =>
   warned(
@@ -135,79 +122,6 @@ const mustPass = (nodes: number): Verdict =>
     `a script hides the arguments; to make one engine of ${nodes} pods it must pass ` +
       `${ENGINE_ENV.dpAddress}, ${ENGINE_ENV.dpRankStart} or ${ENGINE_ENV.nodeRank} on`,
   );
-
-/** Ray finds the nodes by itself: the user's script starts it. */
-const usesRay = ({ flags }: EngineCommand): boolean =>
-  ["--distributed-executor-backend", "--data-parallel-backend", "-dpb"].some(
-    (name) => flagValues(flags, [name])?.[0] === "ray",
-  );
-
-type Pairs = readonly (readonly [names: readonly string[], value: string])[];
-
-const missing = ({ flags }: EngineCommand, pairs: Pairs): string[] =>
-  pairs.flatMap(([names, value]) => (flagValues(flags, names) === undefined ? [names[0] ?? "", value] : []));
-
-const sglangPairs = (nodes: number): Pairs => [
-  [["--nnodes"], String(nodes)],
-  [["--node-rank"], ref(ENGINE_ENV.nodeRank)],
-  [["--dist-init-addr", "--nccl-init-addr"], `${ref(ENGINE_ENV.dpAddress)}:${ref(ENGINE_ENV.dpRpcPort)}`],
-];
-
-const ADDRESS: Pairs = [
-  [["--data-parallel-address", "-dpa"], ref(ENGINE_ENV.dpAddress)],
-  [["--data-parallel-rpc-port", "-dpp"], ref(ENGINE_ENV.dpRpcPort)],
-];
-
-/** Where an API server listens without `--host`. */
-const ANY_HOST = "0.0.0.0";
-
-/**
- * What differs by node: the leader gets its own address to bind to, all others `--headless` where one API server is for
- * the whole instance. The last of a repeated flag wins in vLLM's parser, so that the user's `--host` stands.
- */
-function byNode({ spec }: StageContext, { flags }: EngineCommand): string[] {
-  const headless = runsHeadless(spec) && spec.headless !== true ? [ref(ENGINE_ENV.nodeArgument)] : [];
-  const own = `${ref(ENGINE_ENV.addressArgument)}${ref(ENGINE_ENV.podIp)}`;
-  return [own, "--host", flags.values.get("--host")?.[0] ?? ANY_HOST, ...headless];
-}
-
-const dataParallel = (context: StageContext, command: EngineCommand): Given => ({
-  words: [
-    ...missing(command, [...ADDRESS, [["--data-parallel-start-rank", "-dpr"], ref(ENGINE_ENV.dpRankStart)]]),
-    ...byNode(context, command),
-  ],
-});
-
-/** External load balancing starts each rank by its number: one process knows how to be one rank. */
-function externalArguments(context: StageContext, command: EngineCommand): Given {
-  const { spec } = context;
-  if (spec.parallelism.dpLocal > 1)
-    return {
-      words: [],
-      verdict: warned(
-        "EngineOpaque",
-        `dp-mode external starts ${spec.parallelism.dpLocal} engines on each pod: that takes a script`,
-      ),
-    };
-  const pairs: Pairs = [...ADDRESS, [["--data-parallel-rank", "-dpn"], ref(ENGINE_ENV.dpRankStart)]];
-  return { words: [...missing(command, pairs), ...byNode(context, command)] };
-}
-
-function tensorArguments(context: StageContext, command: EngineCommand): Given {
-  const { spec } = context;
-  const [major, minor] = imageVersion(containerOf(context).image ?? "") ?? [];
-  if (major === 0 && minor !== undefined && minor < NNODES_SINCE)
-    return {
-      words: [],
-      verdict: warned("InstanceInvalid", `vLLM ${major}.${minor} spreads tensors over pods with Ray only`),
-    };
-  const pairs: Pairs = [
-    [["--nnodes"], String(spec.nodesPerInstance)],
-    [["--node-rank"], ref(ENGINE_ENV.nodeRank)],
-    [["--master-addr"], ref(ENGINE_ENV.dpAddress)],
-  ];
-  return { words: [...missing(command, pairs), ...byNode(context, command)] };
-}
 
 /** Seconds. A headless Service is in the cluster's DNS within seconds; a cached refusal lasts half a minute. */
 const NAME_DEADLINE = 300;
