@@ -167,7 +167,7 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
   if (container === undefined) return undefined;
   const command = readCommand(container);
   const request = deviceRequest(container, declared.devices);
-  const foreign = foreignRequest(container, declared.devices);
+  const foreign = request === undefined ? foreignRequest(container, declared.devices) : undefined;
   const onAscend = request?.device.vendor === "ascend" || foreign?.startsWith("huawei.com/") === true;
   const engine = engineProfile(engineOf(command, onAscend, declared.engine));
   const rule = request === undefined ? undefined : countRule(request.device, template.spec);

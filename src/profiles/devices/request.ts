@@ -26,9 +26,13 @@ function countOf(container: Container, resource: string): number | undefined {
   return Number.isInteger(count) && count > 0 ? count : undefined;
 }
 
-const names = ({ resources }: Container): string[] => [
-  ...new Set([...Object.keys(resources?.limits ?? {}), ...Object.keys(resources?.requests ?? {})]),
-];
+/** Names of extended resources: Kubernetes' own have no slash. */
+function names({ resources }: Container): string[] {
+  const found = Object.keys(resources?.limits ?? {}).filter((name) => name.includes("/"));
+  for (const name of Object.keys(resources?.requests ?? {}))
+    if (name.includes("/") && !found.includes(name)) found.push(name);
+  return found;
+}
 
 /** Whether a name is the resource, or one that its `*` stands for. */
 export function matches(resource: string, name: string): boolean {
@@ -36,6 +40,43 @@ export function matches(resource: string, name: string): boolean {
   if (star === -1) return resource === name;
   const fits = name.startsWith(resource.slice(0, star)) && name.endsWith(resource.slice(star + 1));
   return fits && name.length >= resource.length;
+}
+
+/** Profiles by the resources they name, so that a container is not held against each of them. */
+interface Index {
+  readonly exact: ReadonlyMap<string, readonly DeviceProfile[]>;
+  readonly patterns: readonly DeviceProfile[];
+  readonly companions: ReadonlyMap<string, readonly DeviceProfile[]>;
+  readonly companionPatterns: readonly DeviceProfile[];
+}
+
+const indexes = new WeakMap<readonly DeviceProfile[], Index>();
+
+/** Worked out once for a list of profiles, which never changes. */
+function indexOf({ profiles }: Devices): Index {
+  const known = indexes.get(profiles);
+  if (known !== undefined) return known;
+  const beside = profiles.flatMap((device) => device.companions.map(({ resource }) => ({ resource, device })));
+  const byName = Map.groupBy(beside, ({ resource }) => resource);
+  const index = {
+    exact: Map.groupBy(profiles, ({ resource }) => resource),
+    patterns: profiles.filter(({ resource }) => resource.includes("*")),
+    companions: new Map([...byName].map(([name, found]) => [name, found.map(({ device }) => device)])),
+    companionPatterns: profiles.filter(({ companions }) => companions.some(({ resource }) => resource.includes("*"))),
+  };
+  indexes.set(profiles, index);
+  return index;
+}
+
+/** The profiles that have a resource beside their device. */
+const havingBeside = (name: string, { companions, companionPatterns }: Index): readonly DeviceProfile[] =>
+  companions.get(name) ?? companionPatterns.filter((device) => isOf(device, name));
+
+/** The profiles of a resource, by its exact name before one with `*`; a companion is no device of its own. */
+function havingResource(name: string, index: Index): readonly DeviceProfile[] {
+  const exact = index.exact.get(name);
+  if (exact !== undefined) return exact;
+  return havingBeside(name, index).length > 0 ? [] : index.patterns.filter((device) => matches(device.resource, name));
 }
 
 const isOf = ({ companions }: DeviceProfile, name: string): boolean =>
@@ -59,15 +100,10 @@ function total(container: Container, device: DeviceProfile, all: readonly string
   return ours.reduce((sum, name) => sum + (countOf(container, name) ?? 0), 0);
 }
 
-/**
- * The profile of a resource: by its exact name before one with `*`; of several the one with most of the other names as
- * companions, then the configured default, then the first. A companion is no device of its own.
- */
+/** Of several profiles the one with most of the other names as companions, then the default, then the first. */
 function profileOf(resource: string, all: readonly string[], devices: Devices): DeviceProfile | undefined {
-  const { profiles, defaultProfile } = devices;
-  const exact = profiles.filter((device) => device.resource === resource);
-  if (exact.length === 0 && profiles.some((device) => isOf(device, resource))) return undefined;
-  const found = exact.length > 0 ? exact : profiles.filter((device) => matches(device.resource, resource));
+  const { defaultProfile } = devices;
+  const found = havingResource(resource, indexOf(devices));
   if (found.length < 2) return found[0];
   const rank = (device: DeviceProfile): number =>
     2 * all.filter((name) => isOf(device, name)).length + (device.name === defaultProfile ? 1 : 0);
@@ -79,8 +115,8 @@ export const requestedNames = (container: Container, device: DeviceProfile): rea
   names(container).filter((name) => matches(device.resource, name) && !isOf(device, name));
 
 /** The profile of a companion that is asked for without its device, as HAMi permits. */
-export const companionProfile = (container: Container, { profiles }: Devices): DeviceProfile | undefined =>
-  profiles.find((device) => names(container).some((name) => isOf(device, name)));
+export const companionProfile = (container: Container, devices: Devices): DeviceProfile | undefined =>
+  names(container).flatMap((name) => havingBeside(name, indexOf(devices)))[0];
 
 /** Companions of a profile that a container asks for. */
 export const askedCompanions = (
@@ -102,8 +138,9 @@ const OTHER_DEVICES =
 /** What a container asks for that is an accelerator of no profile: a resource, or a claim. Never to be asked for twice. */
 export function foreignRequest(container: Container, devices: Devices): string | undefined {
   if (deviceRequest(container, devices) !== undefined) return undefined;
+  const index = indexOf(devices);
   const isKnown = (name: string): boolean =>
-    devices.profiles.some((device) => matches(device.resource, name) || isOf(device, name));
+    havingResource(name, index).length > 0 || havingBeside(name, index).length > 0;
   const other = names(container).find((name) => OTHER_DEVICES.test(name) && !isKnown(name));
   const claims = container.resources?.["claims"];
   return other ?? (Array.isArray(claims) && claims.length > 0 ? "a resource claim" : undefined);
