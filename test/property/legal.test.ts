@@ -1,0 +1,16 @@
+/** The same survey as row A3 of the scorecard, shorter. */
+import t from "tap";
+import { survey } from "../score/a3.ts";
+
+t.test(
+  "1,000 arbitrary legal objects are admitted soundly: applied by another library, valid, once, nothing lost",
+  (test) => {
+    const { objects, denied, faults } = survey(3, 1000);
+    test.same(
+      faults.map((fault) => fault.slice(0, 2000)),
+      [],
+    );
+    test.ok(objects - denied > 500, `${objects - denied} of ${objects} were admitted`);
+    test.end();
+  },
+);
