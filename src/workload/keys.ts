@@ -291,12 +291,20 @@ export const KEYS = {
   nodesPerInstance: integerKey(
     ANNOTATION.nodesPerInstance,
     [1, 256],
-    texts("workload", "`1`", "Pods that together run one engine instance."),
+    texts(
+      "workload",
+      "`1`; the size of a LeaderWorkerSet",
+      "Pods that together run one engine instance: they get ranks and a leader, start together and are replaced together.",
+    ),
   ),
   recovery: oneOf(
     ANNOTATION.recovery,
     ["tandem", "platform"],
-    texts("group", "`tandem`", "Who replaces a broken instance."),
+    texts(
+      "group",
+      "`tandem`",
+      "Who replaces an instance over several pods that lost one: Tandem deletes the rest, or only takes it out of routing. LeaderWorkerSets look after their own.",
+    ),
   ),
   disruption: oneOf(
     ANNOTATION.disruption,
