@@ -1,5 +1,5 @@
 /** The reference page of labels and annotations, written from the key table. `npm run docs` writes it; a test compares. */
-import { LABEL, STATUS, VOLCANO } from "../kinds/names.ts";
+import { GATE, LABEL, POD_DELETION_COST, STATUS, VOLCANO } from "../kinds/names.ts";
 import { ALL_KEYS, type Key } from "./keys.ts";
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
@@ -24,6 +24,22 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
     "Labels that the controller wrote, so that they can be taken off again.",
   ],
   [STATUS.applied, "object made by the controller", "Hash of what was applied last."],
+  [GATE.rank, "pod: a scheduling gate", "Held until the pod of an instance over several pods has its place."],
+  [STATUS.leader, "pod of such an instance", "Name of the leader; `TANDEM_DP_ADDRESS` refers to it."],
+  [STATUS.rankStart, "pod of such an instance", "Its first data-parallel rank; `TANDEM_DP_RANK_START` refers to it."],
+  [STATUS.nodeArgument, "pod of such an instance", "The argument that differs by node, as `--headless`."],
+  [STATUS.addressArgument, "pod of such an instance", "The flag that its own address follows."],
+  [
+    STATUS.portBase,
+    "pod of such an instance on the host's network, its Service",
+    "First port of the instance's block.",
+  ],
+  [STATUS.members, "pod of such an instance, its Service", "uids of the pods, in the order of their ranks."],
+  [
+    POD_DELETION_COST,
+    "pod of such an instance of a Deployment",
+    "The same for all, so that they are scaled in together.",
+  ],
   [LABEL.instance, "pod", "Engine instance over several pods; the pod's name where absent."],
   [LABEL.nodeRank, "pod", "Rank of the pod within its instance; 0 where absent."],
   [LABEL.entry, "pod", "`true`: may receive client requests."],
