@@ -20,7 +20,7 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
   [STATUS.drain, "pod", "Gets no new work."],
   [
     STATUS.labels,
-    "pod of a `route` workload",
+    "pod of a `route` workload, or one that admission missed",
     "Labels that the controller wrote, so that they can be taken off again.",
   ],
   [STATUS.applied, "object made by the controller", "Hash of what was applied last."],
@@ -63,6 +63,8 @@ export function labelsReference(): string {
     ...table("annotation"),
     "",
     "## Written by Tandem",
+    "",
+    "A `status.tandem.sh/` annotation that anybody else writes is warned about and not believed; on Pods it is taken off at their creation.",
     "",
     "| key | on | meaning |",
     "|---|---|---|",
