@@ -1,6 +1,7 @@
-/** The same survey as row A3 of the scorecard, shorter. */
+/** The same surveys as rows A3 and A4 of the scorecard, shorter. */
 import t from "tap";
 import { survey } from "../score/a3.ts";
+import { hardened } from "../score/a4.ts";
 
 t.test(
   "1,000 arbitrary legal objects are admitted soundly: applied by another library, valid, once, nothing lost",
@@ -14,3 +15,9 @@ t.test(
     test.end();
   },
 );
+
+t.test("keys that mean something to JavaScript decide nothing, with frozen prototypes", async (test) => {
+  const { patched, faults } = await hardened(1000);
+  test.same(faults, []);
+  test.ok(patched > 50, `${patched} were patched`);
+});
