@@ -7,11 +7,22 @@ import t from "tap";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseObjects } from "../../src/cli/input.ts";
-import { annotationOf, labelOf, type Container, type EnvVar, type KubeObject, type Pod } from "../../src/kinds/kube.ts";
+import {
+  annotationOf,
+  labelOf,
+  type Container,
+  type EnvVar,
+  type KubeObject,
+  type Pod,
+  type Workload,
+} from "../../src/kinds/kube.ts";
 import { ENGINE_ENV, GATE, KTHENA_ENV, LABEL, LWS, STATUS } from "../../src/kinds/names.ts";
 import { endpointsOf } from "../../src/workload/endpoint.ts";
 import { isGated } from "../../src/workload/instance.ts";
+import { samplePods } from "../../src/workload/sample.ts";
+import { templatesOf } from "../../src/workload/template.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
+import { leaderWorkerSetCrd } from "./cluster/crds.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually } from "./cluster/process.ts";
 import { buildProgram, startTandem, tandem, type Tandem } from "./cluster/tandem.ts";
@@ -30,6 +41,8 @@ t.before(async () => {
   buildProgram();
   cluster = await startCluster();
   await cluster.applyCrds();
+  await cluster.apply(await leaderWorkerSetCrd());
+  await eventually("LeaderWorkerSets are served", () => cluster.api.list(`/apis/${LWS.apiVersion}/leaderworkersets`));
   const ascend = { resource: "huawei.com/Ascend910", tree: false };
   const a2 = { ...ascend, prefix: "a2", count: 4, devices: 8, labels: { "accelerator-type": "module-910b-8" } };
   const a3 = { ...ascend, prefix: "a3", count: 6, devices: 16, labels: { "accelerator-type": "module-a3-16" } };
@@ -288,6 +301,70 @@ t.test("a StatefulSet's ordinals are its ranks", async (t) => {
     const found = await cluster.api.list("/api/v1/namespaces/held/services?labelSelector=tandem.sh/owned-by");
     return found.length === 0 ? true : undefined;
   });
+});
+
+t.test("a LeaderWorkerSet is admitted on both templates, and its pods keep its numbers", async (t) => {
+  const engine = (args: string[]): object => ({
+    spec: {
+      containers: [{ name: "engine", image: "ascend/vllm-ascend:v0.18.0", command: ["vllm", "serve", "m"], args }],
+    },
+  });
+  const sizes = ["--tensor-parallel-size", "8", "--data-parallel-size", "2"];
+  const set = {
+    apiVersion: LWS.apiVersion,
+    kind: "LeaderWorkerSet",
+    metadata: {
+      name: "group",
+      namespace: "held",
+      labels: { [LABEL.model]: "group", [LABEL.role]: "decode" },
+      annotations: { "tandem.sh/accelerator": "mindcluster-910", "tandem.sh/kv-connector": "none" },
+    },
+    spec: {
+      replicas: 1,
+      leaderWorkerTemplate: {
+        size: 2,
+        leaderTemplate: engine(sizes),
+        workerTemplate: engine([...sizes, "--headless"]),
+      },
+    },
+  };
+  await cluster.must(["apply", "--server-side", "-f", "-"], JSON.stringify(set));
+  const path = `/apis/${LWS.apiVersion}/namespaces/held/leaderworkersets/group`;
+  const stored = (await cluster.api.get(path)) as unknown as Workload;
+  t.type(annotationOf(stored, STATUS.plan), "string");
+  for (const { template } of templatesOf(stored)) {
+    t.match(template.metadata?.labels, { [LABEL.model]: "group", [LABEL.role]: "decode" });
+    t.match(template.spec.containers[0]?.resources?.limits, { "huawei.com/Ascend910": "8" });
+  }
+  await cluster.must(["apply", "--server-side", "-f", "-"], JSON.stringify(set));
+  const again = (await cluster.api.get(path)) as unknown as Workload;
+  t.equal(again.metadata.generation, stored.metadata.generation, "applying it again changes nothing");
+
+  // Its controller is not here: the pods that it would make.
+  for (const pod of samplePods(stored)) await cluster.api.post("/api/v1/namespaces/held/pods", pod);
+  const pods = byRank(
+    await eventually("the group runs", async () => {
+      const found = await cluster.pods("held", `${LWS.name}=group`);
+      return found.length === 2 && found.every(isRunning) ? found : undefined;
+    }),
+  );
+  t.same(
+    pods.map((pod) => [labelOf(pod, LABEL.instance), labelOf(pod, LABEL.nodeRank), labelOf(pod, LABEL.entry)]),
+    [
+      ["group-0", "0", "true"],
+      ["group-0", "1", undefined],
+    ],
+  );
+  t.same(
+    pods.map((pod) => endpointsOf(pod).length),
+    [1, 0],
+  );
+  const [, worker] = pods as [Pod, Pod];
+  t.equal(valuesOf(argumentsOf(worker), "--data-parallel-address").at(-1), `$(${LWS.leaderEnv})`, "set by its webhook");
+  t.equal(valuesOf(argumentsOf(worker), "--data-parallel-start-rank").at(-1), "1");
+  await cluster.must(["label", "-n", "held", "leaderworkerset", "group", `${LABEL.model}-`, `${LABEL.role}-`]);
+  const bare = (await cluster.api.get(path)) as unknown as Workload;
+  t.notOk(JSON.stringify(templatesOf(bare)).includes("tandem.sh/"), "unlabelled, it is as it was");
 });
 
 t.test("tandem release frees pods that wait, also while no controller runs", async (t) => {

@@ -30,3 +30,15 @@ export async function volcanoCrds(): Promise<string> {
   });
   return FILES.map((file) => readFileSync(join(kept, file), "utf8")).join("\n---\n");
 }
+
+const LWS = { path: "sigs.k8s.io/lws", version: "v0.8.0", folder: "config/crd/bases" };
+const LWS_FILE = "leaderworkerset.x-k8s.io_leaderworkersets.yaml";
+
+/** YAML of LeaderWorkerSet: 1.3 MB, to be applied on the server's side. Its controller and webhook are not there. */
+export async function leaderWorkerSetCrd(): Promise<string> {
+  const kept = await cached(`lws-crd-${LWS.version}`, async (target) => {
+    const source = await moduleSource(LWS.path, LWS.version);
+    copyFileSync(join(source, LWS.folder, LWS_FILE), join(target, LWS_FILE));
+  });
+  return readFileSync(join(kept, LWS_FILE), "utf8");
+}
