@@ -71,8 +71,8 @@ export interface NetworkTopology {
  *   set as admission leaves them on the pods, which no WorkloadSpec knows; a figure too low lets through nothing more
  *   than unset does, one too high holds the group `Pending` for ever.
  * - `priorityClassName`: Volcano takes the pods' own.
- * - `subGroupPolicy`: right for instances of several pods once each carries its instance label (`matchLabelKeys`). Until
- *   something writes that label it would match nothing, and the group would never be valid.
+ * - `subGroupPolicy`: would keep each instance of several pods in a closer domain than its cell, by `matchLabelKeys` of the
+ *   instance label. Pods that admission missed carry no such label, and one of them would make the group invalid.
  */
 export interface PodGroupSpec {
   readonly minMember: number;

@@ -263,6 +263,19 @@ t.test("two instances of one Deployment are scaled in one at a time, whole", asy
   );
 });
 
+t.test("a rolling update replaces whole instances", async (t) => {
+  const before = await running("multi", MULTI, 2);
+  await cluster.must(["set", "env", "-n", "multi", "deployment", MULTI, "VLLM_LOGGING_LEVEL=INFO"]);
+  const after = await eventually("two pods of the new template run", async () => {
+    const pods = await live("multi", MULTI);
+    const fresh = pods.every((pod) => !uids(before).includes(pod.metadata.uid ?? "") && isRunning(pod));
+    return pods.length === 2 && fresh ? byRank(pods) : undefined;
+  });
+  t.equal(new Set(after.map(instanceOf)).size, 1);
+  t.equal(new Set(after.map((pod) => labelOf(pod, "pod-template-hash"))).size, 1);
+  t.not(instanceOf(after[0] as Pod), instanceOf(before[0] as Pod));
+});
+
 t.test("recovery platform: out of routing at once, and left alone", async (t) => {
   await cluster.must(["annotate", "-n", "multi", "deployment", MULTI, "tandem.sh/recovery=platform"]);
   const [leader, other] = (await running("multi", MULTI, 2)) as [Pod, Pod];

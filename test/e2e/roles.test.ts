@@ -108,8 +108,11 @@ t.test("of two controllers one leads, and the other takes over", async (t) => {
 });
 
 const READS: Record<string, readonly SourceName[]> = {
-  admission: ["deployments", "statefulSets", "pods", "nodes", "hyperNodes", "namespaces"],
-  controller: ["deployments", "statefulSets", "pods", "nodes", "hyperNodes", "namespaces", "podGroups", "configMaps"],
+  admission: ["deployments", "statefulSets", "leaderWorkerSets", "pods", "nodes", "hyperNodes", "namespaces"],
+  controller: [
+    ...["deployments", "statefulSets", "leaderWorkerSets", "pods", "nodes", "hyperNodes", "namespaces"],
+    ...["podGroups", "configMaps", "services"],
+  ] as SourceName[],
   router: ["pods"],
 };
 
