@@ -25,12 +25,14 @@ t.test("a table with the tree, and exit 0, where everything is placed", async (t
 });
 
 t.test("JSON of the documented shape, and exit 1 where a pod has no node", async (t) => {
-  const big = deployment("d", { gpus: 16, role: "decode" });
-  const { code, out } = await run(t, [...cluster, deployment("p", { gpus: 8 }), big], "-o", "json");
+  // Four nodes of eight devices, and a gang of five pods that each want a whole one.
+  const annotations = { "tandem.sh/gang": "prefill=1,decode=4" };
+  const decode = deployment("d", { gpus: 8, role: "decode", replicas: 4, annotations });
+  const { code, out } = await run(t, [...cluster, deployment("p", { gpus: 8, annotations }), decode], "-o", "json");
   t.equal(code, 1);
   const answer = JSON.parse(out) as { pods: object[]; gangs: object[] };
   t.same(Object.keys(answer), ["pods", "gangs"]);
-  t.match(answer.pods[0], { name: /^p-/, node: null, domain: null, tier: null, reason: /^NoDomainFits: .* needs 24 / });
+  t.match(answer.pods[0], { name: /^p-/, node: null, domain: null, tier: null, reason: /^NoDomainFits: .* needs 40 / });
   t.match(answer.gangs, [{ group: "m", placed: false, reason: /^NoDomainFits: / }]);
 });
 
