@@ -196,7 +196,7 @@ export const ConfigSchema = Type.Object(
         webhookConfiguration: text("tandem", "Name of the webhook configurations whose caBundle is kept."),
         lease: text("tandem-controller", "Lease of the acting replica; empty: always act."),
         resyncMs: integer(30000, 1000, 600000, "Longest time between two passes."),
-        hostPorts: Type.Object(
+        instancePorts: Type.Object(
           {
             // Below Linux's ephemeral ports, and below those that Mooncake's direct transport binds at random.
             first: integer(14000, 1024, 65000, "First port of the first block."),

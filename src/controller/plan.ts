@@ -40,7 +40,7 @@ const slotsOf = (snapshot: ClusterSnapshot, contracts: Contracts, { acts, config
     contracts,
     acts,
     devices: configuredDevices(config.admission),
-    blocks: config.controller.hostPorts,
+    blocks: config.controller.instancePorts,
   });
 
 /** Built only where a workload requires a domain: a tree of 5000 nodes is not for nothing. */

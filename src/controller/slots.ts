@@ -234,7 +234,7 @@ function freeBlock(taken: ReadonlySet<number>, { first, size, count }: PortBlock
 const noBlock = ({ instance }: Slot, contract: Contract, { count }: PortBlocks): Action => ({
   do: "tell",
   key: `ports/${contract.spec.namespace}/${instance}`,
-  verdict: warned("InstanceWaiting", `all ${count} port blocks are taken; raise controller.hostPorts.count`, {
+  verdict: warned("InstanceWaiting", `all ${count} port blocks are taken; raise controller.instancePorts.count`, {
     subject: contract.spec.name,
   }),
   about: [contract.workload],

@@ -10,7 +10,7 @@ import { configuredDevices } from "../profiles/devices.ts";
 /** A record, then the places: nothing is lost here, so that two rounds do. */
 const ROUNDS = 2;
 const everywhere = (): boolean => true;
-/** As `controller.hostPorts`; nothing runs here that would use them. */
+/** As `controller.instancePorts`; nothing runs here that would use them. */
 const BLOCKS = { first: 14000, size: 64, count: 1024 };
 
 /** The snapshot with every whole instance formed and its pods let go. */
