@@ -53,7 +53,10 @@ export function schedulingOnPod(context: StageContext): StageResult {
   return {
     changes: [
       ...(servesClients(context) ? [set(at(context, "metadata", "labels", LABEL.entry), "true")] : []),
-      force(at(context, "metadata", "annotations", STATUS.endpoint), endpointFacts(context.spec, publishedEvents(context))),
+      force(
+        at(context, "metadata", "annotations", STATUS.endpoint),
+        endpointFacts(context.spec, publishedEvents(context)),
+      ),
     ],
     verdict: changed("SchedulingInjected", `the pod tells discovery of port ${context.spec.port}`),
   };

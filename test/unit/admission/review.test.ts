@@ -32,7 +32,8 @@ interface Response {
 const responseOf = (reply: ReviewReply): Response => reply.body["response"] as Response;
 const ask = (request: unknown, webhook: Webhook = "mutate"): Response => responseOf(review(request, webhook, context));
 /** Without what goes to the audit log. */
-const plain = ({ auditAnnotations: _, ...response }: Response): Response => response;
+const plain = (response: Response): Response =>
+  Object.fromEntries(Object.entries(response).filter(([key]) => key !== "auditAnnotations")) as unknown as Response;
 const patchOf = (response: Response): Operation[] =>
   response.patch === undefined ? [] : (JSON.parse(Buffer.from(response.patch, "base64").toString()) as Operation[]);
 const patched = (object: JsonObject, response: Response): JsonObject =>

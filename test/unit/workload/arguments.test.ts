@@ -29,7 +29,11 @@ t.test("shell scripts: the words of each command", (t) => {
     ["", []],
   ];
   for (const [script, words] of cases) t.same(shellCommands(script, { variables: known }), words, script);
-  t.same(shellCommands("a ${NO:-3} $TP", { variables: known, open: true }), [["a", "${NO:-3}", "8"]], "a default proves nothing");
+  t.same(
+    shellCommands("a ${NO:-3} $TP", { variables: known, open: true }),
+    [["a", "${NO:-3}", "8"]],
+    "a default proves nothing",
+  );
   t.same(shellCommands("a ".repeat(50000), { variables: known }), [], "an endless script is not read");
   t.end();
 });
