@@ -39,7 +39,7 @@ const PATCH_TYPES: Readonly<Record<PatchType, string>> = {
 /** Finds the cluster and its credentials; nothing is sent before the first call. */
 export async function createKubeClient(config: Config["cluster"], options: KubeClientOptions): Promise<KubeClient> {
   const kubeconfig = await loadKubeconfig(config.kubeconfig);
-  const { monotonic } = options.clock;
+  const monotonic = (): number => options.clock.monotonic();
   let heard: { readonly serverMs: number; readonly at: number } | undefined;
   const transport = createTransport({
     connect: () => kubeconfig.connect(),
