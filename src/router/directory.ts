@@ -1,5 +1,6 @@
 /** The endpoints that exist, with what their engines say of themselves: the router's view of the world. */
 import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
+import { handsOver, prefillsAlone } from "./disagg/connectors.ts";
 
 export interface KnownEndpoint {
   readonly endpoint: Endpoint;
@@ -19,14 +20,14 @@ export interface Fleet {
   readonly decode: readonly KnownEndpoint[];
 }
 
-/** The endpoints that may serve a model now. */
+/** The endpoints that may serve a model now, as far as the legs of their connectors can be run. */
 export function fleetOf(known: readonly KnownEndpoint[], model: string): Fleet {
   const serving = known.filter(({ endpoint }) => endpoint.models.includes(model));
   const fit = serving.filter(({ endpoint }) => endpoint.ready && !endpoint.draining);
   return {
     modelKnown: serving.length > 0,
-    prefill: fit.filter(({ endpoint }) => endpoint.role === "prefill"),
-    decode: fit.filter(({ endpoint }) => endpoint.role !== "prefill"),
+    prefill: fit.filter(({ endpoint }) => endpoint.role === "prefill" && handsOver(endpoint)),
+    decode: fit.filter(({ endpoint }) => endpoint.role !== "prefill" && prefillsAlone(endpoint)),
   };
 }
 
