@@ -126,9 +126,12 @@ export const ENGINES: readonly EngineProfile[] = [
 export const engineProfile = (id: EngineId): EngineProfile =>
   ENGINES.find((engine) => engine.id === id) ?? (ENGINES[1] as EngineProfile);
 
+/** What stands beside engines under their name. */
+const BESIDE = /(router|proxy|sidecar|gateway|exporter)[^/]*$/i;
+
 /** What an image name tells: registry and tag are read too, so that a mirror's path counts. */
 export const engineOfImage = (image: string): EngineId | undefined =>
-  ENGINES.find((engine) => engine.image.test(image))?.id;
+  BESIDE.test(image) ? undefined : ENGINES.find((engine) => engine.image.test(image))?.id;
 
 /** Python modules that start a server: `python3 -m MODULE`. */
 const MODULES: readonly (readonly [module: string, engine: EngineId])[] = [
@@ -180,8 +183,12 @@ export function findStart(words: readonly string[]): EngineStart | undefined {
   return undefined;
 }
 
+/** Images with an engine inside whose tags count something else: LMCache, Dynamo's runtimes, llm-d. */
+const OTHER_VERSIONS = /(^|\/)(lmcache|ai-dynamo|llm-d)\//;
+
 /** `[major, minor]` of an image tag as `v0.13.0` or `0.11.0rc1-a3`; undefined for others. */
 export function imageVersion(image: string): readonly [number, number] | undefined {
+  if (OTHER_VERSIONS.test(image)) return undefined;
   const tag = /:([^/:@]+)(?:@|$)/.exec(image)?.[1] ?? "";
   const match = /^v?(\d+)\.(\d+)\b/.exec(tag);
   return match === null ? undefined : [Number(match[1]), Number(match[2])];

@@ -119,6 +119,12 @@ const withParameters = (words: readonly string[], parameters: readonly string[])
 const variant = (command: EngineId, image: EngineId | undefined): EngineId =>
   command === "vllm" && image === "vllm-ascend" ? image : command;
 
+/**
+ * A first argument that is a program. An entry point that takes one only passes it on: then the image does not serve by
+ * itself, and what is appended would go to that program.
+ */
+const PROGRAM = /^(\/(\w+\/)*bin\/)?(python[\d.]*|(ba|da|z)?sh|uv|env|tini|numactl|torchrun|ray)$|\.(sh|py)$/;
+
 const engineField = (engine: EngineId | undefined): { engine?: EngineId } => (engine === undefined ? {} : { engine });
 
 /** Reads how the container starts its engine. */
@@ -136,7 +142,8 @@ export function readCommand(container: Container): EngineCommand {
     const flags = readFlags(words.slice(start.first));
     return { engine: variant(start.engine, image), found: true, opaque: false, script: "", flags };
   }
-  const serves = command.length === 0 && image !== undefined && engineProfile(image).imageServes;
+  const serves =
+    command.length === 0 && !PROGRAM.test(words[0] ?? "") && image !== undefined && engineProfile(image).imageServes;
   return {
     ...engineField(image),
     found: serves,

@@ -66,14 +66,22 @@ const asksForDevices = (container: Container, devices: Devices): boolean =>
   deviceRequest(container, devices) !== undefined || foreignRequest(container, devices) !== undefined;
 
 /**
- * The container that asks for devices, else the first that is an engine by command or image, else the first: a proxy may
- * stand before it. `name` wins when it is given. Undefined: no such name.
+ * The container that asks for devices, else the first whose command starts an engine, else the first with an engine's
+ * image, else the first: a proxy may stand before it, and its image may be named after the engine. `name` wins when it is
+ * given. Undefined: no such name.
  */
 export function engineContainer(template: PodTemplate, { container: name, devices }: Declared): Container | undefined {
   const { containers } = template.spec;
   if (name !== undefined) return containers.find((container) => container.name === name);
+  // Without its image, only its command can tell.
+  const starts = (container: Container): boolean => readCommand({ ...container, image: "" }).found;
   const engine = (container: Container): boolean => readCommand(container).engine !== undefined;
-  return containers.find((container) => asksForDevices(container, devices)) ?? containers.find(engine) ?? containers[0];
+  return (
+    containers.find((container) => asksForDevices(container, devices)) ??
+    containers.find(starts) ??
+    containers.find(engine) ??
+    containers[0]
+  );
 }
 
 /** Declared, else told by command and image; plain vLLM on an Ascend device is vLLM-Ascend, its plugin. */

@@ -21,6 +21,10 @@ t.test("versions: what an image tells, and what only looks like it", (t) => {
     ["mine/vllm:prod", undefined],
     ["vllm/vllm-openai@sha256:0123", undefined],
     ["vllm/vllm-openai:v0.11.2@sha256:0123", 11],
+    // Their tags are versions of what is built around the engine.
+    ["lmcache/vllm-openai:v0.3.9", undefined],
+    ["nvcr.io/nvidia/ai-dynamo/vllm-runtime:0.6.0", undefined],
+    ["ghcr.io/llm-d/llm-d-cuda:v0.3.0", undefined],
   ];
   for (const [image, version] of cases) t.equal(engineVersion(image), version, image);
   t.end();

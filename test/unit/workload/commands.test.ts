@@ -29,6 +29,21 @@ const LISTS: readonly Case[] = [
     "vllm open tp=2 pp=2 dp=4 model=m",
   ],
   [
+    "entry point that only passes a program on",
+    { image: VLLM, args: ["python3", "-m", "dynamo.vllm", "--model", "m"] },
+    "vllm script hidden=true",
+  ],
+  [
+    "entry point with a script of its own",
+    { image: VLLM, args: ["/workspace/start.sh", "m"] },
+    "vllm script hidden=true",
+  ],
+  [
+    "a model's path is no program",
+    { image: VLLM, args: ["/models/python3/bash-7b"] },
+    "vllm open model=/models/python3/bash-7b",
+  ],
+  [
     "command and args",
     { image: "mine:1", command: ["vllm", "serve", "m"], args: ["-tp", "2"] },
     "vllm open tp=2 model=m",

@@ -185,6 +185,12 @@ t.test("the engine's container is the one with devices, else the one that is an 
   t.equal(chosen({ name: "v", image: "vllm/vllm-openai" }, { name: "e", image: "mine", ...GPU }), "e");
   t.equal(chosen(proxy, { name: "e", image: "mine", resources: { claims: [{ name: "gpu" }] } }), "e");
   t.equal(chosen(proxy, { name: "e", image: "mine" }), "proxy");
+  const router = { name: "router", image: "vllm/vllm-router:v0.1.0", args: ["--port", "8000"] };
+  t.equal(chosen(router, { name: "e", image: "mine", command: ["vllm", "serve"] }), "e", "named after the engine");
+  t.equal(
+    chosen({ name: "s", image: "mine/vllm-downloader" }, { name: "e", image: "mine", args: ["vllm", "serve"] }),
+    "e",
+  );
   t.end();
 });
 
