@@ -13,9 +13,9 @@ import { workloadSpec, type Decoded } from "../workload/decode.ts";
 import { ADMITTED_KINDS, templateOf } from "../workload/template.ts";
 import { applyAll, type Change } from "./change.ts";
 import { checkObject } from "./checks.ts";
+import { policyDenials } from "./claims.ts";
 import { foreignOnWorkload } from "./foreign.ts";
 import { checkGroup, partners } from "./group.ts";
-import { checkPolicy } from "./policy.ts";
 import {
   hashOf,
   isBare,
@@ -78,6 +78,16 @@ function caseOf(object: KubeObject, previous: KubeObject | undefined): Case {
   };
 }
 
+/**
+ * True where a write only takes out what Tandem injected. Whoever may write the object can call himself by any field
+ * manager, so the name alone lets nothing through.
+ */
+export const letsGo = (object: KubeObject, previous: KubeObject | undefined): boolean =>
+  previous !== undefined &&
+  planTextOf(object) === undefined &&
+  hashOf(object) === hashOf(strip(previous)) &&
+  replicasOf(object) <= replicasOf(previous);
+
 const planTextOf = (object: KubeObject): string | undefined => entry(object.metadata.annotations, STATUS.plan);
 
 const isUnchanged = (previous: KubeObject, now: { object: KubeObject; hash: string }): boolean =>
@@ -124,8 +134,7 @@ function refused(at: Case, verdicts: readonly Verdict[]): AdmitResult {
 
 function planned(at: Case, planning: Planning, decoded: readonly Verdict[]): AdmitResult {
   const { spec } = planning;
-  const template = templateOf(at.stripped)?.template;
-  const policy = template === undefined ? [] : checkPolicy({ ...planning, object: at.stripped, template });
+  const policy = policyDenials(at.stripped, planning);
   const verdicts = [...decoded, ...policy, ...objections(at, planning)];
   if (policy.length > 0) return refused(at, verdicts);
   if (spec.mode !== "manage") return observed(at, planning, verdicts);

@@ -47,7 +47,7 @@ function ownerOf(pod: KubeObject, { workloads }: ClusterSnapshot): Workload | un
  * Admits a Pod at its creation. The Pod brings its contract along: labels and the carried intent of its template. The
  * owner in the snapshot adds what rolls nothing; an empty snapshot is enough. A Pod that a controller made is never
  * denied: it then runs as its template says, and the verdict is a warning. The operator's policy alone denies one whose
- * workload is not known, because it has not been judged by it.
+ * workload is not known, or that a person made: nothing has been judged by it yet.
  */
 export function admitPod(pod: Pod, context: AdmitContext): AdmitResult {
   const namespace = namespaceOf(pod, context.snapshot);
@@ -63,7 +63,9 @@ export function admitPod(pod: Pod, context: AdmitContext): AdmitResult {
   if (spec === undefined) return leave(pod, mild(pod, verdicts));
   const planning: Planning = { ...context, spec, namespace };
   const policy = checkPolicy({ ...planning, object: pod, template: pod });
-  const told = [...verdicts, ...(owner === undefined ? policy : policy.map(asWarning))];
+  // A reference to an owner is only a claim where a person writes it: it must not stand for the workload's judgement.
+  const isJudged = owner !== undefined && context.byPerson !== true;
+  const told = [...verdicts, ...(isJudged ? policy.map(asWarning) : policy)];
   if (told.some(isDenied)) return leave(pod, told);
   return spec.mode === "manage" ? managed(pod, planning, told) : unmanaged(pod, spec.mode, told);
 }

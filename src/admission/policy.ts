@@ -7,12 +7,19 @@
  */
 import type { PolicyRule } from "../config/schema.ts";
 import { globMatches } from "../kinds/glob.ts";
-import { annotationOf, type KubeObject, type LabelSelector, type Namespace, type PodTemplate } from "../kinds/kube.ts";
+import {
+  annotationOf,
+  type Container,
+  type KubeObject,
+  type LabelSelector,
+  type Namespace,
+  type PodTemplate,
+} from "../kinds/kube.ts";
 import { ANNOTATION, AUTOSCALING_PREFIX, LABEL, PREFIX, ROUTING_PREFIX, STATUS, VOLCANO } from "../kinds/names.ts";
 import { NAMESPACE_LABEL, namespaceLabels, selectorMatches } from "../kinds/selector.ts";
 import { denied, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
-import { foreignRequest } from "../profiles/devices/request.ts";
+import { deviceRequest, foreignRequest } from "../profiles/devices/request.ts";
 import { readIntent } from "../workload/intent.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Settings } from "./stage.ts";
@@ -52,8 +59,13 @@ const fits = (patterns: readonly string[], value: string): boolean =>
   patterns.some((pattern) => globMatches(pattern, value));
 
 const OURS = [PREFIX, AUTOSCALING_PREFIX, ROUTING_PREFIX];
-/** Without these two nothing is a workload of Tandem's. */
-const ALWAYS: readonly string[] = [LABEL.model, LABEL.role];
+/** Without the first two nothing is a workload of Tandem's; the others it writes to Pods itself. */
+const ALWAYS: readonly string[] = [LABEL.model, LABEL.role, LABEL.instance, LABEL.nodeRank, LABEL.entry];
+
+/** On Pods stand the labels of the service, given or not. */
+const isDefault = ({ object, spec }: Claim, key: string): boolean =>
+  object.kind === "Pod" &&
+  ((key === LABEL.group && spec.group === spec.model) || (key === LABEL.cell && spec.cell === "0"));
 
 interface Found {
   readonly key: string;
@@ -73,7 +85,7 @@ function keysOf({ object, namespace }: Claim): readonly Found[] {
 function keyDenials(rule: PolicyRule, claim: Claim): Verdict[] {
   const { keys, deniedKeys } = rule;
   return keysOf(claim)
-    .filter(({ key }) => !ALWAYS.includes(key))
+    .filter(({ key }) => !ALWAYS.includes(key) && !isDefault(claim, key))
     .flatMap(({ key, of }) => {
       if (deniedKeys !== undefined && fits(deniedKeys, key))
         return [refusal(rule, key, `${key}${of} may not be set`, `all but ${deniedKeys.join(", ")}`)];
@@ -103,11 +115,29 @@ function queuesOf(claim: Claim): readonly string[] {
   return named.length === 0 && schedulerOf(claim) === VOLCANO.schedulerName ? ["default"] : named;
 }
 
+/** The containers beside the engine's: what they ask for counts, wherever the contract points. */
+const besides = ({ spec, template }: Claim): readonly Container[] =>
+  [...template.spec.containers, ...(template.spec.initContainers ?? [])].filter(({ name }) => name !== spec.container);
+
 /** A device that no profile knows is bound by the name of its resource. */
-function acceleratorsOf({ spec, template, settings }: Claim): readonly string[] {
+function acceleratorsOf(claim: Claim): readonly string[] {
+  const { spec, template, settings } = claim;
+  const devices = configuredDevices(settings);
   const container = template.spec.containers.find(({ name }) => name === spec.container);
-  const foreign = container === undefined ? undefined : foreignRequest(container, configuredDevices(settings));
-  return foreign === undefined ? some(spec.accelerator) : [foreign];
+  const foreign = container === undefined ? undefined : foreignRequest(container, devices);
+  const others = besides(claim).flatMap(
+    (one) => deviceRequest(one, devices)?.device.name ?? foreignRequest(one, devices) ?? [],
+  );
+  return [...(foreign === undefined ? some(spec.accelerator) : [foreign]), ...others];
+}
+
+/** Devices of all containers together; of the engine's, what it asks for or what its sizes come to. */
+function countOf(claim: Claim): number {
+  const { spec, template, settings } = claim;
+  const asked = (one: Container | undefined): number =>
+    one === undefined ? 0 : (deviceRequest(one, configuredDevices(settings))?.count ?? 0);
+  const engine = template.spec.containers.find(({ name }) => name === spec.container);
+  return besides(claim).reduce((sum, one) => sum + asked(one), Math.max(spec.acceleratorsPerPod, asked(engine)));
 }
 
 const BOUNDS: readonly Bound[] = [
@@ -128,11 +158,12 @@ const valueDenials = (rule: PolicyRule, claim: Claim): Verdict[] =>
       .map((value) => refusal(rule, key, `${key}: "${shown(value)}" is not allowed`, allowed.join(", ")));
   });
 
-function countDenials(rule: PolicyRule, { spec }: Claim): Verdict[] {
+function countDenials(rule: PolicyRule, claim: Claim): Verdict[] {
   const most = rule.maxAcceleratorsPerPod;
-  if (most === undefined || spec.acceleratorsPerPod <= most) return [];
+  const count = countOf(claim);
+  if (most === undefined || count <= most) return [];
   const key = ANNOTATION.acceleratorsPerPod;
-  return [refusal(rule, key, `${key}: ${spec.acceleratorsPerPod} is not allowed`, `up to ${most}`)];
+  return [refusal(rule, key, `${key}: ${count} is not allowed`, `up to ${most}`)];
 }
 
 /** Longest value and list that a message repeats. */

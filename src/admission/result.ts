@@ -11,6 +11,8 @@ export interface AdmitContext {
   readonly settings: Settings;
   /** The object as it is stored, on an update. */
   readonly previous?: KubeObject;
+  /** The request is not one of Kubernetes' own controllers: what its object says of its owner is not to be believed. */
+  readonly byPerson?: boolean;
   /** The snapshot holds everything that there will be: what is missing in it is missing, and not only late. */
   readonly settled?: boolean;
 }

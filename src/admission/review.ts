@@ -9,7 +9,7 @@ import { isObject, type JsonObject, type KubeObject, type Pod } from "../kinds/k
 import { FIELD_MANAGER } from "../kinds/names.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { denied, isDenied, isWarned, skipped, warned, type Verdict } from "../kinds/verdict.ts";
-import { admitObject, admitPod, type AdmitResult } from "./admit.ts";
+import { admitObject, admitPod, letsGo, type AdmitResult } from "./admit.ts";
 import { auditAnnotations } from "./explain.ts";
 import { patchOf, type Operation } from "./patch.ts";
 import type { Settings } from "./stage.ts";
@@ -40,11 +40,15 @@ interface Request {
   readonly subresource: string;
   readonly namespace: string;
   readonly manager: string;
+  /** Empty where nobody says, as in an offline run. */
+  readonly user: string;
+  readonly groups: readonly unknown[];
   readonly object: unknown;
   readonly oldObject: unknown;
 }
 
 const text = (value: unknown): string => (typeof value === "string" ? value : "");
+const listed = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
 const inner = (value: unknown, key: string): unknown => (isObject(value) ? value[key] : undefined);
 
 function readRequest(review: unknown): Request | undefined {
@@ -58,6 +62,8 @@ function readRequest(review: unknown): Request | undefined {
     subresource: text(request["subResource"]),
     namespace: text(request["namespace"]),
     manager: text(inner(request["options"], "fieldManager")),
+    user: text(inner(request["userInfo"], "username")),
+    groups: listed(inner(request["userInfo"], "groups")),
     object: request["object"],
     oldObject: request["oldObject"],
   };
@@ -89,13 +95,14 @@ export function review(body: unknown, webhook: Webhook, context: ReviewContext):
   if (foreign !== undefined) return reply(request, { allowed: true }, "allowed", [skipped("NotOurs", foreign)]);
   const object = readObject(request.object, request);
   if (object === undefined) return unreadable(request, webhook);
-  if (request.manager === FIELD_MANAGER.release)
-    return answer(request, webhook, {
-      object,
-      verdicts: [skipped("Released", "written by tandem release")],
-      touched: [],
-    });
   return answer(request, webhook, admit(request, object, context));
+}
+
+/** Who makes Pods of Deployments, StatefulSets and LeaderWorkerSets; with one account for each controller, or without. */
+function isPerson({ user, groups }: Request): boolean {
+  const isController =
+    user === "system:kube-controller-manager" || user.startsWith("system:serviceaccount:kube-system:");
+  return user !== "" && !isController && !groups.includes("system:masters");
 }
 
 /**
@@ -110,9 +117,11 @@ function notOurs({ operation, subresource }: Request): string | undefined {
 function admit(request: Request, object: KubeObject, context: ReviewContext): AdmitResult {
   const previous = request.operation === "UPDATE" ? readObject(request.oldObject, request) : undefined;
   const all = previous === undefined ? context : { ...context, previous };
+  if (request.manager === FIELD_MANAGER.release && letsGo(object, previous))
+    return { object, verdicts: [skipped("Released", "written by tandem release")], touched: [] };
   if (object.kind !== "Pod") return admitObject(object, all);
   return request.operation === "CREATE"
-    ? admitPod(object as Pod, context)
+    ? admitPod(object as Pod, { ...context, byPerson: isPerson(request) })
     : { object, verdicts: [skipped("NotOurs", "Pods are admitted at creation only")], touched: [] };
 }
 
