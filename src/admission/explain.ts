@@ -12,7 +12,9 @@ import { STAGES } from "./stages.ts";
 export function explain({ object, verdicts }: AdmitResult): readonly Verdict[] {
   if (!verdicts.some(({ reason }) => reason === "Decoded")) return verdicts;
   const told = new Set(verdicts.map(({ subject }) => subject));
-  const silent = STAGES.filter(({ name }) => !told.has(name));
+  const silent = STAGES.filter(
+    ({ name }, index) => !told.has(name) && STAGES.findIndex((stage) => stage.name === name) === index,
+  );
   return [...verdicts, ...silent.map((stage) => ({ ...why(stage, object, verdicts), subject: stage.name }))];
 }
 
@@ -38,8 +40,9 @@ const stageNames: ReadonlySet<string> = new Set(STAGES.map(({ name }) => name));
 export function summary(result: AdmitResult): Verdict {
   const rows = explain(result);
   const stages = OUTCOMES.flatMap((outcome) => {
-    const names = rows.filter((row) => row.outcome === outcome && stageNames.has(row.subject ?? ""));
-    return names.length === 0 ? [] : [`${outcome}: ${names.map(({ subject }) => subject ?? "").join(", ")}`];
+    const those = rows.filter((row) => row.outcome === outcome && stageNames.has(row.subject ?? ""));
+    const names = [...new Set(those.map(({ subject }) => subject ?? ""))];
+    return names.length === 0 ? [] : [`${outcome}: ${names.join(", ")}`];
   });
   const complaints = [...new Set(rows.filter((row) => isDenied(row) || isWarned(row)).map(({ reason }) => reason))];
   const all = complaints.length === 0 ? stages : [...stages, `complaints: ${complaints.join(", ")}`];
