@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Agent, request } from "undici";
+import { auditFlags } from "./audit.ts";
 import type { Binaries } from "./binaries.ts";
 import { writeServiceAccountKeys, type Tokens } from "./identity.ts";
 import { freePorts, ready, startProcess, type Running } from "./process.ts";
@@ -51,10 +52,10 @@ export async function startEtcd({ binaries, folder }: Place): Promise<{ process:
   return { process: await ready(process, () => answers(`${url}/health`)), url };
 }
 
+/** `audit`: writes the log that `auditEvents` reads. */
 export async function startApiServer(
   { binaries, folder }: Place,
-  etcd: string,
-  tokens: Tokens,
+  { etcd, tokens, audit }: { etcd: string; tokens: Tokens; audit: boolean },
 ): Promise<{ process: Running; server: Server }> {
   const [port = 0] = await freePorts(1);
   const keys = writeServiceAccountKeys(folder);
@@ -76,6 +77,7 @@ export async function startApiServer(
     "endpoint-reconciler-type": "none",
     "allow-privileged": true,
     profiling: false,
+    ...(audit ? auditFlags(folder) : {}),
   });
   const process = startProcess({ name: "kube-apiserver", command: binaries["kube-apiserver"], args, folder });
   const url = `https://127.0.0.1:${port}`;

@@ -24,6 +24,8 @@ const TOKEN_SECONDS = 7200;
 export interface ClusterOptions {
   /** Pods get their addresses here; inside 127.0.0.0/8, so that engines can listen on them. Default 127.64.0.1/16. */
   readonly podCidr?: string;
+  /** The API server keeps an audit log of writes to Pods and workloads, for `auditEvents`. */
+  readonly audit?: boolean;
 }
 
 export interface Cluster {
@@ -68,7 +70,11 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
     const tokens = writeTokens(place.folder);
     const etcd = await components.startEtcd(place);
     running.push(etcd.process);
-    const { process, server } = await components.startApiServer(place, etcd.url, tokens);
+    const { process, server } = await components.startApiServer(place, {
+      etcd: etcd.url,
+      tokens,
+      audit: options.audit ?? false,
+    });
     running.push(process);
     const kubeconfig = writeKubeconfig(join(place.folder, "admin.kubeconfig"), server, tokens.admin);
     const kwok = { cidr: options.podCidr ?? "127.64.0.1/16", stages: join(HARNESS, "stages.yaml") };

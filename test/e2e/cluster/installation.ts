@@ -29,7 +29,7 @@ export interface InstallOptions {
   readonly replicas?: number;
   /** Of both webhooks, instead of what the manifests say. */
   readonly failurePolicy?: "Fail" | "Ignore";
-  /** `path=value` for the admission role. */
+  /** `path=value` for every role. */
   readonly settings?: readonly string[];
   /** Of the controller's passes; default 1000. */
   readonly resyncMs?: number;
@@ -39,6 +39,10 @@ export interface Installation {
   readonly balancer: Balancer;
   /** Those that take calls now. */
   readonly replicas: readonly Replica[];
+  /** URL of the controller's metrics. */
+  controllerMetrics(): string;
+  /** SIGTERM, then a new one; resolves when it is ready. */
+  restartController(): Promise<void>;
   /** One more, ready and in the endpoints. */
   startReplica(settings?: readonly string[]): Promise<Replica>;
   /** SIGTERM or SIGKILL; its endpoint goes ENDPOINT_LAG_MS later. Resolves when the process has ended. */
@@ -61,7 +65,9 @@ export async function install(cluster: Cluster, options: InstallOptions = {}): P
   );
   await cluster.apply(webhooks);
   const set = ["controller.alternativeNames=127.0.0.1", `controller.resyncMs=${options.resyncMs ?? 1000}`];
-  const controller = await startRole(cluster, { role: "controller", roles: "controller", file, set });
+  const startController = (): ReturnType<typeof startRole> =>
+    startRole(cluster, { role: "controller", roles: "controller", file, set: [...set, ...(options.settings ?? [])] });
+  let controller = await startController();
   const replicas: Replica[] = [];
   const all: Running[] = [controller.running];
   const startReplica = async (settings = options.settings ?? []): Promise<Replica> => {
@@ -80,6 +86,12 @@ export async function install(cluster: Cluster, options: InstallOptions = {}): P
     balancer,
     replicas,
     startReplica,
+    controllerMetrics: () => controller.metrics,
+    restartController: async () => {
+      await controller.running.stop();
+      controller = await startController();
+      all.push(controller.running);
+    },
     webhooks,
     end: async (replica, signal) => {
       const ended = signal === "SIGTERM" ? replica.running.stop(KUBELET_MS) : replica.running.kill();
