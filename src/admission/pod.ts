@@ -1,11 +1,12 @@
 /** Admission of a Pod at its creation: what belongs to one incarnation, or would be torn by `kubectl apply`. */
-import { controllerOf, entry, labelOf, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
-import { LABEL, LWS, STATUS } from "../kinds/names.ts";
+import { controllerOf, entry, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
+import { LABEL, STATUS } from "../kinds/names.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { isDenied, skipped, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { workloadSpec } from "../workload/decode.ts";
 import { readIntent } from "../workload/intent.ts";
+import { made } from "../workload/owner.ts";
 import type { Mode } from "../workload/spec.ts";
 import { checkObject } from "./checks.ts";
 import { cleanPod } from "./foreign.ts";
@@ -22,22 +23,13 @@ import {
 } from "./result.ts";
 import { runStages, type Planning } from "./stages.ts";
 
-/** The workload that made a Pod, by its controller's name and the labels: a ReplicaSet is called after its Deployment. */
+/** The workload that made a Pod, where both are of one service. */
 function ownerOf(pod: KubeObject, { workloads }: ClusterSnapshot): Workload | undefined {
-  const owner = controllerOf(pod);
   const namespace = pod.metadata.namespace ?? "default";
   const model = entry(pod.metadata.labels, LABEL.model);
-  const isOwner = ({ kind, metadata }: Workload): boolean => {
-    const name = metadata.name ?? "";
-    if (owner?.kind === "ReplicaSet")
-      return kind === "Deployment" && owner.name.slice(0, owner.name.lastIndexOf("-")) === name;
-    // Its pods are made by StatefulSets of its own, one for the leaders and one for the workers of each group.
-    if (kind === "LeaderWorkerSet") return labelOf(pod, LWS.name) === name;
-    return owner?.kind === kind && owner.name === name;
-  };
   return workloads.find(
     (one) =>
-      isOwner(one) &&
+      made(one, pod) &&
       (one.metadata.namespace ?? "default") === namespace &&
       entry(one.metadata.labels, LABEL.model) === model,
   );

@@ -4,7 +4,8 @@
  * The explanation is admission's own, given from outside. One Event says what the stages did, one more follows for each
  * complaint. Each is told once for the same words; they come again only when the server has forgotten them.
  */
-import type { Workload } from "../kinds/kube.ts";
+import { hash } from "node:crypto";
+import type { KubeObject, Workload } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { isDenied, isWarned, type Verdict } from "../kinds/verdict.ts";
 import type { Action } from "./action.ts";
@@ -16,30 +17,45 @@ export type Judge = (workload: Workload, snapshot: ClusterSnapshot) => readonly 
 /** Most complaints that are told of one workload. */
 const MOST = 8;
 
-/** Remembers what was judged while nothing that a judgement reads has changed: pods come and go far more often. */
+/**
+ * Remembers what was judged while nothing that a judgement reads has changed. Every pod that comes and goes is a write of
+ * its workload's status, and every workload is judged beside the others: judging all of them each time would never end.
+ */
 export function createExplainer(
   judge: Judge,
 ): (contracts: readonly Contract[], snapshot: ClusterSnapshot) => readonly Action[] {
-  let read: readonly Part[] = [];
-  let told = new WeakMap<Workload, readonly Action[]>();
+  const digestOf = createDigests();
+  let read: readonly string[] = [];
+  let told = new Map<string, readonly Verdict[]>();
   return (contracts, snapshot) => {
-    const { workloads, namespaces, hyperNodes, autoscalers } = snapshot;
-    const now = [workloads, namespaces, hyperNodes, autoscalers];
-    if (now.some((part, index) => !isSame(part, read[index]))) told = new WeakMap();
+    const { workloads, namespaces, hyperNodes, autoscalers = [] } = snapshot;
+    const now = [...workloads, ...namespaces, ...hyperNodes, ...autoscalers].map(digestOf);
+    if (now.length !== read.length || now.some((digest, index) => digest !== read[index])) told = new Map();
     read = now;
     return contracts.flatMap(({ workload }) => {
-      const actions = told.get(workload) ?? explain(workload, judge(workload, snapshot));
-      told.set(workload, actions);
-      return actions;
+      const id = workload.metadata.uid ?? "";
+      const verdicts = told.get(id) ?? judge(workload, snapshot);
+      told.set(id, verdicts);
+      return explain(workload, verdicts);
     });
   };
 }
 
-type Part = readonly unknown[] | undefined;
+/** Of what a judgement reads of an object: neither its status nor its version. Worked out once for each object. */
+function createDigests(): (object: KubeObject) => string {
+  const known = new WeakMap<KubeObject, string>();
+  return (object) => {
+    const digest = known.get(object) ?? digestOf(object);
+    known.set(object, digest);
+    return digest;
+  };
+}
 
-/** The lists are made anew with every snapshot, the objects in them only when they change. */
-const isSame = (a: Part, b: Part): boolean =>
-  a === b || (a?.length === b?.length && (a ?? []).every((one, index) => one === b?.[index]));
+function digestOf({ kind, metadata, ...rest }: KubeObject): string {
+  const { namespace, name, uid, labels, annotations, deletionTimestamp } = metadata;
+  const own = [namespace, name, uid, labels, annotations, deletionTimestamp];
+  return hash("sha256", JSON.stringify([kind, own, rest["spec"]]), "base64");
+}
 
 function explain(workload: Workload, verdicts: readonly Verdict[]): readonly Action[] {
   const summary = verdicts.filter(({ reason }) => reason === "Admitted");

@@ -11,6 +11,7 @@ import { selectorMatches } from "../kinds/selector.ts";
 import { changed } from "../kinds/verdict.ts";
 import { endpointFacts } from "../workload/endpoint.ts";
 import { nodeRankOf } from "../workload/instance.ts";
+import { made } from "../workload/owner.ts";
 import { everyNodeServes, isEntry } from "../workload/serving.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Action } from "./action.ts";
@@ -35,16 +36,24 @@ export function labelActions(
   });
 }
 
-/** Labels of a time when the workload was only routed to go: its own rollout brings others. */
+/**
+ * A pod of a time when its workload was only routed to keeps its labels: it serves until the rollout that manages the
+ * workload has another one ready in its place. One that is only observed is not routed to.
+ */
 function ownedActions(pod: Pod, owner: Contract, managed: Managed): readonly Action[] {
   const { mode } = owner.spec;
   if (mode === "route") return labelPod(pod, owner.spec);
-  return mode === "observe" ? [] : (managed(pod, owner) ?? unlabelPod(pod));
+  return mode === "observe" ? unlabelPod(pod) : (managed(pod, owner) ?? []);
 }
 
-/** A workload without a selector would match every pod of its namespace; the API server stores none such. */
+/**
+ * The workload selects the pod, and made it: selectors of two workloads may overlap, and a job's or anybody's pod may
+ * carry the same labels. A workload without a selector would match every pod of its namespace.
+ */
 export const selects = ({ workload }: Contract, pod: Pod): boolean =>
-  workload.spec.selector !== undefined && selectorMatches(workload.spec.selector, pod.metadata.labels);
+  workload.spec.selector !== undefined &&
+  selectorMatches(workload.spec.selector, pod.metadata.labels) &&
+  made(workload, pod);
 
 /** The keys we wrote, as the pod's annotation tells. */
 export const writtenLabels = (pod: Pod): readonly string[] =>

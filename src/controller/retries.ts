@@ -13,7 +13,10 @@ export interface Retries {
   due(action: Action, now: number): boolean;
   /** It was tried at `now`; `random` is in [0, 1). */
   tried(action: Action, now: number, random: number): void;
-  /** Forgets what is no longer asked for; gives the milliseconds until the first of the rest is due. */
+  /**
+   * Forgets what is no longer asked for; gives the milliseconds until the first write of the rest is due. What is only
+   * told is asked for in every pass, and passes must not come for its sake: with thousands of them there would be no end.
+   */
   keep(actions: readonly Action[], now: number): number | undefined;
 }
 
@@ -39,10 +42,12 @@ export function createRetries(): Retries {
       records.set(action.key, { content, attempts, notBefore: now + ceiling * (0.5 + random / 2) });
     },
     keep: (actions, now) => {
-      const asked = new Set(actions.map(({ key }) => key));
+      const asked = new Map(actions.map((action) => [action.key, action.do !== "tell"]));
       for (const key of records.keys()) if (!asked.has(key)) records.delete(key);
-      const waits = [...records.values()].map(({ notBefore }) => Math.max(0, notBefore - now));
-      return waits.length === 0 ? undefined : Math.min(...waits);
+      let wait: number | undefined;
+      for (const [key, { notBefore }] of records)
+        if (asked.get(key) === true) wait = Math.min(wait ?? Infinity, Math.max(0, notBefore - now));
+      return wait;
     },
   };
 }

@@ -15,7 +15,7 @@ import { refOf } from "../kinds/resource.ts";
 import { changed, skipped, warned } from "../kinds/verdict.ts";
 import type { Devices } from "../profiles/devices.ts";
 import { workloadSpec } from "../workload/decode.ts";
-import { isGated } from "../workload/instance.ts";
+import { firstOrdinal, isGated } from "../workload/instance.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Action } from "./action.ts";
 import type { Acts, Contract, Contracts } from "./contracts.ts";
@@ -202,7 +202,10 @@ function batchActions({ key, pods, taken }: Waiting, facts: SlotFacts): Action[]
   const contract = first === undefined ? undefined : contractOf(first, facts);
   const spec = first === undefined || contract === undefined ? undefined : specOf(first, contract, facts);
   if (contract === undefined || spec === undefined || spec.nodesPerInstance < 2) return [];
-  const { instances, leftover } = form({ key, pods, nodes: spec.nodesPerInstance });
+  const { instances, leftover } = form({
+    ...{ key, pods, nodes: spec.nodesPerInstance },
+    start: firstOrdinal(contract.workload),
+  });
   return [
     ...instances.map((members) => formed(members, contract, { taken, blocks: facts.blocks })),
     ...waitingTold(key, leftover, { contract, nodes: spec.nodesPerInstance, pods: facts.pods }),

@@ -4,7 +4,7 @@
  * LeaderWorkerSet numbers its pods itself. Pods of Deployments and StatefulSets wait behind a scheduling gate until the
  * controller has given them theirs. Only names and numbers are decided here; nothing is written.
  */
-import { annotationOf, isObject, labelOf, type KubeObject, type Pod } from "../kinds/kube.ts";
+import { annotationOf, isObject, labelOf, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
 import { GATE, LWS, STATUS, LABEL } from "../kinds/names.ts";
 import type { WorkloadSpec } from "./spec.ts";
 
@@ -33,6 +33,12 @@ export interface Place {
 export function ordinalOf(name: string | undefined): number | undefined {
   const digits = /-(\d{1,9})$/.exec(name ?? "")?.[1];
   return digits === undefined ? undefined : Number(digits);
+}
+
+/** The number of a StatefulSet's first pod: `spec.ordinals.start`, 0 where nobody says. */
+export function firstOrdinal({ spec }: Workload): number {
+  const start = isObject(spec["ordinals"]) ? spec["ordinals"]["start"] : undefined;
+  return typeof start === "number" && Number.isInteger(start) && start > 0 ? start : 0;
 }
 
 /** The place of a pod of a LeaderWorkerSet: its leader carries index 0 from the template, workers have it in their names. */

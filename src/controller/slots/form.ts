@@ -10,6 +10,8 @@ export interface Batch {
   readonly key: string;
   readonly pods: readonly Pod[];
   readonly nodes: number;
+  /** The first ordinal of a StatefulSet. */
+  readonly start: number;
 }
 
 export interface Formation {
@@ -35,22 +37,21 @@ const isOrdinal = (pod: Pod): boolean => controllerOf(pod)?.kind === "StatefulSe
 const age = ({ metadata }: Pod): string => `${metadata.creationTimestamp ?? ""}/${metadata.uid ?? ""}`;
 const byAge = (a: Pod, b: Pod): number => (age(a) < age(b) ? -1 : 1);
 
-export function form({ pods, nodes }: Batch): Formation {
+export function form({ pods, nodes, start }: Batch): Formation {
   const [numbered, others] = [pods.filter(isOrdinal), pods.filter((pod) => !isOrdinal(pod)).toSorted(byAge)];
   const whole = Math.floor(others.length / nodes);
   const chunks = Array.from({ length: whole }, (_, index) => others.slice(index * nodes, (index + 1) * nodes));
-  const neighbours = byOrdinal(numbered, nodes);
+  const neighbours = byOrdinal(numbered, nodes, start);
   const instances = [...chunks, ...neighbours];
   const taken = new Set(instances.flat());
   return { instances, leftover: pods.filter((pod) => !taken.has(pod)) };
 }
 
-/** Ordinals `k*N` to `k*N+N-1` are instance k; the rank is the ordinal modulo N. */
-function byOrdinal(pods: readonly Pod[], nodes: number): readonly (readonly Pod[])[] {
-  const slots = Map.groupBy(pods, (pod) => Math.floor((ordinalOf(pod.metadata.name) ?? -1) / nodes));
+/** Counted from the first ordinal, `k*N` to `k*N+N-1` are instance k; the rank is the rest. */
+function byOrdinal(pods: readonly Pod[], nodes: number, start: number): readonly (readonly Pod[])[] {
+  const place = (pod: Pod): number => (ordinalOf(pod.metadata.name) ?? -1) - start;
+  const slots = Map.groupBy(pods, (pod) => Math.floor(place(pod) / nodes));
   return [...slots]
     .filter(([slot, members]) => slot >= 0 && members.length === nodes)
-    .map(([, members]) => members.toSorted((a, b) => rankOf(a, nodes) - rankOf(b, nodes)));
+    .map(([, members]) => members.toSorted((a, b) => place(a) - place(b)));
 }
-
-const rankOf = (pod: Pod, nodes: number): number => (ordinalOf(pod.metadata.name) ?? 0) % nodes;

@@ -43,6 +43,7 @@ const pod = (annotations: StringMap = INTENT, labels: StringMap = SERVICE, args:
     uid: "pod-uid",
     labels: { app: "w", ...labels },
     annotations: { ...annotations },
+    ownerReferences: [{ apiVersion: "apps/v1", kind: "ReplicaSet", name: "w-1", uid: "r", controller: true }],
   },
   spec: { containers: [{ name: "e", image: "vllm/vllm-openai", args }] },
 });
@@ -102,11 +103,9 @@ t.test("what is no missed pod", (t) => {
     "target pod: no intent",
   );
   const ours = { "status.tandem.sh/labels": Object.keys(SERVICE).join(), "status.tandem.sh/endpoint": "{}" };
-  t.match(
-    plan({ workloads, pods: [pod(ours)] }),
-    [{ verdict: { reason: "PodUnlabelled" } }],
-    "of a time of mode route",
-  );
+  t.same(plan({ workloads, pods: [pod(ours)] }), [], "of a time of mode route: serves until it is replaced");
+  const observed = [workload({ "tandem.sh/mode": "observe" })];
+  t.match(plan({ workloads: observed, pods: [pod(ours)] }), [{ verdict: { reason: "PodUnlabelled" } }]);
   t.end();
 });
 
@@ -161,6 +160,10 @@ t.test("explanations: a summary and the complaints, again only when something th
   t.match(actions[0], { do: "tell", key: "explain/uid-w/0", verdict: { reason: "Admitted" }, about: [given] });
   t.equal(explain([contract], { ...snapshot, workloads: [given], pods: [pod()] }).length, 9);
   t.equal(asked, 1, "pods come and go");
+  const busy = { ...given, status: { readyReplicas: 1 }, metadata: { ...given.metadata, resourceVersion: "7" } };
+  const after = explain([{ workload: busy } as never], { ...snapshot, workloads: [busy] });
+  t.equal(asked, 1, "and the status with them");
+  t.equal(after[0]?.about[0], busy);
   explain([contract], { ...snapshot, workloads: [given, workload({}, "other")] });
   t.equal(asked, 2, "a partner came");
   t.end();

@@ -50,10 +50,16 @@ function deployment(role: string, given: Given = {}): Workload {
   };
 }
 
+const made = (by: string) => [
+  { apiVersion: "apps/v1", kind: "ReplicaSet", name: `${by}-1`, uid: "r", controller: true },
+];
 const pod = (app: string, more: Partial<Pod["metadata"]> = {}): Pod => ({
   apiVersion: "v1",
   kind: "Pod",
-  metadata: { name: `${app}-x`, namespace: "a", uid: "pod-uid", ...more, labels: { app, ...more.labels } },
+  metadata: {
+    ...{ name: `${app}-x`, namespace: "a", uid: "pod-uid", ownerReferences: made(app), ...more },
+    labels: { app, ...more.labels },
+  },
   spec: { containers: [{ name: "engine" }] },
 });
 
@@ -333,6 +339,17 @@ t.test("pods of managed, observed and foreign workloads, and those that go, are 
   t.same(said(plan({ workloads: [deployment("both")], pods: [going] })), []);
   const elsewhere = pod("m-both", { namespace: "b" });
   t.same(said(plan({ workloads: [deployment("both")], pods: [elsewhere] })), []);
+  t.end();
+});
+
+t.test("a pod that fits a workload's selector, but that others made, is theirs", (t) => {
+  const workloads = [deployment("both")];
+  const of = (ownerReferences: Pod["metadata"]["ownerReferences"] & object) =>
+    said(plan({ workloads, pods: [pod("m-both", { ownerReferences })] }));
+  t.same(of(made("m-both")), ["patch PodLabelled"]);
+  t.same(of(made("another")), [], "two selectors overlap");
+  t.same(of([{ apiVersion: "batch/v1", kind: "Job", name: "m-both", uid: "j", controller: true }]), []);
+  t.same(of([]), [], "nobody's");
   t.end();
 });
 

@@ -31,6 +31,17 @@ t.test("doubles from 1 s to 5 min for the same content; another content starts a
   t.end();
 });
 
+t.test("no pass comes for the sake of what is only told", (t) => {
+  const retries = createRetries();
+  const tell: Action = { do: "tell", key: "t", verdict: changed("PodGroupApplied", "x"), about: [] };
+  retries.tried(tell, 0, 0);
+  t.equal(retries.keep([tell], 100), undefined);
+  t.notOk(retries.due(tell, 100));
+  retries.tried(action("a", "1"), 0, 0);
+  t.equal(retries.keep([tell, action("a", "1")], 100), 400);
+  t.end();
+});
+
 t.test("what is no longer asked for is forgotten", (t) => {
   const retries = createRetries();
   retries.tried(action("a", "1"), 0, 0);

@@ -201,6 +201,23 @@ t.test("a StatefulSet's own numbers are the ranks", (t) => {
   t.end();
 });
 
+t.test("a StatefulSet may begin to count elsewhere", (t) => {
+  const shape: Shape = { kind: "StatefulSet", replicas: 4 };
+  const world = worldOf(
+    shape,
+    [3, 4, 5, 6].map((index) => podOf(shape, index)),
+  );
+  const [set] = world.workloads;
+  if (set !== undefined) set.spec["ordinals"] = { start: 3 };
+  settle(world);
+  t.same(
+    world.pods.map((pod) => labelOf(pod, LABEL.nodeRank)),
+    ["0", "1", "0", "1"],
+  );
+  t.equal(instanceOf(world.pods[0] as Pod), instanceOf(world.pods[1] as Pod));
+  t.end();
+});
+
 t.test("instances on the host's network have ports of their own, over the whole cluster", (t) => {
   const shape: Shape = { replicas: 4, hostNetwork: true };
   const world = worldOf(shape, many(shape, 4));
