@@ -125,6 +125,9 @@ const variant = (command: EngineId, image: EngineId | undefined): EngineId =>
  */
 const PROGRAM = /^(\/(\w+\/)*bin\/)?(python[\d.]*|(ba|da|z)?sh|uv|env|tini|numactl|torchrun|ray)$|\.(sh|py)$/;
 
+const servesBy = (image: EngineId | undefined, [first = ""]: readonly string[]): boolean =>
+  image !== undefined && engineProfile(image).imageServes && !PROGRAM.test(first);
+
 const engineField = (engine: EngineId | undefined): { engine?: EngineId } => (engine === undefined ? {} : { engine });
 
 /** Reads how the container starts its engine. */
@@ -142,8 +145,7 @@ export function readCommand(container: Container): EngineCommand {
     const flags = readFlags(words.slice(start.first));
     return { engine: variant(start.engine, image), found: true, opaque: false, script: "", flags };
   }
-  const serves =
-    command.length === 0 && !PROGRAM.test(words[0] ?? "") && image !== undefined && engineProfile(image).imageServes;
+  const serves = command.length === 0 && servesBy(image, words);
   return {
     ...engineField(image),
     found: serves,

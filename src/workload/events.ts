@@ -49,6 +49,9 @@ export interface PortRange {
 
 /** The first run of `count` ports from `from` on that meets none of the taken ones. */
 export function freePorts(from: number, count: number, taken: readonly PortRange[]): number {
-  const meets = taken.find((range) => from < range.first + range.count && range.first < from + count);
-  return meets === undefined ? from : freePorts(meets.first + meets.count, count, taken);
+  let at = from;
+  // In order, so that no range left behind can be met again.
+  for (const range of taken.toSorted((a, b) => a.first - b.first))
+    if (at < range.first + range.count && range.first < at + count) at = range.first + range.count;
+  return at;
 }

@@ -8,7 +8,7 @@ import type { EnvVar } from "../../kinds/kube.ts";
 import { ENGINE_ENV, ENGINE_PORTS } from "../../kinds/names.ts";
 import { changed, warned } from "../../kinds/verdict.ts";
 import { engineProfile } from "../../profiles/engines.ts";
-import { hasEnvFrom, readCommand } from "../../workload/arguments.ts";
+import { hasEnvFrom, hasFlag, readCommand } from "../../workload/arguments.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import { append, item, set, type Wish } from "../change.ts";
 import { at, containerOf, inContainer, type StageContext, type StageResult } from "../stage.ts";
@@ -67,12 +67,14 @@ const HCCL_BUFFER_MB = { prefill: 256, decode: 600, both: 600 } as const;
 function ascendTuning(context: StageContext): EnvVar[] {
   if (hasEnvFrom(containerOf(context))) return [];
   const { spec } = context;
+  // The memory pool of the sleep mode ends with an assertion on expandable segments.
+  const sleeps = hasFlag(readCommand(containerOf(context)).flags, "--enable-sleep-mode");
   return [
     literal("HCCL_OP_EXPANSION_MODE", "AIV"),
     // Seconds. The defaults let a lost peer hang an instance for half an hour while /health answers.
     literal("HCCL_CONNECT_TIMEOUT", 120),
     literal("HCCL_EXEC_TIMEOUT", 204),
-    literal("PYTORCH_NPU_ALLOC_CONF", "expandable_segments:True"),
+    ...(sleeps ? [] : [literal("PYTORCH_NPU_ALLOC_CONF", "expandable_segments:True")]),
     literal("OMP_PROC_BIND", "false"),
     literal("OMP_NUM_THREADS", 10),
     literal("TASK_QUEUE_ENABLE", 1),
@@ -98,13 +100,25 @@ export function scriptEnv(context: StageContext): EnvVar[] {
   return text === "" ? [] : [literal(ENGINE_ENV.engineArgs, text)];
 }
 
+/** As `REDIS_SERVICE_HOST`, `REDIS_PORT_6379_TCP_ADDR`; Kubernetes' own are set in any case. */
+const SERVICE_VARIABLE = /(?<!KUBERNETES)_(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP))/;
+
+/** Off, because a Service called `vllm` would set VLLM_PORT, unless the pod reads variables of Services. */
+function serviceLinks(context: StageContext): Wish[] {
+  const { containers, initContainers } = context.template.spec;
+  const read = JSON.stringify(
+    [containers, initContainers].map((all) => all?.map(({ command, args, env }) => [command, args, env])),
+  );
+  // True is what the API server fills in.
+  return SERVICE_VARIABLE.test(read) ? [] : [set(at(context, "spec", "enableServiceLinks"), false, true)];
+}
+
 export function engine(context: StageContext): StageResult {
   const command = readCommand(containerOf(context));
   const words = engineWords(context, command);
   const env = [...ENGINE_SETTINGS[context.spec.engine](context), ...ownNames(context.spec), ...scriptEnv(context)];
   const changes: Wish[] = [
-    // Off, because a Service called `vllm` would set VLLM_PORT. True is what the API server fills in.
-    set(at(context, "spec", "enableServiceLinks"), false, true),
+    ...serviceLinks(context),
     ...envWishes(context, env),
     ...(words.length === 0 || context.spec.opaque ? [] : [append(inContainer(context, "args"), words)]),
   ];

@@ -7,7 +7,7 @@ import type { EnvVar } from "../../kinds/kube.ts";
 import { ENGINE_ENV } from "../../kinds/names.ts";
 import { connectorProfile } from "../../profiles/connectors.ts";
 import { engineProfile, publishesEvents } from "../../profiles/engines.ts";
-import { hasFlag, mentions, readCommand, refersTo, type EngineCommand } from "../../workload/arguments.ts";
+import { hasFlag, mentions, readCommand, refersTo, type EngineCommand, type Flags } from "../../workload/arguments.ts";
 import { EVENTS_FLAG, freePorts, type EventPorts, type PortRange } from "../../workload/events.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import { containerOf, type StageContext } from "../stage.ts";
@@ -18,9 +18,16 @@ export type EventsDecision = { readonly ports: EventPorts } | { readonly left: s
 /** Why an engine of this kind is not told to publish; undefined where it is. */
 type Objection = (context: StageContext, command: EngineCommand) => string | undefined;
 
+/** Models that embed, classify or score generate nothing, and keep no blocks that a further request could use. */
+const pools = ({ values }: Flags): boolean =>
+  values.get("--runner")?.[0] === "pooling" ||
+  hasFlag({ values, positional: [] }, "--is-embedding") ||
+  /^(embed|embedding|classify|score|reward)$/.test(values.get("--task")?.[0] ?? "");
+
 /** SGLang's decode engines keep no radix cache, so that they would publish nothing. */
 const noCache: Objection = ({ spec }, { flags }) => {
   const { noCacheFlag } = engineProfile(spec.engine);
+  if (pools(flags)) return "a pooling model caches nothing";
   if (hasFlag(flags, noCacheFlag)) return `${noCacheFlag}: nothing is cached`;
   return spec.engine === "sglang" && spec.role === "decode" ? "decode engines of SGLang cache no prefixes" : undefined;
 };
@@ -43,21 +50,30 @@ const costly = ({ spec }: StageContext): boolean => spec.engine === "sglang" && 
 
 const refersToEvents = (command: EngineCommand): boolean => refersTo(command, EVENTS_FLAG, ENGINE_ENV.kvEventsConfig);
 
+/** Ports that containers declare, whoever listens there: those of a pod are one address's. */
+const declared = ({ template: { spec } }: StageContext): readonly PortRange[] =>
+  [...spec.containers, ...(spec.initContainers ?? [])].flatMap(({ ports }) =>
+    (ports ?? []).map(({ containerPort }) => ({ first: containerPort, count: 1 })),
+  );
+
 /** Ports of the pod that are spoken for. */
-function taken(spec: WorkloadSpec): readonly PortRange[] {
+function taken(context: StageContext): readonly PortRange[] {
+  const { spec } = context;
   const { dp, tp, pp, pcp } = spec.parallelism;
   const devices = dp * tp * pp * pcp;
   const profile = connectorProfile(spec.connector, spec.engine);
   // Versions of NIXL's side channel count a port for each device, others for each rank.
   const transfer = profile === undefined ? [] : [{ first: spec.kvPort ?? profile.port, count: devices }];
-  return [...transfer, { first: spec.port, count: 1 }, ...(spec.rankPorts === undefined ? [] : [spec.rankPorts])];
+  const ranks = spec.rankPorts === undefined ? [] : [spec.rankPorts];
+  return [...transfer, { first: spec.port, count: 1 }, ...ranks, ...declared(context)];
 }
 
 /** The replay ports follow those of all ranks, so that none meets another's. */
-export function eventPorts(spec: WorkloadSpec, first: number): EventPorts {
-  const { dp } = spec.parallelism;
-  const port = freePorts(first, dp, taken(spec));
-  return { port, replayPort: freePorts(port + dp, dp, taken(spec)) };
+export function eventPorts(context: StageContext): EventPorts {
+  const { dp } = context.spec.parallelism;
+  const busy = taken(context);
+  const port = freePorts(context.settings.kvEvents.first, dp, busy);
+  return { port, replayPort: freePorts(port + dp, dp, busy) };
 }
 
 /** Decides over the events of a Pod's engine. */
@@ -67,7 +83,7 @@ export function decideEvents(context: StageContext, command: EngineCommand): Eve
     if (left !== undefined) return { left };
   }
   if (costly(context)) return { left: "give --page-size 16 or more", advice: true };
-  return { ports: eventPorts(context.spec, context.settings.kvEvents.first) };
+  return { ports: eventPorts(context) };
 }
 
 /** A script that hides its arguments passes events on only where it names them. */

@@ -19,9 +19,13 @@ function freeName({ template }: StageContext, wanted: string): string {
   return name;
 }
 
-/** Tensor-parallel processes exchange through /dev/shm; a container runtime gives 64 MiB. */
+/**
+ * Tensor-parallel processes exchange through /dev/shm; a container runtime gives 64 MiB. With `hostIPC` it is the host's,
+ * which the pod shares with others (MPS, LMCache's server): a volume would hide it.
+ */
 export function sharedMemory(context: StageContext): Wish[] {
-  if (isMounted(containerOf(context), SHARED_MEMORY)) return [];
+  const shared = context.template.spec["hostIPC"] === true;
+  if (shared || isMounted(containerOf(context), SHARED_MEMORY)) return [];
   const name = freeName(context, "tandem-shm");
   return [
     item(at(context, "spec", "volumes"), {

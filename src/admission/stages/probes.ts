@@ -4,10 +4,10 @@
  * Every kind of probe is added only where the container has none of that kind. On the Pod alone: a probe that somebody
  * forgot to take along must not outlive Tandem in a template.
  */
-import type { Container } from "../../kinds/kube.ts";
+import { annotationOf, type Container } from "../../kinds/kube.ts";
 import { changed, warned, type Verdict } from "../../kinds/verdict.ts";
 import { engineProfile } from "../../profiles/engines.ts";
-import { flagValues, hasFlag, readCommand, type EngineCommand } from "../../workload/arguments.ts";
+import { flagValues, hasFlag, readCommand, type EngineCommand, type Flags } from "../../workload/arguments.ts";
 import { set, type Wish } from "../change.ts";
 import { killsLoading } from "../checks/probes.ts";
 import { at, containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
@@ -23,14 +23,29 @@ const LIVENESS_PERIOD = 30;
 const TIMEOUT = 25;
 
 /** Why the engine container of this Pod cannot be probed over HTTP; undefined where it can. */
-function unprobed({ spec, settings }: StageContext, { flags }: EngineCommand): string | undefined {
-  const host = flags.values.get("--host")?.[0] ?? "";
+function unprobed(context: StageContext, { flags }: EngineCommand): string | undefined {
+  const { spec, settings } = context;
   if (settings.probes.startupSeconds === 0) return "probes are off in the configuration";
   if (spec.headless === true) return "a headless engine has no API server";
   // The template is the same for all nodes, and only the first has an API server.
   if (spec.nodesPerInstance > 1 && spec.dataParallelMode === "internal") return "only node rank 0 has an API server";
   if (spec.portAssumed === true) return "a script hides the port; give tandem.sh/port";
-  return /^(127\.|localhost$|\[?::1\]?$)/.test(host) ? `the engine listens on ${host} alone` : undefined;
+  return unreachable(context, flags);
+}
+
+const isMeshed = ({ template }: StageContext): boolean => annotationOf(template, SIDECAR) !== undefined;
+
+/** Why nobody can ask the API server; undefined where somebody can. */
+function unreachable(context: StageContext, flags: Flags): string | undefined {
+  const host = flags.values.get("--host")?.[0] ?? "";
+  if (isMeshed(context) && !/^(|0\.0\.0\.0|\[?::\]?|localhost|127\.0\.0\.1)$/.test(host))
+    return `Istio's sidecar is there already, and the engine listens on ${host} alone`;
+  if (hasFlag(flags, "--uds")) return "the engine listens on a socket of its own";
+  // 2 is Python's CERT_REQUIRED.
+  if (flags.values.get("--ssl-cert-reqs")?.[0] === "2") return "the engine wants a certificate of its client";
+  return !isMeshed(context) && /^(127\.|localhost$|\[?::1\]?$)/.test(host)
+    ? `the engine listens on ${host} alone`
+    : undefined;
 }
 
 /** The engine's own port: behind a proxy it is another than the one that requests go to. */
@@ -39,16 +54,28 @@ function portOf({ spec }: StageContext, { flags }: EngineCommand): number {
   return spec.rankPorts?.first ?? (own > 0 && own < 65536 ? own : spec.port);
 }
 
-const check = (context: StageContext, command: EngineCommand, timing: object): object => ({
-  httpGet: {
-    path: PATH,
-    port: portOf(context, command),
-    // What the API server fills in, so that a later look at the Pod finds it as it was asked for.
-    scheme: hasFlag(command.flags, "--ssl-certfile") ? "HTTPS" : "HTTP",
-  },
-  timeoutSeconds: TIMEOUT,
-  ...timing,
-});
+/** Istio's mark on a pod that has its sidecar. */
+const SIDECAR = "sidecar.istio.io/status";
+
+/**
+ * Istio's webhook turns probes over HTTP to its sidecar, which alone may speak plainly to the engine where mTLS is strict.
+ * Where it has been here before us it does not come back: then the container asks itself, past the sidecar.
+ */
+const ASK = `import http.client as h, ssl, sys
+s, p = sys.argv[1:]
+c = h.HTTPSConnection("localhost", p, context=ssl._create_unverified_context()) if s == "HTTPS" else h.HTTPConnection("localhost", p)
+c.request("GET", "${PATH}")
+sys.exit(c.getresponse().status != 200)`;
+
+function check(context: StageContext, command: EngineCommand, timing: object): object {
+  const port = portOf(context, command);
+  // What the API server fills in, so that a later look at the Pod finds it as it was asked for.
+  const scheme = hasFlag(command.flags, "--ssl-certfile") ? "HTTPS" : "HTTP";
+  const asked = isMeshed(context)
+    ? { exec: { command: ["python3", "-c", ASK, scheme, String(port)] } }
+    : { httpGet: { path: PATH, port, scheme } };
+  return { ...asked, timeoutSeconds: TIMEOUT, ...timing };
+}
 
 function probeWishes(context: StageContext, command: EngineCommand): Wish[] {
   const { startupSeconds, livenessSeconds } = context.settings.probes;
