@@ -153,7 +153,9 @@ const NOTES: readonly string[] = [
   "- A script is never edited. Every setting is environment, and a warning names what the script must pass. A script from a file declares `tandem.sh/parallelism`, and `tandem.sh/port`, `dp-mode` or `rank-ports` where they are not the engine's defaults.",
   "- `kv_load_failure_policy` is set on decode engines from vLLM 0.12 on (`admission.kvLoadFailurePolicy`); an image whose tag tells no version is not given it.",
   "- KV events (`admission.kvEvents`) are left out for SGLang with pages below 16 tokens (an event for each token) and its decode engines (no radix cache), on the host's network, and where prefix caching is off.",
-  "- Probes: `/health` for startup, readiness and liveness, each only where the container has none of its kind (`admission.probes`); none for headless engines, for nodes without an API server, and where a script hides the port.",
+  "- Probes: `/health` for startup, readiness and liveness, each only where the container has none of its kind (`admission.probes`); none for headless engines, for nodes without an API server, where a script hides the port, and where the engine listens on a socket or wants a client's certificate. In a pod that has Istio's sidecar already the container asks itself with `python3`, because strict mTLS refuses the kubelet.",
+  "- A connector that the image is known to be too old for is left out with a warning: NIXL before vLLM 0.9, Mooncake before vLLM-Ascend 0.11. Tags of LMCache, llm-d and Dynamo images count those projects and tell no version.",
+  "- `enableServiceLinks: false`, unless a command or variable of the pod reads a variable of a Service; `/dev/shm`, unless one is mounted or `hostIPC` gives the host's; ports of KV events keep clear of those that any container declares.",
   "- Drain: a `preStop` sleep and a termination grace (`admission.drain`), unless the Pod has its own. It needs Kubernetes 1.30; set `seconds: 0` before.",
 ];
 

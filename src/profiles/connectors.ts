@@ -23,6 +23,8 @@ export interface ConnectorProfile {
   readonly hostEnv?: string;
   /** Loads blocks asynchronously and reports those that failed, so that `kv_load_failure_policy` has a meaning. */
   readonly reportsFailures?: true;
+  /** First minor version (0.x) of the engine that has it. */
+  readonly since: number;
 }
 
 /** AscendDirectTransport binds at random in [20000, 20000 + 1000 x devices of the node): 36000 is clear of it with 16. */
@@ -33,6 +35,7 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
   nixl: {
     vllm: {
       className: "NixlConnector",
+      since: 9,
       needsBothSizes: false,
       port: 5600,
       ports: "rank",
@@ -44,23 +47,31 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
   mooncake: {
     vllm: {
       className: "MooncakeConnector",
+      since: 9,
       needsBothSizes: false,
       port: 8998,
       ports: "one",
       portEnv: "VLLM_MOONCAKE_BOOTSTRAP_PORT",
       reportsFailures: true,
     },
-    "vllm-ascend": { className: "MooncakeConnectorV1", needsBothSizes: true, port: ASCEND_PORT, ports: "device" },
-  },
-  "mooncake-layerwise": {
     "vllm-ascend": {
-      className: "MooncakeLayerwiseConnector",
+      className: "MooncakeConnectorV1",
+      since: 11,
       needsBothSizes: true,
       port: ASCEND_PORT,
       ports: "device",
     },
   },
-  sglang: { sglang: { className: "", needsBothSizes: false, port: 8998, ports: "one" } },
+  "mooncake-layerwise": {
+    "vllm-ascend": {
+      className: "MooncakeLayerwiseConnector",
+      since: 11,
+      needsBothSizes: true,
+      port: ASCEND_PORT,
+      ports: "device",
+    },
+  },
+  sglang: { sglang: { className: "", since: 4, needsBothSizes: false, port: 8998, ports: "one" } },
   none: {},
 };
 

@@ -8,7 +8,8 @@ import { ENGINE_ENV } from "../kinds/names.ts";
 import { denied, warned, type Verdict } from "../kinds/verdict.ts";
 import { connectorProfile } from "../profiles/connectors.ts";
 import { deviceNames, deviceProfile, type DeviceProfile, type Devices } from "../profiles/devices.ts";
-import { countRule, mooncakePort } from "../profiles/devices/product.ts";
+import { countRule, mooncakePort, runsOn } from "../profiles/devices/product.ts";
+import { engineVersion } from "../profiles/engines.ts";
 import { SGLANG_TRANSFER } from "../profiles/transfer.ts";
 import { flagValues, hidesArguments, mentions } from "./arguments.ts";
 import { connectorModule, givenKvPort, TRANSFER_FLAG, type Inferred } from "./infer.ts";
@@ -83,7 +84,7 @@ export function devicesOf(reading: Reader, base: Base, devices: Devices): Device
 /** Declared, and then one that there is; else recognised. */
 function acceleratorOf(reading: Reader, inferred: Inferred, devices: Devices): string {
   const declared = reading.read("accelerator");
-  if (declared === undefined) return recognised(inferred, devices.defaultProfile);
+  if (declared === undefined) return recognised(inferred) ?? defaultOf(reading, inferred, devices);
   if (devices.partial !== true && deviceProfile(declared, devices) === undefined)
     reading.verdicts.push(unknownProfile(declared, devices));
   return declared;
@@ -107,8 +108,27 @@ function nodesOf(reading: Reader, { groupSize }: Base): number {
 }
 
 /** The profile of the request; beside an accelerator that no profile knows, none, so that nothing is asked for twice. */
-const recognised = ({ request, companion, foreign }: Inferred, defaultProfile: string): string =>
-  (request?.device ?? companion)?.name ?? (foreign === undefined ? defaultProfile : "");
+const recognised = ({ request, companion, foreign }: Inferred): string | undefined =>
+  (request?.device ?? companion)?.name ?? (foreign === undefined ? undefined : "");
+
+/** Engines built for processors say so in their image's name, or are told. */
+const runsOnProcessors = ({ container, command }: Inferred): boolean =>
+  /(^|[-_/:.])cpu([-_:.]|$)/.test(container.image ?? "") || command.flags.values.get("--device")?.[0] === "cpu";
+
+/** The default profile, for an engine that runs on its devices. */
+function defaultOf(reading: Reader, inferred: Inferred, devices: Devices): string {
+  const { defaultProfile } = devices;
+  const device = deviceProfile(defaultProfile, devices);
+  if (runsOnProcessors(inferred)) return "";
+  if (device === undefined || runsOn(inferred.engine.id, device)) return defaultProfile;
+  reading.verdicts.push(
+    warned(
+      "DevicesContradict",
+      `engine ${inferred.engine.id} asks for no device, and does not run on the default profile ${device.name}; give ${KEYS.accelerator.key}`,
+    ),
+  );
+  return "";
+}
 
 function sizesOf(reading: Reader, { inferred, mode }: Base): { given: GivenSizes; hidden: boolean } {
   const declared = reading.read("parallelism") ?? {};
@@ -222,9 +242,25 @@ function backendOf(reading: Reader, { inferred }: Base): string {
 function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Connector {
   const left = mode !== "manage" || skip.includes("kv") || inferred.transfer !== undefined;
   if (left || role === "both") return "none";
+  const old = olderThanConnector(inferred);
+  if (old !== undefined) {
+    reading.verdicts.push(old);
+    return "none";
+  }
   if (!inferred.command.found || !inferred.command.opaque || passesOurs(inferred)) return inferred.engine.connector;
   reading.verdicts.push(loadsNone(inferred));
   return "none";
+}
+
+/** An engine that does not know its argument does not start: only an image that is known to be older is not given it. */
+function olderThanConnector({ engine, container }: Inferred): Verdict | undefined {
+  const since = connectorProfile(engine.connector, engine.id)?.since ?? 0;
+  const version = engineVersion(container.image ?? "") ?? Infinity;
+  if (version >= since) return undefined;
+  return warned(
+    "KvContradict",
+    `${engine.id} 0.${version} has no connector ${engine.connector}, which came with 0.${since}: no KV is transferred`,
+  );
 }
 
 /** Variables of ours of which one in a script says that it loads a connector. */

@@ -5,7 +5,7 @@ import { ANNOTATION } from "../../kinds/names.ts";
 import { selectorMatches } from "../../kinds/selector.ts";
 import { denied, warned, type Verdict } from "../../kinds/verdict.ts";
 import type { DeviceProfile } from "../../profiles/devices.ts";
-import { countRule, handsOut, nodeRule, rounded } from "../../profiles/devices/product.ts";
+import { countRule, handsOut, nodeRule, rounded, runsOn } from "../../profiles/devices/product.ts";
 import { askedCompanions, matches, requestedNames } from "../../profiles/devices/request.ts";
 import type { Check, Facts } from "./check.ts";
 
@@ -13,14 +13,10 @@ type DeviceCheck = (device: DeviceProfile, facts: Facts) => readonly Verdict[];
 
 const contradicts = (message: string): Verdict => denied("DevicesContradict", message);
 
-/** A profile of no vendor says nothing about engines. */
-const vendor: DeviceCheck = (device, { spec: { engine } }) => {
-  if (engine === "sglang" || device.vendor === "other") return [];
-  if ((engine === "vllm-ascend") === (device.vendor === "ascend")) return [];
-  return [
-    contradicts(`engine ${engine} does not run on device profile ${device.name}; give ${ANNOTATION.accelerator}`),
-  ];
-};
+const vendor: DeviceCheck = (device, { spec: { engine } }) =>
+  runsOn(engine, device)
+    ? []
+    : [contradicts(`engine ${engine} does not run on device profile ${device.name}; give ${ANNOTATION.accelerator}`)];
 
 /** The request must be of the declared profile, and not below what the engine's sizes use. */
 const request: DeviceCheck = (device, { spec, inferred: { request: asked } }) => {

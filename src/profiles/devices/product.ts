@@ -1,5 +1,6 @@
 /** What product of a device a pod asks for, what a product hands out, and which ports its transfer library takes. */
 import { entry, type Node, type PodSpec, type StringMap } from "../../kinds/kube.ts";
+import type { EngineId } from "../engines.ts";
 import type { CountRule, DeviceProfile } from "./profile.ts";
 
 /**
@@ -76,3 +77,7 @@ export const reservedPorts = (perNode: number | undefined): { readonly first: nu
   first: 20000,
   last: 20000 + 1000 * (perNode ?? 16) - 1,
 });
+
+/** Whether an engine runs on a profile's devices; one of no vendor says nothing about engines. */
+export const runsOn = (engine: EngineId, { vendor }: DeviceProfile): boolean =>
+  engine === "sglang" || vendor === "other" || (engine === "vllm-ascend") === (vendor === "ascend");
