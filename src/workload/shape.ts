@@ -25,10 +25,10 @@ const mapOf =
   (value) =>
     isObject(value) && Object.values(value).every(test);
 /** An object whose named keys are as they should be; others are nobody's business here. */
-const shape =
-  (keys: Readonly<Record<string, Test>>): Test =>
-  (value) =>
-    isObject(value) && Object.entries(keys).every(([key, test]) => test(value[key]));
+const shape = (keys: Readonly<Record<string, Test>>): Test => {
+  const tests = Object.entries(keys);
+  return (value) => isObject(value) && tests.every(([key, test]) => test(value[key]));
+};
 
 /** A quantity is written as text or as a number. */
 const quantities = maybe(mapOf((value) => isText(value) || isNumber(value)));
