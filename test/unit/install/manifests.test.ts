@@ -91,6 +91,14 @@ t.test("nobody gets a wildcard, and writing rights are the controller's alone", 
   t.end();
 });
 
+t.test("nobody may get what it only watches", (t) => {
+  // Read one by one: the webhook configurations, the certificates' Secrets and the Lease, each by its name.
+  for (const role of [...ofKind("ClusterRole"), ...ofKind("Role")])
+    for (const rule of rulesOf(role).filter(({ verbs }) => verbs.includes("get")))
+      t.ok(rule.resourceNames !== undefined, `${role.metadata.name ?? ""}: ${rule.resources.join()}`);
+  t.end();
+});
+
 t.test("rights name the objects that the configuration names", (t) => {
   const names = (kind: string, name: string): string[] =>
     rulesOf(named(kind, name)).flatMap(({ resourceNames }) => resourceNames ?? []);
