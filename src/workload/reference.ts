@@ -64,7 +64,7 @@ export function labelsReference(): string {
     "",
     "## Written by Tandem",
     "",
-    "A `status.tandem.sh/` annotation that anybody else writes is warned about and not believed; on Pods it is taken off at their creation.",
+    "A `status.tandem.sh/` annotation that anybody else writes is warned about and not believed; on Pods it is taken off at their creation, and refused afterwards.",
     "",
     "| key | on | meaning |",
     "|---|---|---|",

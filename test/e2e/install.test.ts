@@ -78,6 +78,13 @@ const MAY: Record<string, readonly string[]> = {
     "patch configmaps",
     "create events",
     "patch pods",
+    // The rest of an instance that has lost a member.
+    "delete pods",
+    "delete services",
+    "create poddisruptionbudgets.policy",
+    "delete poddisruptionbudgets.policy",
+    "watch horizontalpodautoscalers.autoscaling",
+    "watch scaledobjects.keda.sh",
     "watch deployments.apps",
     "create secrets tandem-system",
     "patch secrets/tandem-webhook-tls tandem-system",
@@ -103,7 +110,6 @@ const MAY_NOT: Record<string, readonly string[]> = {
     "get configmaps",
   ],
   controller: [
-    "delete pods",
     "create pods",
     "patch deployments.apps",
     "get secrets",

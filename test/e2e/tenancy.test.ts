@@ -17,13 +17,15 @@ import {
   type Workload,
 } from "../../src/kinds/kube.ts";
 import { ENGINE_ENV, LABEL, OWNERSHIP, STATUS } from "../../src/kinds/names.ts";
+import { hpa, scaledObject, scaledObjectCrd } from "./cluster/autoscalers.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
-import { scaledObjectCrd } from "./cluster/crds.ts";
 import { deployments, uids, workload, type Told } from "./cluster/deployments.ts";
+import type { Output } from "./cluster/kubectl.ts";
 import { install, type Installation } from "./cluster/installation.ts";
 import { labelledDeployment } from "./cluster/load.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually } from "./cluster/process.ts";
+import { metric } from "./cluster/series.ts";
 import { buildProgram } from "./cluster/tandem.ts";
 
 t.setTimeout(240_000);
@@ -68,19 +70,6 @@ const optIn = (namespace: string): Promise<string> =>
   cluster.must(["label", "namespace", namespace, `${OPT_IN.key}=${OPT_IN.value}`]);
 
 const { send, apply, deployment, live, bound, eventsOn, told, audited } = deployments(() => cluster);
-
-const hpa = (name: string): object => ({
-  apiVersion: "autoscaling/v2",
-  kind: "HorizontalPodAutoscaler",
-  metadata: { name },
-  spec: { minReplicas: 1, maxReplicas: 4, scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name } },
-});
-const scaledObject = (name: string): object => ({
-  apiVersion: "keda.sh/v1alpha1",
-  kind: "ScaledObject",
-  metadata: { name },
-  spec: { scaleTargetRef: { name } },
-});
 
 t.test("the kind ScaledObject is absent, and nothing is harmed", async (t) => {
   // Both roles are ready, so every kind was listed or found absent.
@@ -210,15 +199,8 @@ t.test("disruption: budget makes a PodDisruptionBudget, and gives way to somebod
   await ourBudgets(1);
   await cluster.must(["annotate", "-n", "open", "deployment", "guarded", "tandem.sh/disruption-"]);
   await ourBudgets(0);
-  lap("budgets");
 });
 
-/** Value of a series whose labels contain all of `parts`; 0 where there is none. */
-async function metric(url: string, name: string, ...parts: string[]): Promise<number> {
-  const lines = (await (await fetch(url)).text()).split("\n");
-  const found = lines.filter((line) => line.startsWith(`${name}{`) && parts.every((part) => line.includes(part)));
-  return found.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
-}
 const missedPods = (): Promise<number> =>
   metric(service.controllerMetrics(), "tandem_controller_verdicts_total", 'reason="PodMissed"');
 
@@ -303,16 +285,38 @@ t.test("status annotations that a user writes on a Deployment mean nothing and a
   t.equal(annotationOf(pod!, STATUS.drain), undefined);
 });
 
-t.test("what Tandem wrote to a live pod of a route workload is written again when a user changes it", async (t) => {
+t.test("status annotations of live pods are written by Tandem alone, whoever else may patch pods", async (t) => {
   await apply("open", workload("routed", { "tandem.sh/mode": "route" }));
-  const [pod] = await bound("open", "routed", 1);
-  const name = pod?.metadata.name ?? "";
-  const facts = (): Promise<string | undefined> =>
-    cluster.api.get(`/api/v1/namespaces/open/pods/${name}`).then((found) => annotationOf(found, STATUS.endpoint));
-  const own = await eventually("facts of the pod", facts);
-  await cluster.must(["annotate", "-n", "open", "pod", name, "--overwrite", `${STATUS.endpoint}=${FORGED}`]);
-  await eventually("its own facts again", async () => ((await facts()) === own ? true : undefined));
-  t.match(JSON.parse(own), { port: 8000 });
+  await apply("open", workload("managed"));
+  await apply("open", labelledDeployment("unlabelled", {}));
+  const facts = (pod: Pod | undefined): Promise<string | undefined> =>
+    cluster.api
+      .get(`/api/v1/namespaces/open/pods/${pod?.metadata.name ?? ""}`)
+      .then((found) => annotationOf(found, STATUS.endpoint));
+  const write = (pod: { metadata: { name?: string } } | undefined, verb: string, ...words: string[]): Promise<Output> =>
+    cluster.kubectl([verb, "-n", "open", "pod", pod?.metadata.name ?? "", "--overwrite", ...words]);
+  for (const name of ["routed", "managed"]) {
+    const [pod] = await bound("open", name, 1);
+    const own = await eventually("facts of the pod", () => facts(pod));
+    const forged = await write(pod, "annotate", `${STATUS.endpoint}=${FORGED}`);
+    t.match(forged.stderr, /status\.tandem\.sh\/\* of a Pod are written by Tandem alone/);
+    t.equal((await write(pod, "annotate", "note=1")).code, 0, "everything else is the user's");
+    t.equal(await facts(pod), own);
+  }
+  const [plain] = await bound("open", "unlabelled", 1);
+  t.not((await write(plain, "annotate", `${STATUS.endpoint}=${FORGED}`)).code, 0, "nor before it is an endpoint");
+  t.equal((await write(plain, "label", `${LABEL.model}=x`, `${LABEL.role}=both`)).code, 0);
+  const object = {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: "later", annotations: { [STATUS.endpoint]: FORGED } },
+    spec: { containers: [{ name: "engine", image: "vllm/vllm-openai:v0.11.0" }] },
+  };
+  await apply("open", object);
+  const later = await write(object, "label", `${LABEL.model}=x`, `${LABEL.role}=both`);
+  t.match(later.stderr, /take status\.tandem\.sh\/endpoint off/, "written at creation, without our label");
+  t.equal((await write(object, "annotate", `${STATUS.endpoint}-`)).code, 0, "may be removed");
+  t.equal((await write(object, "label", `${LABEL.model}=x`, `${LABEL.role}=both`)).code, 0);
   lap("forgery");
 });
 
@@ -403,7 +407,6 @@ t.test("a share of HAMi's carries the label by which a refused pod is tried agai
 t.test("ScaledObject installed while Tandem runs is found", async (t) => {
   await apply("open", workload("keda", { "autoscaling.tandem.sh/mode": "auto" }));
   await contested(t, "keda", "ScaledObject");
-  lap("ScaledObject");
 });
 
 t.test("the explanation stands as Events on the Deployment, and is told once", async (t) => {

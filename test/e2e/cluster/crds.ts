@@ -42,25 +42,3 @@ export async function leaderWorkerSetCrd(): Promise<string> {
   });
   return readFileSync(join(kept, LWS_FILE), "utf8");
 }
-
-/** KEDA's ScaledObject by its names alone: any spec is taken, and nothing acts on it. */
-export const scaledObjectCrd = (): readonly object[] => [
-  {
-    apiVersion: "apiextensions.k8s.io/v1",
-    kind: "CustomResourceDefinition",
-    metadata: { name: "scaledobjects.keda.sh" },
-    spec: {
-      group: "keda.sh",
-      names: { kind: "ScaledObject", plural: "scaledobjects", singular: "scaledobject" },
-      scope: "Namespaced",
-      versions: [
-        {
-          name: "v1alpha1",
-          served: true,
-          storage: true,
-          schema: { openAPIV3Schema: { type: "object", "x-kubernetes-preserve-unknown-fields": true } },
-        },
-      ],
-    },
-  },
-];
