@@ -155,6 +155,7 @@ const NOTES: readonly string[] = [
   "- KV events (`admission.kvEvents`) are left out for SGLang with pages below 16 tokens (an event for each token) and its decode engines (no radix cache), on the host's network, and where prefix caching is off.",
   "- Probes: `/health` for startup, readiness and liveness, each only where the container has none of its kind (`admission.probes`); none for headless engines, for nodes without an API server, where a script hides the port, and where the engine listens on a socket or wants a client's certificate. In a pod that has Istio's sidecar already the container asks itself with `python3`, because strict mTLS refuses the kubelet.",
   "- A connector that the image is known to be too old for is left out with a warning: NIXL before vLLM 0.9, Mooncake before vLLM-Ascend 0.11. Tags of LMCache, llm-d and Dynamo images count those projects and tell no version.",
+  "- On the host's network the connector's first port is moved by 16 x (serving port - the engine's default port, modulo 1000), so that engines of one node, which differ in their serving ports, do not meet.",
   "- `enableServiceLinks: false`, unless a command or variable of the pod reads a variable of a Service; `/dev/shm`, unless one is mounted or `hostIPC` gives the host's; ports of KV events keep clear of those that any container declares.",
   "- Drain: a `preStop` sleep and a termination grace (`admission.drain`), unless the Pod has its own. It needs Kubernetes 1.30; set `seconds: 0` before.",
 ];

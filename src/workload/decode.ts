@@ -98,19 +98,20 @@ function decode(
   const skip = reading.read("skip") ?? [];
   const base = { mode, role: service.role, inferred, template, skip, groupSize: groupSize(object) };
   const devices = devicesOf(reading, base, context.devices);
+  const ports = portsOf(reading, inferred);
   return {
     ...identity(object),
     mode,
     ...service,
     engine: inferred.engine.id,
     container: inferred.container.name,
-    ...portsOf(reading, inferred),
+    ...ports,
     ...devices,
     dataParallelMode: reading.read("dpMode") ?? inferred.dataParallelMode,
     served: served(reading, inferred),
     ...intents(object, reading, devices.nodesPerInstance),
     skip,
-    ...transferOf(reading, base, devices.device),
+    ...transferOf(reading, base, { ...ports, ...devices }),
     opaque: inferred.command.opaque,
     ...(isSet(inferred.command.flags, ["--headless"]) ? { headless: true } : {}),
     ...(inferred.blockSize === undefined ? {} : { blockSize: inferred.blockSize }),

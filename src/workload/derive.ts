@@ -182,9 +182,12 @@ type Transfer = Pick<
   "connector" | "compat" | "kvPort" | "connectorModule" | "transferBackend" | "events"
 >;
 
-export function transferOf(reading: Reader, base: Base, device: DeviceProfile | undefined): Transfer {
+/** What of the contract decides on the connector's port. */
+type Place = Pick<WorkloadSpec, "port" | "nodesPerInstance"> & { readonly device?: DeviceProfile };
+
+export function transferOf(reading: Reader, base: Base, place: Place): Transfer {
   const connector = connectorOf(reading, base);
-  const port = givenKvPort(base.inferred, connector) ?? defaultKvPort(connector, base, device);
+  const port = givenKvPort(base.inferred, connector) ?? defaultKvPort(connector, base, place);
   const module = connectorModule(base.inferred, connector);
   return {
     connector,
@@ -196,12 +199,28 @@ export function transferOf(reading: Reader, base: Base, device: DeviceProfile | 
   };
 }
 
-function defaultKvPort(connector: Connector, base: Base, device: DeviceProfile | undefined): number | undefined {
+function defaultKvPort(connector: Connector, base: Base, place: Place): number | undefined {
   const profile = connectorProfile(connector, base.inferred.engine.id);
-  if (profile?.ports !== "device") return profile?.port;
+  if (profile === undefined) return undefined;
   const { template } = base;
+  const { device } = place;
   const rule = device === undefined ? undefined : countRule(device, template.spec);
-  return mooncakePort(rule?.perNode);
+  const first = profile.ports === "device" ? mooncakePort(rule?.perNode) : profile.port;
+  return first + hostOffset(base, place);
+}
+
+/** Ports of one engine's connector: a node has at most 16 devices. */
+const PORT_BLOCK = 16;
+/** So many serving ports have blocks of their own: with the highest first port, 36000, the last block ends at 52000. */
+const PORT_BLOCKS = 1000;
+
+/**
+ * Engines of one node on the host's network differ in their serving ports already, or they would not start; with the same
+ * connector port the second would not start either. Nothing for a lone default port, and for instances over several pods.
+ */
+function hostOffset({ template, inferred: { engine } }: Base, { port, nodesPerInstance }: Place): number {
+  if (template.spec.hostNetwork !== true || nodesPerInstance > 1) return 0;
+  return PORT_BLOCK * ((((port - engine.port) % PORT_BLOCKS) + PORT_BLOCKS) % PORT_BLOCKS);
 }
 
 /** Declared, else what the arguments load, else the engine's own for half of a managed pair. */
