@@ -221,16 +221,31 @@ function formed(
   const base = { namespace: contract.spec.namespace, instance: instanceId(members), members };
   if (!pods.some(({ spec }) => spec.hostNetwork === true))
     return applyAction(serviceOf(contract, base), contract, base);
-  const portBase = freeBlock(taken, blocks);
+  const portBase = freeBlock(base.instance, taken, blocks);
   if (portBase === undefined) return noBlock(base, contract, blocks);
   taken.add(portBase);
   const slot = { ...base, portBase };
   return applyAction(serviceOf(contract, slot), contract, slot);
 }
 
-/** Unique over all instances of the cluster: which of them will share a node is not known while they wait. */
-function freeBlock(taken: ReadonlySet<number>, { first, size, count }: PortBlocks): number | undefined {
-  for (let block = 0; block < count; block++) if (!taken.has(first + block * size)) return first + block * size;
+const LAST_PORT = 65535;
+
+/**
+ * Unique over all instances of the cluster: which of them will share a node is not known while they wait. Where the search
+ * begins follows from the instance: decided again before its record has been seen, beside others that have come
+ * meanwhile, it gets the same block, and not one that its record gave to another.
+ */
+function freeBlock(
+  instance: string,
+  taken: ReadonlySet<number>,
+  { first, size, count }: PortBlocks,
+): number | undefined {
+  const start = parseInt(instance.slice(0, 8), 16) || 0;
+  const most = Math.min(count, Math.floor((LAST_PORT + 1 - first) / size));
+  for (let step = 0; step < most; step++) {
+    const port = first + ((start + step) % most) * size;
+    if (!taken.has(port)) return port;
+  }
   return undefined;
 }
 

@@ -11,7 +11,7 @@ import { configuredDevices } from "../profiles/devices.ts";
 const ROUNDS = 2;
 const everywhere = (): boolean => true;
 /** As `controller.instancePorts`; nothing runs here that would use them. */
-const BLOCKS = { first: 14000, size: 64, count: 1024 };
+const BLOCKS = { first: 14000, size: 64, count: 93 };
 
 /** The snapshot with every whole instance formed and its pods let go. */
 export function withInstances(snapshot: ClusterSnapshot, config: Pick<Config, "admission">): ClusterSnapshot {

@@ -223,12 +223,28 @@ t.test("instances on the host's network have ports of their own, over the whole 
   const world = worldOf(shape, many(shape, 4));
   settle(world);
   const ports = world.pods.map((pod) => annotationOf(pod, STATUS.portBase));
-  t.same(ports, ["14000", "14000", "14064", "14064"]);
+  const blocks = (): number[] => [...new Set(world.pods.map((pod) => Number(annotationOf(pod, STATUS.portBase))))];
+  t.same([ports[0], ports[2]], [ports[1], ports[3]], "one block for each instance");
+  t.equal(blocks().length, 2);
+  t.ok(blocks().every((port) => port >= 14000 && (port - 14000) % 64 === 0 && (port - 14000) / 64 < 93));
   world.pods = world.pods.slice(1);
   settle(world);
   world.pods = [...world.pods, podOf(shape, 8), podOf(shape, 9)];
   settle(world);
-  t.same(world.pods.map((pod) => annotationOf(pod, STATUS.portBase)).sort(), ["14000", "14000", "14064", "14064"]);
+  t.equal(blocks().length, 2);
+  t.end();
+});
+
+t.test("a record that was not seen yet is written again with the same ports, whoever came meanwhile", (t) => {
+  const shape: Shape = { replicas: 4, hostNetwork: true };
+  const [a, b, c, d] = many(shape, 4) as [Pod, Pod, Pod, Pod];
+  const portsOf = (pods: readonly Pod[]): string[] =>
+    planFor(worldOf(shape, pods)).flatMap((action) =>
+      action.do === "apply" ? [annotationOf(action.object, STATUS.portBase) ?? ""] : [],
+    );
+  const [first] = portsOf([c, d]);
+  t.equal(portsOf([a, b, c, d])[1], first);
+  t.not(portsOf([a, b, c, d])[0], first);
   t.end();
 });
 
