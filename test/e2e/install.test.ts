@@ -68,7 +68,7 @@ const MAY: Record<string, readonly string[]> = {
     "watch pods",
     "list nodes",
     "watch hypernodes.topology.volcano.sh",
-    "get secrets/tandem-webhook-tls tandem-system",
+    "watch secrets/tandem-webhook-tls tandem-system",
   ],
   controller: [
     "patch podgroups.scheduling.volcano.sh",
