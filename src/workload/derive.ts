@@ -11,7 +11,7 @@ import { deviceNames, deviceProfile, type DeviceProfile, type Devices } from "..
 import { countRule, mooncakePort, runsOn } from "../profiles/devices/product.ts";
 import { engineVersion } from "../profiles/engines.ts";
 import { SGLANG_TRANSFER } from "../profiles/transfer.ts";
-import { flagValues, hidesArguments, mentions } from "./arguments.ts";
+import { flagValues, hidesArguments, isSet, mentions } from "./arguments.ts";
 import { connectorModule, givenKvPort, TRANSFER_FLAG, type Inferred } from "./infer.ts";
 import { KEYS, type GivenSizes } from "./keys.ts";
 import type { Reader } from "./reader.ts";
@@ -70,7 +70,8 @@ export function devicesOf(reading: Reader, base: Base, devices: Devices): Device
   const nodesPerInstance = nodesOf(reading, base);
   const accelerator = acceleratorOf(reading, base.inferred, devices);
   const device = deviceProfile(accelerator, devices);
-  const computed = hidden ? (request?.count ?? foreignCount ?? 0) : devicesPerPod(given, nodesPerInstance);
+  const devicesOfRanks = ranksShareDevices(base.inferred) ? { ...given, dp: 1 } : given;
+  const computed = hidden ? (request?.count ?? foreignCount ?? 0) : devicesPerPod(devicesOfRanks, nodesPerInstance);
   return {
     parallelism: complete(given, nodesPerInstance),
     accelerator,
@@ -151,6 +152,10 @@ const complete = (given: GivenSizes, nodes: number): Parallelism => ({
 });
 
 const evenly = (ranks: number, nodes: number): number => (ranks % nodes === 0 ? ranks / nodes : ranks);
+
+/** SGLang's data-parallel attention parts the devices of the tensor parallel size; its ranks have none of their own. */
+const ranksShareDevices = ({ engine, command }: Inferred): boolean =>
+  engine.id === "sglang" && isSet(command.flags, ["--enable-dp-attention"]);
 
 /** Devices of one pod: tensor x pipeline x context x local data parallel size, spread over the pods of an instance. */
 function devicesPerPod(given: GivenSizes, nodes: number): number {
