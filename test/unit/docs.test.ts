@@ -1,13 +1,28 @@
 /** Pages that people write by hand: what they name exists, and their examples load as they stand. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import jsonPatch from "fast-json-patch";
 import t from "tap";
 import { loadConfig } from "../../src/config/load.ts";
+import { escapeSegment } from "../../src/admission/operations.ts";
+import { STAGES } from "../../src/admission/stages.ts";
+import { parseObjects } from "../../src/cli/input.ts";
+import { isObject } from "../../src/kinds/kube.ts";
 import { checkPolicy } from "../../src/admission/policy.ts";
 import { GATE, LABEL, LWS, ENGINE_ENV } from "../../src/kinds/names.ts";
 import { workloadSpec } from "../../src/workload/decode.ts";
 import { configuredDevices } from "../../src/profiles/devices.ts";
 import { deployment } from "../support/placement.ts";
+
+const { compare } = jsonPatch;
+/** Under Volcano more is added than elsewhere. */
+const CASE = "test/golden/matrix/vllm-on-nvidia-as-decode-under-volcano";
+
+interface Added {
+  readonly op: string;
+  readonly path: string;
+  readonly value?: unknown;
+}
 
 const ROOT = join(import.meta.dirname, "..", "..");
 const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
@@ -23,6 +38,27 @@ t.test("links of the README and of the pages lead somewhere", (t) => {
   for (const page of pages)
     for (const [, link = ""] of read(page).matchAll(/\]\((?!https?:)([^)#]+)[^)]*\)/g))
       t.ok(existsSync(join(ROOT, page, "..", link)), `${page}: ${link}`);
+  t.end();
+});
+
+t.test("the page of stages has a row for each of them, in their order", (t) => {
+  const rows = [...read("docs/stages.md").matchAll(/^\| `(\w+)` +\|/gm)].map(([, name]) => name);
+  t.same(rows, [...new Set(STAGES.map(({ name }) => name))]);
+  t.end();
+});
+
+t.test("the ignore rules of the page of operations cover what a workload of the matrix is given", (t) => {
+  const pointers = [...read("docs/operations.md").matchAll(/^ +- (\/\S+)$/gm)].map(([, pointer = ""]) => pointer);
+  const [before] = parseObjects(read(`${CASE}/input.yaml`), "input.yaml");
+  const [after] = parseObjects(read(`${CASE}/expected.yaml`), "expected.yaml");
+  const added = compare(before ?? {}, after ?? {}).flatMap(({ op, path, value }: Added) =>
+    op === "add" && isObject(value) ? Object.keys(value).map((key) => `${path}/${escapeSegment(key)}`) : [path],
+  );
+  t.ok(added.length > 5);
+  t.same(
+    added.filter((path) => !pointers.some((pointer) => path === pointer || path.startsWith(`${pointer}/`))),
+    [],
+  );
   t.end();
 });
 
