@@ -185,6 +185,8 @@ function run(options: Options): number {
 const EXAMPLE = `
 Example:
   tandem admit --pods -o diff -f manifests/examples/qwen3-32b-nvidia.yaml
+  tandem admit --pods -o explain -f manifests/examples/qwen3-32b-nvidia.yaml    what each stage did, and why
+  tandem admit --strict -c tandem.yaml -f mine.yaml                             warnings deny, under your configuration
 
 Exit codes: 0 all admitted, 1 any denied (reasons on stderr), 2 bad usage or unreadable input.`;
 

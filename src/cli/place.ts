@@ -31,7 +31,7 @@ export interface PlaceResult {
 
 const EXAMPLE = `
 Example:
-  tandem place -f workloads.yaml -f nodes.yaml -f hypernodes.yaml -o json
+  tandem place -f manifests/examples/cluster-16-nodes.yaml -f manifests/examples/qwen3-32b-nvidia.yaml
 
 Exit codes: 0 every pod has a node, 1 some pod has none or was refused by admission, 2 bad usage or unreadable input.`;
 

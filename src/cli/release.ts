@@ -34,7 +34,7 @@ export const registerRelease: Register = (program: Command, exit) => {
     .command("release")
     .description("Lets go: strips what was injected, deletes what was made; the step before uninstalling.")
     .option("-n, --namespace <ns>", "only this namespace (default: all)")
-    .option("--dry-run", "say what would be done, and roll")
+    .option("--dry-run", "only say what would be done, and which workloads would roll")
     .option("--settle <seconds>", "pause for API servers to see that the webhooks are set aside", "10")
     .option("-c, --config <file>", "configuration file")
     .option("--set <path=value>", "sets one key of the configuration; repeatable", collect)

@@ -5,6 +5,9 @@ import type { KubeObject } from "../../../src/kinds/kube.ts";
 import { tandem, type Ended } from "../../support/command.ts";
 import { deployment, fabric, hyperNode, pod } from "../../support/placement.ts";
 
+/** Each command is a process of its own: a second or two, and several on a busy machine. */
+t.setTimeout(180_000);
+
 function run(t: Test, objects: readonly unknown[], ...args: string[]): Promise<Ended> {
   const file = join(t.testdir(), "input.json");
   writeFileSync(file, JSON.stringify({ apiVersion: "v1", kind: "List", items: objects }));

@@ -10,6 +10,9 @@ import { startApiServer, type FakeApiServer } from "../../support/apiserver.ts";
 import { tandem, type Ended } from "../../support/command.ts";
 import { deployment } from "../../support/placement.ts";
 
+/** Each command is a process of its own: a second or two, and several on a busy machine. */
+t.setTimeout(180_000);
+
 interface Scene {
   readonly server: FakeApiServer;
   readonly release: (...args: string[]) => Promise<Ended>;
