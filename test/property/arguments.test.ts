@@ -53,7 +53,7 @@ const FLAGS: Readonly<Record<EngineId, readonly fc.Arbitrary<string[]>[]>> = {
 };
 
 const IMAGES: Readonly<Record<EngineId, readonly string[]>> = {
-  vllm: ["vllm/vllm-openai:v0.7.0", "vllm/vllm-openai:v0.11.0", "vllm/vllm-openai:latest"],
+  vllm: ["vllm/vllm-openai:v0.9.2", "vllm/vllm-openai:v0.11.0", "vllm/vllm-openai:latest"],
   "vllm-ascend": ["ascend/vllm-ascend:v0.13.0", "ascend/vllm-ascend:v0.18.0"],
   sglang: ["lmsysorg/sglang:v0.5.3"],
 };
