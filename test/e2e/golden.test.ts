@@ -5,6 +5,9 @@ import { join } from "node:path";
 import { parseObjects } from "../../src/cli/input.ts";
 import type { KubeObject } from "../../src/kinds/kube.ts";
 import { pluralOf } from "../../src/kinds/resource.ts";
+import { LWS } from "../../src/kinds/names.ts";
+import { leaderWorkerSetCrd } from "./cluster/crds.ts";
+import { eventually } from "./cluster/process.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
 
@@ -40,6 +43,8 @@ let cluster: Cluster;
 t.before(async () => {
   cluster = await startCluster();
   await cluster.applyCrds();
+  await cluster.apply(await leaderWorkerSetCrd());
+  await eventually("LeaderWorkerSets are served", () => cluster.api.list(`/apis/${LWS.apiVersion}/leaderworkersets`));
   const namespaces = new Set(
     cases.flatMap(({ objects }) => objects.map(({ metadata }) => metadata.namespace ?? "default")),
   );
