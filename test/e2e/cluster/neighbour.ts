@@ -63,7 +63,9 @@ export async function startNeighbours(
     request.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
     request.once("end", () => {
       const { uid, object } = (JSON.parse(text) as { request: { uid: string; object: Pod } }).request;
-      const patch = neighbours.find(({ name }) => request.url === `/${name}`)?.patch(object) ?? [];
+      // The API server adds its timeout as a query.
+      const { pathname } = new URL(request.url ?? "", "https://neighbour");
+      const patch = neighbours.find(({ name }) => pathname === `/${name}`)?.patch(object) ?? [];
       const encoded = Buffer.from(JSON.stringify(patch)).toString("base64");
       const change = patch.length === 0 ? {} : { patchType: "JSONPatch", patch: encoded };
       const review = { apiVersion: "admission.k8s.io/v1", kind: "AdmissionReview" };
