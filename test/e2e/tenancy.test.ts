@@ -28,7 +28,7 @@ import { eventually } from "./cluster/process.ts";
 import { metric } from "./cluster/series.ts";
 import { buildProgram } from "./cluster/tandem.ts";
 
-t.setTimeout(240_000);
+t.setTimeout(420_000);
 const ASCEND = join(REPOSITORY, "manifests", "examples", "qwen3-32b-ascend.yaml");
 const OPT_IN = { key: "tandem.test/enabled", value: "true" };
 const GUESTS = {

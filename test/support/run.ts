@@ -22,7 +22,14 @@ const SETS = {
 function reader(tally: Tally): (line: string) => void {
   let lines: string[] = [];
   let file: Tally = { passed: 0, failed: 0 };
+  // The cause of a file's own failure (its exit code, its timeout) follows its last line, as a YAML block.
+  let cause = false;
   return (line) => {
+    if (cause && line.startsWith("  ")) {
+      console.log(line);
+      return;
+    }
+    cause = false;
     lines.push(line);
     const test = /^ {4}(not )?ok \d+/.exec(line);
     if (test !== null) file[test[1] === undefined ? "passed" : "failed"] += 1;
@@ -30,6 +37,7 @@ function reader(tally: Tally): (line: string) => void {
     if (end === null) return;
     if (end[1] !== undefined) {
       file.failed ||= 1;
+      cause = true;
       console.log(lines.join("\n"));
     }
     console.log(

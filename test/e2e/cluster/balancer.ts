@@ -52,9 +52,18 @@ function pair(client: Socket, backend: Socket): void {
   ] as const) {
     from.setNoDelay(true);
     from.pipe(to);
-    from.once("error", () => to.resetAndDestroy());
+    from.once("error", () => reset(to));
     from.once("close", (failed) => {
-      if (failed) to.resetAndDestroy();
+      if (failed) reset(to);
     });
   }
+}
+
+/**
+ * A socket whose end is on its way cannot be reset: libuv answers EINVAL, Node never closes the handle, and the process
+ * spins at its exit.
+ */
+function reset(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }
