@@ -9,7 +9,8 @@ import { entry, type KubeObject } from "../kinds/kube.ts";
 import { LABEL, STATUS } from "../kinds/names.ts";
 import { changed, isDenied, kept, skipped, warned, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
-import { workloadSpec, type Decoded } from "../workload/decode.ts";
+import { workloadSpec } from "../workload/decode.ts";
+import { strayKeys } from "../workload/stray.ts";
 import { ADMITTED_KINDS, templateOf } from "../workload/template.ts";
 import { applyAll, type Change } from "./change.ts";
 import { checkObject } from "./checks.ts";
@@ -114,13 +115,14 @@ function admitted(object: KubeObject, context: AdmitContext): AdmitResult {
     devices: configuredDevices(context.settings),
     namespace,
   });
+  const verdicts = [...decoded.verdicts, ...strayKeys(at.stripped, context.settings.target === "pod")];
   return decoded.spec === undefined
-    ? undecoded(at, decoded)
-    : planned(at, { ...context, spec: decoded.spec, namespace }, decoded.verdicts);
+    ? undecoded(at, verdicts)
+    : planned(at, { ...context, spec: decoded.spec, namespace }, verdicts);
 }
 
 /** Denied, or not ours: then nothing of ours may stay. */
-function undecoded(at: Case, { verdicts }: Decoded): AdmitResult {
+function undecoded(at: Case, verdicts: readonly Verdict[]): AdmitResult {
   if (verdicts.some(isDenied)) return refused(at, verdicts);
   if (at.stripped === at.object) return leave(at.object, verdicts);
   return leave(at.stripped, [changed("Stripped", "what Tandem injected was taken out"), ...verdicts], at.touched);

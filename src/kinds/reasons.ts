@@ -14,6 +14,8 @@ export const REASONS = {
   NamespaceNotOptedIn: "The namespace lacks the label of admission.optIn, so nothing is done there.",
   StatusForeign: "A status.tandem.sh/ annotation that Tandem did not write; it is not believed.",
   UnknownKey: "A tandem.sh/ key that Tandem does not know; the nearest known key is named.",
+  KeyMisplaced:
+    "A tandem.sh/ key is not read for the workload: it stands on the pod template, or there is no tandem.sh/model.",
   GroupDisagrees:
     "A group- or cell-scoped key, or a fact both sides must share, differs between workloads of the group.",
   StageSkipped: "The stage is named in tandem.sh/skip.",
@@ -89,6 +91,7 @@ export const REASONS = {
   BudgetApplied: "The PodDisruptionBudget of the workload was written.",
   BudgetRemoved: "The PodDisruptionBudget is not wanted any more, or the user has one that selects the same pods.",
   PodUnlabelled: "Labels that the controller had written to a live pod were taken off again.",
+  DecisionFailed: "A decision about the object failed inside Tandem: it is left as it is, and the rest goes on.",
   WorkloadUnreadable: "A stored workload breaks its contract, so the controller leaves it alone.",
   WebhooksAbsent: "No webhook of ours reaches the namespace, so the controller leaves it alone.",
   CertificatesIssued: "New certificates were made, or their authority was published.",

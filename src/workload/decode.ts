@@ -16,8 +16,9 @@ import { infer, type Inferred } from "./infer.ts";
 import { groupSize } from "./instance.ts";
 import { readIntent } from "./intent.ts";
 import { KEYS } from "./keys.ts";
-import { reader, unknownKeys, type Reader } from "./reader.ts";
+import { reader, type Reader } from "./reader.ts";
 import type { GangSetting, Mode, WorkloadSpec } from "./spec.ts";
+import { unknownKeys } from "./stray.ts";
 import { templateOf, type FoundTemplate } from "./template.ts";
 
 export interface DecodeContext {
