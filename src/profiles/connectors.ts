@@ -5,7 +5,7 @@
  * known never refuses a pair. The configuration that a role is given is in `transfer.ts`.
  */
 import type { Compatibility, Connector } from "../kinds/endpoint.ts";
-import type { EngineId } from "./engines.ts";
+import type { EngineId, Release } from "./engines.ts";
 
 /** What a connector is on one engine, and what it needs. */
 export interface ConnectorProfile {
@@ -23,8 +23,8 @@ export interface ConnectorProfile {
   readonly hostEnv?: string;
   /** Loads blocks asynchronously and reports those that failed, so that `kv_load_failure_policy` has a meaning. */
   readonly reportsFailures?: true;
-  /** First minor version (0.x) of the engine that has it. */
-  readonly since: number;
+  /** First release of the engine that has it. */
+  readonly since: Release;
 }
 
 /** AscendDirectTransport binds at random in [20000, 20000 + 1000 x devices of the node): 36000 is clear of it with 16. */
@@ -35,7 +35,8 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
   nixl: {
     vllm: {
       className: "NixlConnector",
-      since: 9,
+      // As the release notes of 0.9.0 and ai-dynamo/dynamo#1345 say.
+      since: [9, 0],
       needsBothSizes: false,
       port: 5600,
       ports: "rank",
@@ -47,7 +48,8 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
   mooncake: {
     vllm: {
       className: "MooncakeConnector",
-      since: 9,
+      // vllm#24718; 0.11.2 needed Mooncake's own class still (kvcache-ai/Mooncake#1080).
+      since: [13, 0],
       needsBothSizes: false,
       port: 8998,
       ports: "one",
@@ -56,7 +58,8 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
     },
     "vllm-ascend": {
       className: "MooncakeConnectorV1",
-      since: 11,
+      // vllm-ascend#1568 came with candidates of 0.10; 0.11.0 is the first release that has it.
+      since: [11, 0],
       needsBothSizes: true,
       port: ASCEND_PORT,
       ports: "device",
@@ -65,13 +68,16 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
   "mooncake-layerwise": {
     "vllm-ascend": {
       className: "MooncakeLayerwiseConnector",
-      since: 11,
+      // In the checklist of its first candidate, vllm-ascend#3927.
+      since: [11, 0],
       needsBothSizes: true,
       port: ASCEND_PORT,
       ports: "device",
     },
   },
-  sglang: { sglang: { className: "", since: 4, needsBothSizes: false, port: 8998, ports: "one" } },
+  // `--disaggregation-mode` came with 0.4.5, `--disaggregation-transfer-backend` with 0.4.5.post1 (sglang#5328), as the
+  // `server_args.py` of the published wheels say.
+  sglang: { sglang: { className: "", since: [4, 6], needsBothSizes: false, port: 8998, ports: "one" } },
   none: {},
 };
 

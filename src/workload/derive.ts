@@ -9,7 +9,7 @@ import { denied, warned, type Verdict } from "../kinds/verdict.ts";
 import { connectorProfile } from "../profiles/connectors.ts";
 import { deviceNames, deviceProfile, type DeviceProfile, type Devices } from "../profiles/devices.ts";
 import { countRule, mooncakePort, runsOn } from "../profiles/devices/product.ts";
-import { engineVersion } from "../profiles/engines.ts";
+import { engineVersion, isOlder, releaseName } from "../profiles/engines.ts";
 import { SGLANG_TRANSFER } from "../profiles/transfer.ts";
 import { flagValues, hidesArguments, isSet, mentions } from "./arguments.ts";
 import { connectorModule, givenKvPort, TRANSFER_FLAG, type Inferred } from "./infer.ts";
@@ -277,13 +277,13 @@ function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Conn
 }
 
 /** An engine that does not know its argument does not start: only an image that is known to be older is not given it. */
-function olderThanConnector({ engine, container }: Inferred): Verdict | undefined {
-  const since = connectorProfile(engine.connector, engine.id)?.since ?? 0;
-  const version = engineVersion(container.image ?? "") ?? Infinity;
-  if (version >= since) return undefined;
+function olderThanConnector({ engine, container: { image = "" } }: Inferred): Verdict | undefined {
+  const { since } = connectorProfile(engine.connector, engine.id) ?? { since: [0, 0] as const };
+  const version = engineVersion(image);
+  if (version === undefined || !isOlder(image, since)) return undefined;
   return warned(
     "KvContradict",
-    `${engine.id} 0.${version} has no connector ${engine.connector}, which came with 0.${since}: no KV is transferred`,
+    `${engine.id} ${releaseName(version)} has no connector ${engine.connector}, which came with ${releaseName(since)}: no KV is transferred`,
   );
 }
 

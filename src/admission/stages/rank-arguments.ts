@@ -6,7 +6,7 @@
  */
 import { ENGINE_ENV } from "../../kinds/names.ts";
 import { warned, type Verdict } from "../../kinds/verdict.ts";
-import { imageVersion } from "../../profiles/engines.ts";
+import { engineVersion, isOlder, releaseName, type Release } from "../../profiles/engines.ts";
 import { flagValues, type EngineCommand } from "../../workload/arguments.ts";
 import { runsHeadless, spreadsRanks } from "../../workload/instance.ts";
 import { containerOf, type StageContext } from "../stage.ts";
@@ -19,7 +19,7 @@ export interface Given {
 const ref = (name: string): string => `$(${name})`;
 
 /** First version of vLLM that spreads tensors or layers over nodes without Ray. */
-const NNODES_SINCE = 12;
+const NNODES_SINCE: Release = [12, 0];
 
 /** Arguments that make one engine of the pods, where the command gives none of them; and what stands against it. */
 export function rankArguments(context: StageContext, command: EngineCommand): Given {
@@ -89,11 +89,12 @@ function externalArguments(context: StageContext, command: EngineCommand): Given
 
 function tensorArguments(context: StageContext, command: EngineCommand): Given {
   const { spec } = context;
-  const [major, minor] = imageVersion(containerOf(context).image ?? "") ?? [];
-  if (major === 0 && minor !== undefined && minor < NNODES_SINCE)
+  const { image = "" } = containerOf(context);
+  const version = engineVersion(image);
+  if (version !== undefined && isOlder(image, NNODES_SINCE))
     return {
       words: [],
-      verdict: warned("InstanceInvalid", `vLLM ${major}.${minor} spreads tensors over pods with Ray only`),
+      verdict: warned("InstanceInvalid", `vLLM ${releaseName(version)} spreads tensors over pods with Ray only`),
     };
   const pairs: Pairs = [
     [["--nnodes"], String(spec.nodesPerInstance)],
