@@ -8,13 +8,14 @@ import { cellKey, cellOf } from "../workload/cell.ts";
 import { workloadSpec } from "../workload/decode.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Action } from "./action.ts";
+import { createIsolation, type Isolation } from "./isolation.ts";
 
 export interface Contract {
   readonly spec: WorkloadSpec;
   readonly workload: Workload;
 }
 
-export interface Contracts {
+export interface Contracts extends Pick<Isolation, "guard"> {
   readonly all: readonly Contract[];
   readonly cells: readonly (readonly Contract[])[];
   /** Namespaces with a workload that cannot be read: nothing there is taken away on its account. */
@@ -39,18 +40,20 @@ export function contractsOf(
 ): Contracts {
   const namespaces = new Map(snapshot.namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));
   const all: Contract[] = [];
-  const actions: Action[] = [];
-  const unclear = new Set<string>();
+  const { guard, unclear, actions } = createIsolation();
   for (const workload of snapshot.workloads) {
     const at = workload.metadata.namespace ?? "default";
     if (!acts(at) || workload.metadata.deletionTimestamp !== undefined) continue;
-    const { spec, refusal } = decode(workload, namespaces.get(at), configuredDevices(config.admission));
+    const decoded = guard("contract", workload, () => [
+      decode(workload, namespaces.get(at), configuredDevices(config.admission)),
+    ]);
+    const { spec, refusal } = decoded[0] ?? {};
     if (spec !== undefined) all.push({ spec, workload });
     if (refusal === undefined) continue;
     unclear.add(at);
     actions.push(refusal);
   }
-  return { all, cells: byCell(all), unclear, actions };
+  return { all, cells: byCell(all), unclear, actions, guard };
 }
 
 function decode(

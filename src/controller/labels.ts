@@ -27,12 +27,15 @@ export function labelActions(
   managed: Managed = () => undefined,
 ): readonly Action[] {
   const owners = Map.groupBy(contracts.all, ({ spec }) => spec.namespace);
-  return pods.flatMap((pod) => {
-    const namespace = pod.metadata.namespace ?? "";
-    if (pod.metadata.deletionTimestamp !== undefined || !acts(namespace)) return [];
+  const decide = (pod: Pod, namespace: string): readonly Action[] => {
     const owner = owners.get(namespace)?.find((contract) => selects(contract, pod));
     if (owner !== undefined) return ownedActions(pod, owner, managed);
     return contracts.unclear.has(namespace) ? [] : unlabelPod(pod);
+  };
+  return pods.flatMap((pod) => {
+    const namespace = pod.metadata.namespace ?? "";
+    if (pod.metadata.deletionTimestamp !== undefined || !acts(namespace)) return [];
+    return contracts.guard("labels", pod, () => decide(pod, namespace));
   });
 }
 

@@ -7,8 +7,8 @@ import { configuredDevices } from "../profiles/devices.ts";
 import { topologySource, topologyTree, type TopologyTree } from "../topology/tree.ts";
 import type { Action } from "./action.ts";
 import { budgetActions } from "./budgets.ts";
-import { contractsOf, type Contracts, type PlanContext } from "./contracts.ts";
-import { labelActions } from "./labels.ts";
+import { contractsOf, type Contract, type Contracts, type PlanContext } from "./contracts.ts";
+import { labelActions, type Managed } from "./labels.ts";
 import { missedActions, type MissedFacts } from "./missed.ts";
 import { podGroupActions } from "./podgroups.ts";
 import { sizesActions } from "./sizes.ts";
@@ -18,16 +18,25 @@ import { slotActions } from "./slots.ts";
 export function controllerPlan(snapshot: ClusterSnapshot, context: PlanContext): readonly Action[] {
   const contracts = contractsOf(snapshot, context);
   const { acts } = context;
+  const managed: Managed = (pod, owner) => missedActions(pod, owner, missedFacts(context));
+  const part = (name: string, decide: () => readonly Action[]): readonly Action[] =>
+    contracts.guard(name, undefined, decide);
   return [
-    ...sizesActions(contracts.cells, snapshot.configMaps),
-    ...podGroupActions({ snapshot, contracts, acts, tree: treeFor(snapshot, contracts, context) }),
-    ...slotsOf(snapshot, contracts, context),
-    ...labelActions(snapshot.pods, contracts, acts, (pod, owner) => missedActions(pod, owner, missedFacts(context))),
-    ...budgetActions({ budgets: snapshot.budgets, contracts, acts }),
-    ...(context.explain?.(contracts.all, snapshot) ?? []),
+    ...contracts.cells.flatMap((cell) => sizesOf(cell, snapshot, contracts)),
+    ...part("PodGroups", () =>
+      podGroupActions({ snapshot, contracts, acts, tree: treeFor(snapshot, contracts, context) }),
+    ),
+    ...part("instances", () => slotsOf(snapshot, contracts, context)),
+    ...part("labels", () => labelActions(snapshot.pods, contracts, acts, managed)),
+    ...part("budgets", () => budgetActions({ budgets: snapshot.budgets, contracts, acts })),
+    ...part("explanations", () => context.explain?.(contracts.all, snapshot) ?? []),
+    // Last: what failed above is among them.
     ...contracts.actions,
   ];
 }
+
+const sizesOf = (cell: readonly Contract[], { configMaps }: ClusterSnapshot, { guard }: Contracts): readonly Action[] =>
+  guard("sizes", cell[0]?.workload, () => sizesActions([cell], configMaps));
 
 const missedFacts = ({ config: { admission } }: PlanContext): MissedFacts => ({
   podTarget: admission.target === "pod",

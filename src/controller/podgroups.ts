@@ -27,7 +27,9 @@ export interface PodGroupContext {
 export function podGroupActions(context: PodGroupContext): readonly Action[] {
   const { snapshot, contracts } = context;
   if (!snapshot.apis.podGroups) return contracts.cells.flatMap(absentAction);
-  const wanted = contracts.cells.flatMap((cell) => wantedPodGroup(cell, context));
+  const wanted = contracts.cells.flatMap((cell) =>
+    contracts.guard("PodGroups", cell[0]?.workload, () => wantedPodGroup(cell, context)),
+  );
   const stored = new Map(snapshot.podGroups.map((podGroup) => [keyOf(podGroup), podGroup]));
   const writes = wanted.filter(({ object }) => !isApplied(stored.get(keyOf(object)), object)).map(applyAction);
   const kept = new Set(wanted.map(({ object }) => keyOf(object)));

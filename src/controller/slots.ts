@@ -46,15 +46,31 @@ export interface SlotFacts {
 export function slotActions(facts: SlotFacts): readonly Action[] {
   const acts = ({ metadata }: KubeObject): boolean => facts.acts(metadata.namespace ?? "default");
   const pods = facts.pods.filter((pod) => acts(pod) && labelOf(pod, LABEL.model) !== undefined);
-  const slots = slotsOf(facts.services.filter(acts), pods);
+  const unread = pods.filter(
+    (pod) => facts.contracts.guard("instances", pod, () => [isAlive(pod), isGated(pod)])[0] === undefined,
+  );
+  // An instance of which a pod cannot be read must not look as if it had lost it: the namespace waits.
+  const blind = new Set(unread.map(namespaceOf));
+  const clear = (object: KubeObject): boolean => !blind.has(namespaceOf(object));
+  return readActions({ ...facts, pods: pods.filter(clear), services: facts.services.filter(acts).filter(clear) });
+}
+
+const namespaceOf = ({ metadata }: KubeObject): string => metadata.namespace ?? "default";
+
+function readActions(facts: SlotFacts): readonly Action[] {
+  const { pods, contracts } = facts;
+  const slots = slotsOf(facts.services, pods);
   const standing = standingsOf(slots, pods);
   const known = new Set(standing.filter(holds).flatMap(({ slot }) => slot.members));
   const waiting = pods.filter((pod) => isAlive(pod) && isGated(pod) && !known.has(pod.metadata.uid ?? ""));
   return [
-    ...standing.flatMap((one) => standingActions(one, facts)),
-    ...formActions(waiting, slots, { ...facts, pods }),
+    ...standing.flatMap((one) => contracts.guard("instances", memberOf(one), () => standingActions(one, facts))),
+    ...formActions(waiting, slots, facts),
   ];
 }
+
+const memberOf = ({ slot, started, gated }: Standing): KubeObject | undefined =>
+  slot.service ?? [...started, ...gated][0]?.pod;
 
 /** The members of an instance that is no more are free as soon as its record is gone. */
 const holds = ({ slot, started, whole }: Standing): boolean =>
@@ -187,7 +203,11 @@ function specOf(pod: Pod, contract: Contract, { devices, namespaces }: SlotFacts
 function formActions(waiting: readonly Pod[], slots: readonly Slot[], facts: SlotFacts): Action[] {
   const taken = new Set(slots.flatMap(({ portBase }) => (portBase === undefined ? [] : [portBase])));
   const batches = Map.groupBy(waiting, (pod) => batchKey(pod) ?? "");
-  return [...batches].filter(([key]) => key !== "").flatMap(([key, pods]) => batchActions({ key, pods, taken }, facts));
+  return [...batches]
+    .filter(([key]) => key !== "")
+    .flatMap(([key, pods]) =>
+      facts.contracts.guard("instances", pods[0], () => batchActions({ key, pods, taken }, facts)),
+    );
 }
 
 interface Waiting {
