@@ -80,6 +80,13 @@ const resolve = (word: string, env: ReadonlyMap<string, string>): string =>
     whole.startsWith("$$") ? whole : (env.get(name) ?? whole),
   );
 
+/** The environment is read only where a word refers to it: there may be 70,000 variables, and this is asked often. */
+function resolved(words: readonly string[], container: Container): readonly string[] {
+  if (!words.some((word) => word.includes("$("))) return words;
+  const env = environmentOf(container);
+  return words.map((word) => resolve(word, env));
+}
+
 const strings = (value: unknown): string[] =>
   Array.isArray(value) ? value.filter((word): word is string => typeof word === "string") : [];
 
@@ -132,10 +139,9 @@ const engineField = (engine: EngineId | undefined): { engine?: EngineId } => (en
 
 /** Reads how the container starts its engine. */
 export function readCommand(container: Container): EngineCommand {
-  const env = environmentOf(container);
   const image = engineOfImage(container.image ?? "");
   const command = strings(container.command);
-  const words = [...command, ...strings(container.args)].map((word) => resolve(word, env));
+  const words = resolved([...command, ...strings(container.args)], container);
   const start = findStart(words);
   const at = scriptIndex(words);
   const text = words[at];
