@@ -10,7 +10,7 @@ import { LABEL, STATUS } from "../kinds/names.ts";
 import { changed, isDenied, kept, skipped, warned, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { workloadSpec } from "../workload/decode.ts";
-import { strayKeys } from "../workload/stray.ts";
+import { strayKeys, unusedKeys } from "../workload/stray.ts";
 import { ADMITTED_KINDS, templateOf } from "../workload/template.ts";
 import { applyAll, type Change } from "./change.ts";
 import { checkObject } from "./checks.ts";
@@ -147,7 +147,7 @@ function planned(at: Case, planning: Planning, decoded: readonly Verdict[]): Adm
 
 /** What speaks against the object itself, and against it beside the others of its group. */
 function objections(at: Case, planning: Planning): readonly Verdict[] {
-  if (planning.spec.mode === "route") return [];
+  if (planning.spec.mode === "route") return unusedKeys(at.stripped);
   const others = partners(planning);
   return [...checkObject(at.stripped, planning, others), ...checkGroup(at.stripped, planning, others)];
 }

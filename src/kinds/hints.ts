@@ -12,6 +12,7 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   StatusForeign: "Take the annotation out of the manifest; Tandem writes its own.",
   UnknownKey: "Correct the key, or take it out.",
   KeyMisplaced: "Put the key on the workload itself, which needs the labels tandem.sh/model and tandem.sh/role.",
+  KeyUnused: "Set tandem.sh/mode to manage, which rolls the workload once, or take the keys out.",
   GroupDisagrees: "Make the named key or setting equal on all workloads of the group, or give them different groups.",
   GangUnsatisfiable:
     "Lower the gang to the fewest instances that serve; make pods all at once (podManagementPolicy Parallel, startupPolicy LeaderCreated); raise maxSurge. Where several workloads share a role, set tandem.sh/gang on the last of them or on the Namespace.",

@@ -16,6 +16,7 @@ export const REASONS = {
   UnknownKey: "A tandem.sh/ key that Tandem does not know; the nearest known key is named.",
   KeyMisplaced:
     "A tandem.sh/ key is not read for the workload: it stands on the pod template, or there is no tandem.sh/model.",
+  KeyUnused: "A tandem.sh/ key has no effect in the mode of the workload.",
   GroupDisagrees:
     "A group- or cell-scoped key, or a fact both sides must share, differs between workloads of the group.",
   StageSkipped: "The stage is named in tandem.sh/skip.",
@@ -85,6 +86,8 @@ export const REASONS = {
   InstanceBroken:
     "A member of the instance is gone: the others get no new work, and are replaced unless told otherwise.",
   InstanceRemoved: "The instance has no pods any more, and so no Service.",
+  RankUnknown:
+    "Only one pod of each instance has an API server and nobody says which: none of the workload's pods is routed to.",
   PodLabelled: "Labels were written to a live pod.",
   PodMissed: "A live pod lacks what admission injects; it was labelled, and serves as its template says.",
   Admitted: "What admission makes of the workload, in short.",

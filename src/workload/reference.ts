@@ -4,8 +4,10 @@ import { ALL_KEYS, type Key } from "./keys.ts";
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 
+const MANAGE_ONLY = " Not read in mode `route`.";
+
 const row = (key: Key<unknown>): string =>
-  `| \`${key.key}\` | ${cell(key.accepts)} | ${cell(key.fallback)} | ${key.scope} | ${cell(key.meaning)} |`;
+  `| \`${key.key}\` | ${cell(key.accepts)} | ${cell(key.fallback)} | ${key.scope} | ${cell(key.meaning)}${key.manageOnly === true ? MANAGE_ONLY : ""} |`;
 
 const table = (where: Key<unknown>["where"]): string[] => [
   "| key | accepts | default | scope | meaning |",

@@ -1,6 +1,6 @@
 /**
- * Keys of the contract that nothing reads: misspelt, on the pod template alone, or on a workload that lacks
- * `tandem.sh/model` and so is nobody's. Each is a warning that names the key and where it stands.
+ * Keys of the contract that nothing reads: misspelt, on the pod template alone, without effect in the workload's mode, or
+ * on a workload that lacks `tandem.sh/model` and so is nobody's. Each is a warning that names the key and its place.
  */
 import { entry, type KubeObject, type StringMap } from "../kinds/kube.ts";
 import { nearest } from "../kinds/nearest.ts";
@@ -25,11 +25,14 @@ const NAMES: Readonly<Record<Where, readonly string[]>> = {
   annotation: namesFor("annotation"),
 };
 
+/** Most keys to report of one map. */
+const MOST = 8;
+
 /** Warnings for `tandem.sh/` keys that are unknown or stand in the wrong map. `of`: whose map, for messages. */
 export function unknownKeys(map: StringMap | undefined, where: Where, of = ""): Verdict[] {
-  return ourKeys(map).flatMap((key) => {
+  const strange = ourKeys(map).filter((key) => !ALL_KEYS.some((known) => known.key === key && known.where === where));
+  return strange.slice(0, MOST).flatMap((key) => {
     const known = ALL_KEYS.find((candidate) => candidate.key === key);
-    if (known?.where === where) return [];
     if (known !== undefined) return [unknown(key, `${key}${of} is read as ${known.where}, not as ${where}`)];
     const near = nearest(key, NAMES[where]);
     return [unknown(key, `${where} ${key}${of} is unknown${near === undefined ? "" : `, did you mean ${near}?`}`)];
@@ -74,6 +77,16 @@ function inTemplate({ kind, metadata }: KubeObject, { path, template }: FoundTem
       misplaced(key, `${key}${of} is not read for the ${kind}: put it on the ${kind} itself`),
     ),
   ];
+}
+
+/** A warning for keys of the workload's own that its mode `route` does not read. */
+export function unusedKeys({ kind, metadata: { annotations } }: KubeObject): Verdict[] {
+  const unused = ALL_KEYS.filter(({ key, manageOnly }) => manageOnly === true && entry(annotations, key) !== undefined)
+    .map(({ key }) => key)
+    // It is that of the group, whose pods have ranks of their own.
+    .filter((key) => kind !== "LeaderWorkerSet" || key !== KEYS.nodesPerInstance.key);
+  if (unused.length === 0) return [];
+  return [warned("KeyUnused", `mode route does not read ${unused.join(", ")}; only mode manage acts on that`)];
 }
 
 const knownKeys = (map: StringMap | undefined, where: Where): readonly string[] =>

@@ -83,6 +83,27 @@ t.test("keys that nothing reads are warned about, with their place and the neare
   t.end();
 });
 
+t.test("keys that mode route does not read are named in one warning", (t) => {
+  const gang = { "tandem.sh/gang": "off", "tandem.sh/topology": "off", "tandem.sh/nodes-per-instance": "1" };
+  const prefill = { ...OURS, "tandem.sh/role": "prefill" };
+  const inMode = (mode: string, more: StringMap): KubeObject =>
+    deployment({ labels: prefill, annotations: { "tandem.sh/mode": mode, ...more } });
+  const route =
+    "KeyUnused: mode route does not read tandem.sh/gang, tandem.sh/topology, tandem.sh/nodes-per-instance; only mode manage acts on that";
+  t.same(told(inMode("route", gang)), [route]);
+  t.same(told(deployment({ labels: OURS, annotations: gang })), [route], "by its role");
+  t.same(told(inMode("route", { "tandem.sh/compat": "a", "tandem.sh/disruption": "budget" })), []);
+  t.same(told(inMode("observe", gang)), []);
+  t.same(told(inMode("manage", gang)), []);
+  t.end();
+});
+
+t.test("of many strange keys a few are told", (t) => {
+  const many = Object.fromEntries(Array.from({ length: 5000 }, (_, index) => [`tandem.sh/strange-${index}`, ""]));
+  t.equal(told(deployment({ labels: OURS, annotations: many })).length, 8);
+  t.end();
+});
+
 t.test("where Pods are admitted alone, a template may speak for itself", (t) => {
   const { admission } = loadConfig({ flags: { "admission.target": "pod" } });
   const [admitted] = admitAll([deployment({}, { labels: { ...OURS, "tandem.sh/gorup": "g" } })], admission, false);
