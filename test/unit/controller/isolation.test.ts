@@ -57,7 +57,7 @@ t.test("a pod that cannot be read costs its instance nothing, and other namespac
 });
 
 t.test("a pod that cannot be labelled", (t) => {
-  const route = { ...shape, nodes: 1, annotations: { "tandem.sh/mode": "route" } };
+  const route = { ...shape, args: [], nodes: 1, annotations: { "tandem.sh/mode": "route" } };
   const plain = (index: number): Pod => {
     const pod = podOf({ ...route, name: "w" }, index);
     return { ...pod, metadata: { ...pod.metadata, labels: { app: "w" }, annotations: {} } };
