@@ -55,7 +55,7 @@ export function admitPod(pod: Pod, context: AdmitContext): AdmitResult {
   });
   if (spec === undefined) return leave(pod, mild(pod, [...verdicts, ...strayKeys(pod)]));
   const planning: Planning = { ...context, spec, namespace };
-  const policy = checkPolicy({ ...planning, object: pod, template: pod });
+  const policy = checkPolicy({ ...planning, object: pod, template: pod, workload: owner });
   // A reference to an owner is only a claim where a person writes it: it must not stand for the workload's judgement.
   const isJudged = owner !== undefined && context.byPerson !== true;
   const told = [...verdicts, ...(isJudged ? policy.map(asWarning) : policy)];
