@@ -61,14 +61,15 @@ t.test("a denial names where the value was found", (t) => {
   const key = { deniedKeys: ["tandem.sh/skip"] };
   const forged = { "status.tandem.sh/intent": JSON.stringify({ "tandem.sh/skip": "kv" }) };
   const bare = { name: "engine", image: "vllm/vllm-openai" };
+  const gpus = workload({ containers: [engine({ "nvidia.com/gpu": "4" })] });
   const table: [KubeObject, object, RegExp][] = [
     [workload({ own: { "tandem.sh/skip": "kv" } }), key, /^tandem.sh\/skip \(set on the Deployment\)[^\n]*$/],
     [workload({ template: { "tandem.sh/skip": "kv" } }), key, /\(set on the pod template of the Deployment\)/],
     [workload({ template: forged }), key, /\(set on status.tandem.sh\/intent of the Pods\)/],
     [workload(), { modes: ["route"] }, /"manage" \(default of role prefill\)/],
     [workload({ containers: [bare] }), { accelerators: ["amd"] }, /"nvidia" \(default of admission.defaultProfile\)/],
-    [workload(), { accelerators: ["amd"] }, /"nvidia" \(requested by container engine\)/],
-    [workload(), { maxAcceleratorsPerPod: 1 }, /\(requested by container engine\) is not allowed/],
+    [gpus, { accelerators: ["amd"] }, /"nvidia" \(requested by container engine\)/],
+    [gpus, { maxAcceleratorsPerPod: 1 }, /\(requested by container engine\) is not allowed/],
     [workload({ own: { "tandem.sh/scheduler": "volcano" } }), { queues: ["a"] }, /"default" \(default of Volcano\)/],
   ];
   for (const [given, rule, wanted] of table) t.match(said(given, rule), wanted);
