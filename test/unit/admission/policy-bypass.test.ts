@@ -68,8 +68,8 @@ t.test("a denial names where the value was found", (t) => {
     [workload({ template: forged }), key, /\(set on status.tandem.sh\/intent of the Pods\)/],
     [workload(), { modes: ["route"] }, /"manage" \(default of role prefill\)/],
     [workload({ containers: [bare] }), { accelerators: ["amd"] }, /"nvidia" \(default of admission.defaultProfile\)/],
-    [gpus, { accelerators: ["amd"] }, /"nvidia" \(requested by container engine\)/],
-    [gpus, { maxAcceleratorsPerPod: 1 }, /\(requested by container engine\) is not allowed/],
+    [gpus, { accelerators: ["amd"] }, /"nvidia" \(requested by container e\)/],
+    [gpus, { maxAcceleratorsPerPod: 1 }, /\(requested by container e\) is not allowed/],
     [workload({ own: { "tandem.sh/scheduler": "volcano" } }), { queues: ["a"] }, /"default" \(default of Volcano\)/],
   ];
   for (const [given, rule, wanted] of table) t.match(said(given, rule), wanted);
