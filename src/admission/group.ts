@@ -56,7 +56,9 @@ const isPair = (spec: WorkloadSpec, other: WorkloadSpec): boolean =>
 function mismatches(spec: WorkloadSpec, other: WorkloadSpec): string[] {
   if (!isPair(spec, other)) return [];
   const [prefill, decode] = spec.role === "prefill" ? [spec, other] : [other, spec];
-  const reason = compatible(compatibilityOf(prefill), compatibilityOf(decode));
+  // A script that loads no connector is told so already.
+  const isTold = [spec, other].some(({ offered }) => offered !== undefined);
+  const reason = isTold ? undefined : compatible(compatibilityOf(prefill), compatibilityOf(decode));
   return [
     ...(reason === undefined ? [] : [`${reason} (${other.kind} ${other.name})`]),
     ...(sameWhereKnown(spec.blockSize, other.blockSize)

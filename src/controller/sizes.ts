@@ -10,6 +10,7 @@ import { changed, skipped, warned, type Verdict } from "../kinds/verdict.ts";
 import { connectorProfile } from "../profiles/connectors.ts";
 import { transferConfigs, type TransferConfigs } from "../profiles/transfer.ts";
 import { cellOf, sizesName } from "../workload/cell.ts";
+import { asOffered } from "../workload/offered.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Action } from "./action.ts";
 import type { Contract } from "./contracts.ts";
@@ -32,14 +33,19 @@ const needsSizes = ({ mode, connector, engine, role, skip }: WorkloadSpec): bool
   connectorProfile(connector, engine)?.needsBothSizes === true;
 
 /** The workloads of one cell that share a `compat` value. */
-function pairActions(pair: readonly Contract[], stored: ReadonlyMap<string, KubeObject>): readonly Action[] {
+function pairActions(given: readonly Contract[], stored: ReadonlyMap<string, KubeObject>): readonly Action[] {
+  const pair = given.map((contract) => ({ ...contract, spec: asOffered(contract.spec) }));
   const [first, ...rest] = pair.filter(({ spec }) => needsSizes(spec));
   if (first === undefined) return [];
   const waiting = [first, ...rest] as const;
   const name = sizesName(cellOf(first.spec), first.spec.compat);
   const found = stored.get(`${first.spec.namespace}/${name}`);
   const configs = configsOf(pair.map(({ spec }) => spec));
-  if (typeof configs === "string") return [told(name, waiting, skipped("SizesWaiting", configs, { subject: name }))];
+  if (typeof configs === "string")
+    // Scripts that are only offered a connector wait for nothing.
+    return waiting.every(({ spec }) => spec.offered !== undefined)
+      ? []
+      : [told(name, waiting, skipped("SizesWaiting", configs, { subject: name }))];
   const data = dataOf(found) ?? { prefill: configs.prefill, decode: configs.decode };
   const object = sealed({
     apiVersion: "v1",

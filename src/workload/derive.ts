@@ -182,20 +182,23 @@ const hiddenSizes = (inferred: Inferred): Verdict =>
     `container ${inferred.container.name}: the parallel sizes cannot be read; give ${KEYS.parallelism.key}`,
   );
 
+type Choice = Pick<WorkloadSpec, "connector" | "offered">;
+
 type Transfer = Pick<
   WorkloadSpec,
-  "connector" | "compat" | "kvPort" | "connectorModule" | "transferBackend" | "events"
+  "connector" | "offered" | "compat" | "kvPort" | "connectorModule" | "transferBackend" | "events"
 >;
 
 /** What of the contract decides on the connector's port. */
 type Place = Pick<WorkloadSpec, "port" | "nodesPerInstance"> & { readonly device?: DeviceProfile };
 
 export function transferOf(reading: Reader, base: Base, place: Place): Transfer {
-  const connector = connectorOf(reading, base);
+  const choice = connectorOf(reading, base);
+  const connector = choice.offered ?? choice.connector;
   const port = givenKvPort(base.inferred, connector) ?? defaultKvPort(connector, base, place);
   const module = connectorModule(base.inferred, connector);
   return {
-    connector,
+    ...choice,
     compat: reading.read("compat") ?? "",
     ...(port === undefined ? {} : { kvPort: port }),
     ...(module === undefined ? {} : { connectorModule: module }),
@@ -229,18 +232,18 @@ function hostOffset({ template, inferred: { engine } }: Base, { port, nodesPerIn
 }
 
 /** Declared, else what the arguments load, else the engine's own for half of a managed pair. */
-function connectorOf(reading: Reader, base: Base): Connector {
+function connectorOf(reading: Reader, base: Base): Choice {
   const declared = declaredConnector(reading, base);
   const { transfer } = base.inferred;
   const told = transfer?.connector;
   if (declared === undefined) {
     if (transfer !== undefined && told === undefined && base.mode === "manage")
       reading.verdicts.push(unknownClass(base.inferred));
-    return told ?? undeclared(reading, base);
+    return told === undefined ? undeclared(reading, base) : { connector: told };
   }
   if (told !== undefined && declared !== told)
     reading.verdicts.push(denied("KvContradict", `${KEYS.kvConnector.key} is ${declared}, the arguments load ${told}`));
-  return declared;
+  return { connector: declared };
 }
 
 /** SGLang has one protocol over several transfer backends: their names declare both. */
@@ -263,18 +266,21 @@ function backendOf(reading: Reader, { inferred }: Base): string {
 }
 
 /** An engine that loads an unknown class, serves alone or is left as it is transfers nothing that we know of. */
-function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Connector {
+function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Choice {
   const left = mode !== "manage" || skip.includes("kv") || inferred.transfer !== undefined;
-  if (left || role === "both") return "none";
+  if (left || role === "both") return NONE;
   const old = olderThanConnector(inferred);
   if (old !== undefined) {
     reading.verdicts.push(old);
-    return "none";
+    return NONE;
   }
-  if (!inferred.command.found || !inferred.command.opaque || passesOurs(inferred)) return inferred.engine.connector;
+  const { connector } = inferred.engine;
+  if (!inferred.command.opaque || passesOurs(inferred)) return { connector };
   reading.verdicts.push(loadsNone(inferred));
-  return "none";
+  return { ...NONE, offered: connector };
 }
+
+const NONE: Choice = { connector: "none" };
 
 /** An engine that does not know its argument does not start: only an image that is known to be older is not given it. */
 function olderThanConnector({ engine, container: { image = "" } }: Inferred): Verdict | undefined {
@@ -298,11 +304,16 @@ const PASSED = {
 const passesOurs = ({ container, engine }: Inferred): boolean =>
   PASSED[engine.id].some((name) => mentions(container, name));
 
-const loadsNone = ({ container, engine }: Inferred): Verdict =>
-  warned(
+/** The one warning over a script: what the arguments in the one variable leave out, no other has to say again. */
+function loadsNone({ container: { name }, command: { found }, engine }: Inferred): Verdict {
+  const flag = engine.id === "sglang" ? SGLANG_TRANSFER.mode : TRANSFER_FLAG;
+  const seen = found ? `script of ${name} loads no KV connector` : `what ${name} starts cannot be read`;
+  const declare = found ? "" : `, and give ${KEYS.kvConnector.key}`;
+  return warned(
     "EngineOpaque",
-    `script of ${container.name} loads no KV connector; pass ${engine.id === "sglang" ? SGLANG_TRANSFER.mode : TRANSFER_FLAG} "$${PASSED[engine.id][0]}"`,
+    `${seen}, so that none is assumed; pass on what $${ENGINE_ENV.engineArgs} holds, or ${flag} "$${PASSED[engine.id][0]}"${declare}`,
   );
+}
 
 const unknownClass = (inferred: Inferred): Verdict =>
   warned(

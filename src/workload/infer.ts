@@ -24,6 +24,7 @@ import {
   integerFlag,
   isSet,
   jsonFlag,
+  mentions,
   readCommand,
   refersTo,
   type EngineCommand,
@@ -156,9 +157,15 @@ function ownTransfer(command: EngineCommand, engine: EngineId, named: string | u
   return named === undefined ? undefined : readTransfer(parsed(named));
 }
 
-/** A configuration of the user's own under our variable: the flag that is added will hand it on. */
-const namedTransfer = ({ env }: Container): string | undefined =>
-  env?.find(({ name }) => name === ENGINE_ENV.kvTransferConfig)?.value;
+/** Whether our variable reaches the engine: by the flag that is added, or by a script that hands it on. */
+const isHandedOn = (container: Container, { opaque }: EngineCommand): boolean =>
+  !opaque || [ENGINE_ENV.kvTransferConfig, ENGINE_ENV.engineArgs].some((name) => mentions(container, name));
+
+/** A configuration of the user's own under our variable. Behind a script that does not name it, it may be ours. */
+const namedTransfer = (container: Container, command: EngineCommand): string | undefined =>
+  isHandedOn(container, command)
+    ? container.env?.find(({ name }) => name === ENGINE_ENV.kvTransferConfig)?.value
+    : undefined;
 
 function parsed(text: string): JsonObject {
   try {
@@ -179,7 +186,7 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
   const onAscend = request?.device.vendor === "ascend" || foreign?.startsWith("huawei.com/") === true;
   const engine = engineProfile(engineOf(command, onAscend, declared.engine));
   const rule = request === undefined ? undefined : countRule(request.device, template.spec);
-  const transfer = ownTransfer(command, engine.id, namedTransfer(container));
+  const transfer = ownTransfer(command, engine.id, namedTransfer(container, command));
   return {
     container,
     command,

@@ -67,6 +67,8 @@ export interface WorkloadSpec {
   /** Highest HyperNode tier, as number or tier name. */
   readonly topologyTier?: number | string;
   readonly connector: Connector;
+  /** The engine's own connector, where a script is not known to load any: its configuration is there for the script. */
+  readonly offered?: Connector;
   readonly compat: string;
   readonly nodesPerInstance: number;
   readonly recovery: "tandem" | "platform";

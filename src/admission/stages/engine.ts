@@ -127,8 +127,10 @@ export function engine(context: StageContext): StageResult {
       changes,
       verdict: warned("EngineOpaque", `a script hides the arguments; it must pass ${shellText(words)}`),
     };
-  return { changes, verdict: changed("EngineInjected", message(words)) };
+  return { changes, verdict: changed("EngineInjected", message(context, words)) };
 }
 
-const message = (words: readonly string[]): string =>
-  words.length === 0 ? "environment" : `environment and ${words.join(" ")}`;
+const message = ({ spec }: StageContext, words: readonly string[]): string =>
+  words.length === 0
+    ? "environment"
+    : `environment ${spec.opaque ? `with ${ENGINE_ENV.engineArgs}:` : "and"} ${words.join(" ")}`;

@@ -9,6 +9,7 @@ import { connectorProfile } from "../../profiles/connectors.ts";
 import { engineProfile, publishesEvents } from "../../profiles/engines.ts";
 import { hasFlag, mentions, readCommand, refersTo, type EngineCommand, type Flags } from "../../workload/arguments.ts";
 import { EVENTS_FLAG, freePorts, type EventPorts, type PortRange } from "../../workload/events.ts";
+import { asOffered } from "../../workload/offered.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import { containerOf, type StageContext } from "../stage.ts";
 
@@ -58,7 +59,7 @@ const declared = ({ template: { spec } }: StageContext): readonly PortRange[] =>
 
 /** Ports of the pod that are spoken for. */
 function taken(context: StageContext): readonly PortRange[] {
-  const { spec } = context;
+  const spec = asOffered(context.spec);
   const { dp, tp, pp, pcp } = spec.parallelism;
   const devices = dp * tp * pp * pcp;
   const profile = connectorProfile(spec.connector, spec.engine);

@@ -14,6 +14,7 @@ import { transferConfig } from "../../profiles/transfer.ts";
 import { hasFlag, mentions, readCommand, type EngineCommand } from "../../workload/arguments.ts";
 import { cellOf, sizesName } from "../../workload/cell.ts";
 import { refersToOurs, TRANSFER_FLAG } from "../../workload/infer.ts";
+import { asOffered } from "../../workload/offered.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import { append } from "../change.ts";
 import { containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
@@ -46,8 +47,18 @@ function configuration(context: StageContext): EnvVar {
   const name = ENGINE_ENV.kvTransferConfig;
   const value = transferConfig(spec.role, spec, failurePolicy(context));
   if (value !== undefined) return { name, value };
-  const configMap = sizesName(cellOf(spec), spec.compat);
-  return { name, valueFrom: { configMapKeyRef: { name: configMap, key: spec.role } } };
+  const configMap = { name: sizesName(cellOf(spec), spec.compat), key: spec.role };
+  return { name, valueFrom: { configMapKeyRef: isNeeded(context) ? configMap : { ...configMap, optional: true } } };
+}
+
+/** A script that does not read it is not held back: of hidden sizes none would ever be written. */
+function isNeeded(context: StageContext): boolean {
+  const { opaque, offered, sizesHidden } = context.spec;
+  if (!opaque) return true;
+  const reads = [ENGINE_ENV.kvTransferConfig, ENGINE_ENV.engineArgs].some((name) =>
+    mentions(containerOf(context), name),
+  );
+  return offered === undefined && (reads || sizesHidden !== true);
 }
 
 /** NIXL's side channel listens on localhost unless it is told the address that the other side can reach. */
@@ -72,7 +83,7 @@ function transferPart(context: StageContext, command: EngineCommand): Part {
   if (spec.role === "both" && profile.className !== "NixlConnector")
     return left(`${spec.connector} joins a prefill and a decode`);
   const words = transferWords(context, command);
-  const note = `${spec.connector} as ${spec.role}`;
+  const note = `${spec.connector} as ${spec.role}${spec.offered === undefined ? "" : ", for a script that loads it"}`;
   if (spec.engine === "sglang") return { env: disaggregationEnv(spec), words, note };
   const env = addresses(spec, profile);
   if (hasFlag(command.flags, TRANSFER_FLAG) && !refersToOurs(command))
@@ -104,7 +115,8 @@ function hidden(context: StageContext, parts: readonly Part[]): Words {
   return parts.filter((part) => !named(part)).flatMap(({ words }) => words);
 }
 
-export function kv(context: StageContext): StageResult {
+export function kv(given: StageContext): StageResult {
+  const context = { ...given, spec: asOffered(given.spec) };
   const command = readCommand(containerOf(context));
   const parts = [transferPart(context, command), eventsPart(context, command)];
   const notes = parts.map(({ note }) => note).join("; ");

@@ -10,12 +10,11 @@
 import { labelOf, type Container, type EnvVar, type Pod } from "../../kinds/kube.ts";
 import { ENGINE_ENV, ENGINE_PORTS, GATE, KTHENA_ENV, LABEL, LWS, STATUS } from "../../kinds/names.ts";
 import { changed, warned, type Verdict } from "../../kinds/verdict.ts";
-import { readCommand, type EngineCommand } from "../../workload/arguments.ts";
+import { mentions, readCommand, type EngineCommand } from "../../workload/arguments.ts";
 import { groupPlace, placeAnnotations, type Place } from "../../workload/instance.ts";
 import { isEntry } from "../../workload/serving.ts";
 import { append, item, set, type Wish } from "../change.ts";
 import { at, containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
-import { passesAll } from "./arguments.ts";
 import { envWishes } from "./engine.ts";
 import { rankArguments, type Given } from "./rank-arguments.ts";
 
@@ -112,7 +111,8 @@ const passes = ({ script }: EngineCommand): boolean => NAMES.some((name) => scri
 
 /** A script gets all of it as environment, and as words where it says that it passes those. */
 function scripted(context: StageContext, command: EngineCommand): Given {
-  const told = passes(command) || passesAll(context) || rankArguments(context, command).words.length === 0;
+  const passesAll = mentions(containerOf(context), ENGINE_ENV.engineArgs);
+  const told = passes(command) || passesAll || rankArguments(context, command).words.length === 0;
   return told ? { words: [] } : { words: [], verdict: mustPass(context.spec.nodesPerInstance) };
 }
 
