@@ -2,7 +2,8 @@
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
-import { loadConfig } from "../config/load.ts";
+import { settingsProblems } from "../admission/settings.ts";
+import { ConfigError, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import { isObject, type KubeObject } from "../kinds/kube.ts";
 
@@ -23,8 +24,12 @@ export const processEnvironment = (): Readonly<Record<string, string | undefined
 /** Configuration as every command loads it: `--config FILE`, the environment, `--set PATH=VALUE`. */
 export function readConfig(options: { config?: string; set?: readonly string[] }): Config {
   const flags = Object.fromEntries((options.set ?? []).map(splitFlag));
-  const file = options.config === undefined ? {} : { text: readText(options.config), name: options.config };
-  return loadConfig({ ...file, environment: processEnvironment(), flags });
+  const file: { text?: string; name?: string } =
+    options.config === undefined ? {} : { text: readText(options.config), name: options.config };
+  const config = loadConfig({ ...file, environment: processEnvironment(), flags });
+  const problems = settingsProblems(config.admission).map((problem) => `${file.name ?? "configuration"}: ${problem}`);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return config;
 }
 
 function splitFlag(text: string): [string, string] {

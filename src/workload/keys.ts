@@ -120,7 +120,7 @@ function parseGang(text: string): GangSetting | undefined {
 }
 
 const STAGES: readonly Stage[] = ["scheduling", "gang", "topology", "devices", "engine", "kv", "probes", "replicas"];
-const MODES = ["off", "observe", "route", "manage"] as const satisfies readonly Mode[];
+export const MODES = ["off", "observe", "route", "manage"] as const satisfies readonly Mode[];
 const ROLES = ["prefill", "decode", "both"] as const satisfies readonly Role[];
 const ENGINES = ["vllm", "vllm-ascend", "sglang"] as const satisfies readonly EngineName[];
 const DP_MODES = ["internal", "hybrid", "external"] as const satisfies readonly DataParallelMode[];
