@@ -7,7 +7,7 @@ import type { Endpoint } from "../kinds/endpoint.ts";
 import type { Pod } from "../kinds/kube.ts";
 import { createLog } from "../telemetry/log.ts";
 import { startPageServer, text, type PageServer } from "../telemetry/server.ts";
-import { endpointsOf } from "../workload/endpoint.ts";
+import { endpointsOfAll } from "../workload/health.ts";
 import { connectCluster, type ClusterAccess } from "./roles/cluster.ts";
 import { startControllerRole } from "./roles/controller.ts";
 import { parseRoles, roleNames, type RoleName } from "./roles/names.ts";
@@ -113,7 +113,7 @@ function discovered(pods: () => readonly Pod[]): () => readonly Endpoint[] {
   let endpoints: readonly Endpoint[] = [];
   return () => {
     const now = pods();
-    if (now !== from) endpoints = now.flatMap((pod) => endpointsOf(pod));
+    if (now !== from) endpoints = endpointsOfAll(now);
     from = now;
     return endpoints;
   };

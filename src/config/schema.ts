@@ -196,6 +196,16 @@ export const ConfigSchema = Type.Object(
         webhookConfiguration: text("tandem", "Name of the webhook configurations whose caBundle is kept."),
         lease: text("tandem-controller", "Lease of the acting replica; empty: always act."),
         resyncMs: integer(30000, 1000, 600000, "Longest time between two passes."),
+        recovery: Type.Object(
+          {
+            minAgeMs: integer(60000, 0, 3600000, "Age of the pods before they are replaced for such a reason."),
+            stalledMs: integer(120000, 1000, 3600000, "Time for a member that was ready to be so again."),
+          },
+          {
+            ...closed,
+            description: "Replacing an instance over several pods of which a member restarts, or is ready no more.",
+          },
+        ),
         instancePorts: Type.Object(
           {
             // Below Linux's ephemeral ports, and below those that Mooncake's direct transport binds at random.

@@ -30,6 +30,8 @@ export type Acts = (namespace: string) => boolean;
 export interface PlanContext {
   readonly config: Pick<Config, "admission" | "topology" | "controller">;
   readonly acts: Acts;
+  /** Milliseconds since the epoch; absent where no time passes. */
+  readonly now?: number;
   /** Tells what admission makes of each workload; absent: nobody asked. */
   readonly explain?: (contracts: readonly Contract[], snapshot: ClusterSnapshot) => readonly Action[];
 }

@@ -151,7 +151,10 @@ async function reconcile(state: State): Promise<number> {
   if (configuration === undefined) say(state, "reach", absentWebhooks(options));
   const snapshot = options.snapshot();
   const acts = optedIn(reachOf(configuration, snapshot), snapshot, options.config);
-  const actions = controllerPlan(snapshot, { config: options.config, acts, explain: state.explain });
+  const actions = controllerPlan(snapshot, {
+    ...{ config: options.config, acts, explain: state.explain },
+    now: options.clock.now(),
+  });
   for (const action of actions) {
     if (!mayAct(state)) return STANDBY_MS;
     if (retries.due(action, options.clock.monotonic())) await carryOut(state, action);

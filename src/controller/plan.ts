@@ -43,13 +43,18 @@ const missedFacts = ({ config: { admission } }: PlanContext): MissedFacts => ({
   devices: configuredDevices(admission),
 });
 
-const slotsOf = (snapshot: ClusterSnapshot, contracts: Contracts, { acts, config }: PlanContext): readonly Action[] =>
+const slotsOf = (
+  snapshot: ClusterSnapshot,
+  contracts: Contracts,
+  { acts, config, now }: PlanContext,
+): readonly Action[] =>
   slotActions({
     ...snapshot,
     contracts,
     acts,
     devices: configuredDevices(config.admission),
     blocks: config.controller.instancePorts,
+    ...(now === undefined ? {} : { patience: { now, ...config.controller.recovery } }),
   });
 
 /** Built only where a workload requires a domain: a tree of 5000 nodes is not for nothing. */

@@ -84,7 +84,9 @@ export const REASONS = {
   InstanceRanked: "A pod got its instance, its node rank and its leader's name, and its gate was lifted.",
   InstanceWaiting: "Pods wait for further pods to make up an instance.",
   InstanceBroken:
-    "A member of the instance is gone: the others get no new work, and are replaced unless told otherwise.",
+    "A member of the instance is gone, was restarted, or does not get ready again: the others get no new work, and are replaced unless told otherwise.",
+  InstanceUnready: "A member of the instance is not ready: all of it is out of routing until every member is.",
+  InstanceReady: "Every member of the instance is ready again: it is routed to.",
   InstanceRemoved: "The instance has no pods any more, and so no Service.",
   RankUnknown:
     "Only one pod of each instance has an API server and nobody says which: none of the workload's pods is routed to.",

@@ -206,7 +206,8 @@ function eventFacts(
   return { ...kvPort, events: { port: events.port + first, ...replay, ranks } };
 }
 
-const isReady = (pod: Pod): boolean =>
+/** The kubelet's word on a pod: its containers run, and answer their probes. */
+export const isReady = (pod: Pod): boolean =>
   pod.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
 
 const compatibility = (facts: Facts): Compatibility => ({
@@ -226,7 +227,17 @@ const isDraining = (pod: Pod): boolean =>
 
 /** Pod uid, and restarts and id of the engine's container: new whenever the engine process is. */
 function bootIdOf(pod: Pod, container: string | undefined): string {
-  const statuses = pod.status?.containerStatuses ?? [];
-  const status = statuses.find(({ name }) => name === container) ?? statuses[0];
+  const status = statusOf(pod, container);
   return [pod.metadata.uid ?? pod.metadata.name ?? "", status?.restartCount ?? 0, status?.containerID ?? ""].join("/");
 }
+
+type ContainerStatus = NonNullable<NonNullable<Pod["status"]>["containerStatuses"]>[number];
+
+function statusOf(pod: Pod, container: string | undefined): ContainerStatus | undefined {
+  const statuses = pod.status?.containerStatuses ?? [];
+  return statuses.find(({ name }) => name === container) ?? statuses[0];
+}
+
+/** What the kubelet says of the engine's container; undefined before it does. */
+export const engineStatus = (pod: Pod): ContainerStatus | undefined =>
+  statusOf(pod, (annotated(pod) ?? inferred(pod))?.container);

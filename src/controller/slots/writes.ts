@@ -64,19 +64,41 @@ const patchOf = (pod: Pod, body: object): Omit<Patch, "key" | "verdict"> => ({
 
 export const isDrained = (pod: Pod): boolean => annotationOf(pod, STATUS.drain) !== undefined;
 
+const UNREADY = "instance-unready";
+
+/** Drained by us until its instance is ready again. */
+export const isUnreadyDrain = (pod: Pod): boolean => annotationOf(pod, STATUS.drain) === UNREADY;
+
 /** Discovery looks at the annotation, selectors at the label. */
-export const drainAction = (pod: Pod, instance: string): Action => ({
+export function drainAction(pod: Pod, instance: string, why: "instance-broken" | typeof UNREADY): Action {
+  const [reason, state] =
+    why === UNREADY ? (["InstanceUnready", "not ready"] as const) : (["InstanceBroken", "broken"] as const);
+  return {
+    ...patchOf(pod, {
+      metadata: { uid: pod.metadata.uid, labels: { [LABEL.entry]: null }, annotations: { [STATUS.drain]: why } },
+    }),
+    key: `drain/${keyOf(pod)}`,
+    verdict: warned(reason, `pod ${keyOf(pod)}: instance ${instance} is ${state}, no new work`, {
+      subject: keyOf(pod),
+    }),
+  };
+}
+
+/** What `drainAction` did is undone. */
+export const resumeAction = (
+  pod: Pod,
+  instance: string,
+  { rank, spec }: { rank: number; spec: WorkloadSpec | undefined },
+): Action => ({
   ...patchOf(pod, {
     metadata: {
       uid: pod.metadata.uid,
-      labels: { [LABEL.entry]: null },
-      annotations: { [STATUS.drain]: "instance-broken" },
+      ...(spec !== undefined && isEntry(spec, rank) ? { labels: { [LABEL.entry]: "true" } } : {}),
+      annotations: { [STATUS.drain]: null },
     },
   }),
   key: `drain/${keyOf(pod)}`,
-  verdict: warned("InstanceBroken", `pod ${keyOf(pod)}: instance ${instance} is broken, no new work`, {
-    subject: keyOf(pod),
-  }),
+  verdict: changed("InstanceReady", `pod ${keyOf(pod)}: instance ${instance} is ready again`, { subject: keyOf(pod) }),
 });
 
 export const replaceAction = (pod: Pod, instance: string): Action => ({
