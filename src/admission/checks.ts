@@ -40,5 +40,7 @@ export function checkObject(
   const devices = configuredDevices(settings);
   const inferred = infer(template, { container: spec.container, engine: spec.engine, devices });
   if (inferred === undefined) return [];
-  return CHECKS.flatMap((check) => check({ spec, template, inferred, object, snapshot, others }));
+  return CHECKS.flatMap((check) =>
+    check({ spec, template, inferred, object, snapshot, others, target: settings.target }),
+  );
 }

@@ -3,7 +3,8 @@ import { labelOf } from "../../kinds/kube.ts";
 import { LABEL, STATUS, VOLCANO } from "../../kinds/names.ts";
 import { changed } from "../../kinds/verdict.ts";
 import { endpointFacts } from "../../workload/endpoint.ts";
-import { nodeRankOf } from "../../workload/instance.ts";
+import { DEFAULT_ROLLOUT, leavesRollout, ROLLOUT, rolloutOfInstances } from "../../workload/creation.ts";
+import { needsSlots, nodeRankOf } from "../../workload/instance.ts";
 import { writeIntent } from "../../workload/intent.ts";
 import { everyNodeServes, isEntry } from "../../workload/serving.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
@@ -32,15 +33,29 @@ const schedulerWishes = (context: StageContext): Wish[] =>
     : [];
 
 export function schedulingOnWorkload(context: StageContext): StageResult {
+  const rollout = rolloutWishes(context);
+  const labelled = `pods are labelled ${context.spec.role} of ${context.spec.group}`;
   const intent = writeIntent(context.object.metadata.annotations, context.namespace?.metadata.annotations);
   return {
     changes: [
       ...labelWishes(context),
       ...(context.object.kind === "Pod" ? [] : [force(at(context, "metadata", "annotations", STATUS.intent), intent)]),
       ...schedulerWishes(context),
+      ...rollout.map((steps) => set(ROLLOUT, steps, DEFAULT_ROLLOUT)),
     ],
-    verdict: changed("SchedulingInjected", `pods are labelled ${context.spec.role} of ${context.spec.group}`),
+    verdict: changed("SchedulingInjected", [labelled, ...rollout.map(told)].join("; ")),
   };
+}
+
+const told = ({ maxSurge, maxUnavailable }: Rollout): string =>
+  `a rolling update goes by whole instances: ${maxSurge} pods more, ${maxUnavailable} less`;
+
+type Rollout = ReturnType<typeof rolloutOfInstances>;
+
+/** Steps of a rolling update, where nobody gave any and pods come in instances of several. */
+function rolloutWishes({ object, spec }: StageContext): readonly Rollout[] {
+  const isOurs = needsSlots(spec) && !spec.skip.includes("replicas") && leavesRollout(object);
+  return isOurs ? [rolloutOfInstances(spec.replicas, spec.nodesPerInstance)] : [];
 }
 
 /** A pod of an instance over several pods gets the label together with its rank, unless every rank serves. */
