@@ -158,7 +158,7 @@ const NOTES: readonly string[] = [
   "- A connector that the image is known to be too old for is left out with a warning: NIXL before vLLM 0.9, Mooncake before vLLM 0.13 and vLLM-Ascend 0.11, disaggregation before SGLang 0.4.6. Tags of LMCache, llm-d and Dynamo images count those projects and tell no version; nor does `latest`, which is whatever a node last pulled: such an image counts as new, but is given no key that an older engine would stop at.",
   "- On the host's network the connector's first port is moved by 16 x (serving port - the engine's default port, modulo 1000), so that engines of one node, which differ in their serving ports, do not meet.",
   "- `enableServiceLinks: false`, unless a command or variable of the pod reads a variable of a Service; `/dev/shm`, unless one is mounted or `hostIPC` gives the host's; ports of KV events keep clear of those that any container declares.",
-  "- Drain: a `preStop` sleep and a termination grace (`admission.drain`), unless the Pod has its own. It needs Kubernetes 1.30; set `seconds: 0` before.",
+  "- Drain: a `preStop` sleep and a termination grace (`admission.drain`), unless the Pod has its own. The kubelet sleeps by itself from Kubernetes 1.30 on; where a node is known to be older, the container runs `sleep`, and where its image has none, it is ended at once. Offline, and where no node is known, 1.30 is assumed.",
 ];
 
 /** The whole page, for a configuration; the defaults are what is printed. */

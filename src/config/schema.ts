@@ -153,7 +153,7 @@ export const ConfigSchema = Type.Object(
               30,
               0,
               3600,
-              "A deleted engine goes on serving for so long before it gets SIGTERM; 0: off, as before Kubernetes 1.30.",
+              "A deleted engine goes on serving for so long before it gets SIGTERM; 0: off.",
             ),
             graceSeconds: integer(
               330,
@@ -198,8 +198,18 @@ export const ConfigSchema = Type.Object(
         resyncMs: integer(30000, 1000, 600000, "Longest time between two passes."),
         recovery: Type.Object(
           {
-            minAgeMs: integer(60000, 0, 3600000, "Age of the pods before they are replaced for such a reason."),
-            stalledMs: integer(120000, 1000, 3600000, "Time for a member that was ready to be so again."),
+            minAgeMs: integer(
+              60000,
+              0,
+              3600000,
+              "Age of an instance that never was ready, before it is replaced because a member restarted.",
+            ),
+            stalledMs: integer(
+              120000,
+              1000,
+              3600000,
+              "Time that a member of an instance which was ready has to be ready again.",
+            ),
           },
           {
             ...closed,

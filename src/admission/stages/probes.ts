@@ -10,6 +10,7 @@ import { engineProfile } from "../../profiles/engines.ts";
 import { flagValues, hasFlag, readCommand, type EngineCommand, type Flags } from "../../workload/arguments.ts";
 import { set, type Wish } from "../change.ts";
 import { killsLoading } from "../checks/probes.ts";
+import { kubeletsSleep } from "./kubelets.ts";
 import { at, containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
 
 /** All three engines answer it without a token; SGLang's generates one, for which it allows itself 20 s. */
@@ -104,7 +105,7 @@ function graceOf({ template, settings }: StageContext): number {
 
 /**
  * The router sends nothing to a Pod that is being deleted, and vLLM drops at SIGTERM what it is working on: in between
- * the kubelet waits. It does so by itself, so that the image needs no `sleep`.
+ * the kubelet waits.
  */
 function drainWishes(context: StageContext): Wish[] {
   const grace = graceOf(context);
@@ -113,9 +114,13 @@ function drainWishes(context: StageContext): Wish[] {
     ...(grace === (context.template.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE)
       ? []
       : [set(at(context, "spec", "terminationGracePeriodSeconds"), grace, DEFAULT_GRACE)]),
-    ...(seconds <= 0 ? [] : [set(inContainer(context, "lifecycle", "preStop"), { sleep: { seconds } })]),
+    ...(seconds <= 0 ? [] : [set(inContainer(context, "lifecycle", "preStop"), pause(context, seconds))]),
   ];
 }
+
+/** By the kubelet itself, so that the image needs no `sleep`; without one in the image an old kubelet waits for nothing. */
+const pause = ({ snapshot }: StageContext, seconds: number): object =>
+  kubeletsSleep(snapshot.nodes) ? { sleep: { seconds } } : { exec: { command: ["sleep", String(seconds)] } };
 
 /** The user's own liveness probe with nothing before it that holds it back. */
 const kills = (container: Container, reason: string): Verdict | undefined => {
