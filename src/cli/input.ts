@@ -5,7 +5,7 @@ import { parseAllDocuments } from "yaml";
 import { settingsProblems } from "../admission/settings.ts";
 import { ConfigError, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
-import { isObject, type KubeObject } from "../kinds/kube.ts";
+import { isObject, keyOf, type KubeObject } from "../kinds/kube.ts";
 
 /** Bad usage or unreadable input: exit code 2. */
 export class UsageError extends Error {}
@@ -43,7 +43,28 @@ export const collect = (value: string, previous: readonly string[] = []): readon
 
 /** The objects of YAML or JSON files, folders of them, or `-`; Lists are opened. Bad input names file and document. */
 export function readObjects(paths: readonly string[]): KubeObject[] {
-  return paths.flatMap(expand).flatMap((path) => parseObjects(readText(path), path));
+  const placed = paths.flatMap(expand).flatMap((path) => readPlaced(readText(path), path));
+  checkTwice(placed);
+  return placed.map(({ object }) => object);
+}
+
+/** An object, and where it stands: file and document. */
+interface Placed {
+  readonly object: KubeObject;
+  readonly place: string;
+}
+
+/** Objects that the API server would take for one and the same; one without a name is made anew each time. */
+function checkTwice(placed: readonly Placed[]): void {
+  const places = new Map<string, string>();
+  for (const { object, place } of placed) {
+    const { apiVersion, kind, metadata } = object;
+    const group = apiVersion.includes("/") ? apiVersion.split("/")[0] : "";
+    const key = JSON.stringify([group, kind, metadata.namespace ?? "default", metadata.name]);
+    const first = metadata.name === undefined ? undefined : places.get(key);
+    if (first !== undefined) throw new UsageError(`${kind} ${keyOf(object)} is defined twice: ${first}, and ${place}`);
+    places.set(key, place);
+  }
 }
 
 function expand(path: string): string[] {
@@ -54,7 +75,10 @@ function expand(path: string): string[] {
     .map((file) => join(path, file));
 }
 
-export function parseObjects(text: string, name: string): KubeObject[] {
+export const parseObjects = (text: string, name: string): KubeObject[] =>
+  readPlaced(text, name).map(({ object }) => object);
+
+function readPlaced(text: string, name: string): Placed[] {
   if (text.length > MOST_CHARACTERS)
     throw new UsageError(`${name}: ${text.length} characters; at most ${MOST_CHARACTERS} are read`);
   const documents = read(name, () => parseAllDocuments(text));
@@ -101,12 +125,12 @@ function heightOf(value: unknown, around: Set<object>, known: Map<object, number
   return inner + 1;
 }
 
-function openList(value: unknown, place: string): KubeObject[] {
+function openList(value: unknown, place: string): Placed[] {
   if (value === null || value === undefined) return [];
   if (!isObject(value) || typeof value["apiVersion"] !== "string" || typeof value["kind"] !== "string")
     throw new UsageError(`${place}: not a Kubernetes object: apiVersion and kind are needed`);
   if (value["kind"].endsWith("List") && Array.isArray(value["items"]))
     return value["items"].flatMap((item, index) => openList(item, `${place}: item ${index + 1}`));
   if (!isObject(value["metadata"])) throw new UsageError(`${place}: ${value["kind"]} without metadata`);
-  return [value as KubeObject];
+  return [{ object: value as KubeObject, place }];
 }
