@@ -52,6 +52,8 @@ export const STATUS = {
   intent: "status.tandem.sh/intent",
   /** Facts of the WorkloadSpec that discovery reads off a pod: connector, parallel sizes, served models. */
   endpoint: "status.tandem.sh/endpoint",
+  /** On node rank 0 of an instance over several pods of which all have been ready once: until then it loads. */
+  served: "status.tandem.sh/served",
   /** Set on a pod that must get no new work. */
   drain: "status.tandem.sh/drain",
   /** Which labels the controller put on a live pod of a `route` workload: these, and no others, are taken off again. */

@@ -76,22 +76,11 @@ function part(value: unknown, key: string): Record<string, unknown> | undefined 
   return isObject(found) ? found : undefined;
 }
 
-/**
- * Milliseconds since the epoch at which an engine that had been up ceased to be ready; undefined for one that is ready, or
- * still loads its model. A readiness probe without a startup probe does not tell these two apart.
- */
+/** Milliseconds since the epoch at which the pod ceased to be ready, Infinity where nobody says; undefined if it is ready. */
 export function unreadySince(pod: Pod): number | undefined {
   const condition = pod.status?.conditions?.find(({ type }) => type === "Ready");
-  if (condition === undefined || condition.status === "True" || !wasUp(pod)) return undefined;
+  if (condition === undefined || condition.status === "True") return undefined;
   const since = condition["lastTransitionTime"];
   const at = typeof since === "string" ? Date.parse(since) : NaN;
-  // Nobody says since when: not ready, and never for long enough.
   return Number.isNaN(at) ? Infinity : at;
-}
-
-function wasUp(pod: Pod): boolean {
-  const status = engineStatus(pod);
-  const container = pod.spec.containers.find(({ name }) => name === status?.name);
-  const mayLoad = container?.["readinessProbe"] !== undefined && container["startupProbe"] === undefined;
-  return status?.["started"] === true && !mayLoad;
 }

@@ -5,7 +5,8 @@
  * Out at once: requests fail meanwhile. In again once every pod is ready: readiness probes have their own thresholds, so
  * that this flaps no faster than they do.
  */
-import { keyOf, type Pod } from "../../kinds/kube.ts";
+import { annotationOf, keyOf, type Pod } from "../../kinds/kube.ts";
+import { STATUS } from "../../kinds/names.ts";
 import { changed, warned } from "../../kinds/verdict.ts";
 import { isReady } from "../../workload/endpoint.ts";
 import { restarted, unreadySince } from "../../workload/health.ts";
@@ -13,13 +14,13 @@ import type { WorkloadSpec } from "../../workload/spec.ts";
 import type { Action } from "../action.ts";
 import type { Contract } from "../contracts.ts";
 import type { Slot } from "./record.ts";
-import { drainAction, isDrained, isUnreadyDrain, resumeAction } from "./writes.ts";
+import { drainAction, isDrained, isUnreadyDrain, resumeAction, servedAction } from "./writes.ts";
 
 /** How long what may pass by itself is waited for. */
 export interface Patience {
   /** Milliseconds since the epoch. */
   readonly now: number;
-  /** An instance younger than this is not replaced: one that fails at its start must not be replaced without end. */
+  /** One that never served is not replaced before: what fails at its start must not be replaced without end. */
   readonly minAgeMs: number;
   /** A member that was ready and has not been for so long does not come back. */
   readonly stalledMs: number;
@@ -31,17 +32,20 @@ export interface Break {
   readonly due: boolean;
 }
 
-/** Undefined for an instance that may go on, or come back by itself. */
+/** Undefined for an instance that may go on, or come back by itself. One that never served may still load its model. */
 export function breakOf(pods: readonly Pod[], patience: Patience | undefined): Break | undefined {
+  const served = pods.some(hasServed);
   const again = restarted(pods);
   if (again !== undefined)
-    return { why: `the engine of ${keyOf(again)} was restarted under its peers`, due: isOld(pods, patience) };
-  if (patience === undefined) return undefined;
-  const stalled = pods.find((pod) => patience.now - (unreadySince(pod) ?? Infinity) >= patience.stalledMs);
-  if (stalled === undefined) return undefined;
-  const seconds = Math.round(patience.stalledMs / 1000);
-  return { why: `${keyOf(stalled)} has not been ready for ${seconds} s`, due: isOld(pods, patience) };
+    return { why: `the engine of ${keyOf(again)} was restarted under its peers`, due: served || isOld(pods, patience) };
+  const stalled = served ? pods.find((pod) => isStalled(pod, patience)) : undefined;
+  return stalled === undefined ? undefined : { why: `${keyOf(stalled)} does not get ready again`, due: true };
 }
+
+const hasServed = (pod: Pod): boolean => annotationOf(pod, STATUS.served) !== undefined;
+
+const isStalled = (pod: Pod, patience: Patience | undefined): boolean =>
+  patience !== undefined && patience.now - (unreadySince(pod) ?? Infinity) >= patience.stalledMs;
 
 const isOld = (pods: readonly Pod[], patience: Patience | undefined): boolean =>
   patience !== undefined &&
@@ -56,10 +60,15 @@ export interface Rank {
 
 /** Out of routing, or in again. */
 export function readinessActions(ranks: readonly Rank[], slot: Slot, contract: Contract): readonly Action[] {
-  const ailing = ranks.find(({ pod }) => unreadySince(pod) !== undefined);
-  if (ailing !== undefined) return suspend(ranks, slot, { contract, ailing: ailing.pod });
-  return ranks.every(({ pod }) => isReady(pod)) ? resume(ranks, slot, contract) : [];
+  const pods = ranks.map(({ pod }) => pod);
+  if (pods.every(isReady)) return [...firstTime(pods, slot), ...resume(ranks, slot, contract)];
+  const ailing = pods.find((pod) => unreadySince(pod) !== undefined);
+  // Before the first time no server of it is ready, or discovery sees to it: labels need not come and go.
+  return ailing === undefined || !pods.some(hasServed) ? [] : suspend(ranks, slot, { contract, ailing });
 }
+
+const firstTime = (pods: readonly Pod[], { instance }: Slot): readonly Action[] =>
+  pods[0] === undefined || pods.some(hasServed) ? [] : [servedAction(pods[0], instance)];
 
 function suspend(
   ranks: readonly Rank[],

@@ -84,6 +84,13 @@ export function drainAction(pod: Pod, instance: string, why: "instance-broken" |
   };
 }
 
+/** Remembered where the instance ends: on its own pod. */
+export const servedAction = (leader: Pod, instance: string): Action => ({
+  ...patchOf(leader, { metadata: { uid: leader.metadata.uid, annotations: { [STATUS.served]: "true" } } }),
+  key: `served/${keyOf(leader)}`,
+  verdict: changed("InstanceReady", `instance ${instance}: all pods are ready`, { subject: keyOf(leader) }),
+});
+
 /** What `drainAction` did is undone. */
 export const resumeAction = (
   pod: Pod,

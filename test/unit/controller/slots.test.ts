@@ -286,10 +286,11 @@ const alive = (pod: Pod, { ready, since = 10, began = 10, ended }: Life): Pod =>
     ],
   },
 });
-function live(shape: Shape = {}): World {
+function live(shape: Shape = {}, served = true): World {
   const world = worldOf({ replicas: 2, ...shape }, many(shape, 2));
   settle(world);
   world.pods = world.pods.map((pod) => alive(pod, { ready: true }));
+  if (served) settle(world);
   return world;
 }
 const become = (world: World, life: Life): void => {
@@ -334,20 +335,19 @@ t.test("a member that is ready no more for two minutes is replaced with its inst
   t.end();
 });
 
-t.test("an engine that still loads its model is not judged", (t) => {
-  const world = live();
-  const probed = (pod: Pod): Pod => ({
-    ...pod,
-    spec: { ...pod.spec, containers: pod.spec.containers.map((one) => ({ ...one, readinessProbe: {} })) },
-  });
+t.test("an engine that never was ready still loads its model, and is not judged", (t) => {
+  const world = live({}, false);
   become(world, { ready: false });
-  world.pods = world.pods.map(probed);
-  t.same(saidAt(world, 3600), [], "a readiness probe alone does not tell loading from failing");
+  t.same(saidAt(world, 3600), []);
+  become(world, { ready: true });
+  t.same(saidAt(world, 3600), ["patch InstanceReady"], "remembered once");
+  settle(world);
+  t.same(saidAt(world, 3600), []);
   t.end();
 });
 
 t.test("a rank that restarts under its peers breaks the instance; one that fails before they begin does not", (t) => {
-  const world = live();
+  const world = live({}, false);
   become(world, { ready: true, began: 30, ended: 20 });
   const [told, ...rest] = planFor(world, Date.UTC(2026, 0, 1, 0, 0, 40));
   t.match(told?.verdict, { reason: "InstanceBroken", message: /w-h1-1 was restarted under its peers.*old enough/ });
@@ -362,6 +362,9 @@ t.test("a rank that restarts under its peers breaks the instance; one that fails
     [undefined, "instance-broken"],
     [undefined, "instance-broken"],
   ]);
+  const served = live();
+  become(served, { ready: true, began: 30, ended: 20 });
+  t.same(saidAt(served, 40).filter((one) => one === "remove InstanceBroken").length, 2, "at once, if it ever served");
   const early = live();
   become(early, { ready: true, began: 9, ended: 8 });
   t.same(saidAt(early, 100), []);
