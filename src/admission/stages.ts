@@ -81,7 +81,7 @@ const inTemplate = (verdict: Verdict, { path }: FoundTemplate): Verdict => ({
 type Part = Planning & { readonly index: number };
 
 /** The workers of a LeaderWorkerSet have an engine container and devices of their own; the rest of the contract is one. */
-function specOf(object: KubeObject, template: FoundTemplate, { spec, settings, namespace }: Planning): WorkloadSpec {
+export function specOf(object: KubeObject, template: FoundTemplate, { spec, settings, namespace }: Planning): WorkloadSpec {
   return workloadSpec(object, { devices: configuredDevices(settings), namespace, template }).spec ?? spec;
 }
 
