@@ -146,7 +146,7 @@ function placeTable({ plan, tree, bound }: PlaceResult): string {
     placement.node ?? "-",
     placement.domain ?? "-",
     placement.tier === null ? "-" : String(placement.tier),
-    reasonOf(placement.verdict),
+    shortReason(placement.verdict, plan),
   ]);
   const placed = plan.pods.flatMap(withNode);
   return [
@@ -158,6 +158,13 @@ function placeTable({ plan, tree, bound }: PlaceResult): string {
     topologyPicture(tree, [...(bound as Placement["pod"][]), ...placed]),
     "",
   ].join("\n");
+}
+
+/** What is said of the whole gang stands once, below the table. */
+function shortReason({ reason, message }: Verdict, { gangs }: PlacementPlan): string {
+  const gang = gangs.find(({ verdict }) => message.endsWith(verdict.message));
+  if (gang === undefined) return `${reason}: ${message}`;
+  return `${reason}: ${message.slice(0, -gang.verdict.message.length)}see gang ${cellName(gang)} below`;
 }
 
 const withNode = ({ pod, node }: Placement): Placement["pod"][] =>

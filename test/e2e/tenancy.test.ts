@@ -362,7 +362,7 @@ const ownEnvironment = (pod: Pod, name: string): unknown =>
 t.test("the sizes of an Ascend pair stand in one immutable ConfigMap that its Pods read", async (t) => {
   await cluster.must(["apply", "-n", "open", "-f", ASCEND]);
   const names = (parseObjects(readFileSync(ASCEND, "utf8"), ASCEND) as Workload[]).map(({ metadata }) => metadata.name);
-  t.same(names, ["qwen3-32b-prefill", "qwen3-32b-decode"]);
+  t.same(names, ["qwen3-32b-ascend-prefill", "qwen3-32b-ascend-decode"]);
   const sizes = await eventually("the ConfigMap", async () =>
     (await cluster.api.list("/api/v1/namespaces/open/configmaps")).find(isOurs),
   );
@@ -377,7 +377,7 @@ t.test("the sizes of an Ascend pair stand in one immutable ConfigMap that its Po
     const config = JSON.parse(data[role] ?? "") as JsonObject;
     t.match(config, { kv_role: kvRole, kv_connector: "MooncakeConnectorV1" });
     t.same(config["kv_connector_extra_config"], extra, "both roles' sizes");
-    for (const pod of await bound("open", `qwen3-32b-${role}`, 2)) {
+    for (const pod of await bound("open", `qwen3-32b-ascend-${role}`, 2)) {
       const configMapKeyRef = { name: sizes.metadata.name, key: role };
       t.match(ownEnvironment(pod, ENGINE_ENV.kvTransferConfig), { valueFrom: { configMapKeyRef } });
       t.ok(pod.spec.containers[0]?.args?.includes("--kv-transfer-config"));

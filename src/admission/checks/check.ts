@@ -22,3 +22,6 @@ export interface Facts {
 
 /** A check of one object; nothing where it has no objection. Denials stop the object, warnings go to the user. */
 export type Check = (facts: Facts) => readonly Verdict[];
+
+/** A number with its noun, for messages: `1 new pod`, `2 new pods`. */
+export const countOf = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`;

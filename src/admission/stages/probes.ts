@@ -29,7 +29,7 @@ function unprobed(context: StageContext, { flags }: EngineCommand): string | und
   if (settings.probes.startupSeconds === 0) return "probes are off in the configuration";
   if (spec.headless === true) return "a headless engine has no API server";
   // The template is the same for all nodes, and only the first has an API server.
-  if (spec.nodesPerInstance > 1 && spec.dataParallelMode === "internal") return "only node rank 0 has an API server";
+  if (spec.nodesPerInstance > 1 && spec.dataParallelMode === "internal") return "of its pods only node rank 0 has an API server to ask";
   if (spec.portAssumed === true) return "a script hides the port; give tandem.sh/port";
   return unreachable(context, flags);
 }
@@ -143,6 +143,6 @@ export function probes(context: StageContext): StageResult {
 
 const message = (context: StageContext, command: EngineCommand, reason: string | undefined): string =>
   [
-    reason === undefined ? `${PATH} on port ${portOf(context, command)}` : `no probes: ${reason}`,
+    reason === undefined ? `${PATH} on port ${portOf(context, command)}` : `no probes are added: ${reason}`,
     `grace ${graceOf(context)} s`,
   ].join("; ");

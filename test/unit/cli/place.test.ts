@@ -50,11 +50,11 @@ t.test("what is wrong with the topology is told on stderr", async (t) => {
   const { code, err } = await run(t, [
     ...cluster,
     hyperNode("x", 1, []),
-    hyperNode("x", 3, [{ type: "Node", selector: { exactMatch: { name: "gone" } } }]),
+    hyperNode("y", 3, [{ type: "Node", selector: { exactMatch: { name: "gone" } } }]),
     ...pair,
   ]);
   t.equal(code, 0);
-  t.match(err, /warning: HyperNodeDangling: HyperNode x: member node gone does not exist/);
+  t.match(err, /warning: HyperNodeDangling: HyperNode y: member node gone does not exist/);
 });
 
 t.test("bad usage and unreadable input are 2", async (t) => {
