@@ -81,8 +81,13 @@ const inTemplate = (verdict: Verdict, { path }: FoundTemplate): Verdict => ({
 type Part = Planning & { readonly index: number };
 
 /** The workers of a LeaderWorkerSet have an engine container and devices of their own; the rest of the contract is one. */
-export function specOf(object: KubeObject, template: FoundTemplate, { spec, settings, namespace }: Planning): WorkloadSpec {
-  return workloadSpec(object, { devices: configuredDevices(settings), namespace, template }).spec ?? spec;
+export function specOf(
+  object: KubeObject,
+  template: FoundTemplate,
+  { spec, settings, namespace }: Planning,
+): WorkloadSpec {
+  const own = workloadSpec(object, { devices: configuredDevices(settings), namespace, template }).spec ?? spec;
+  return own.joins === true ? { ...own, connector: spec.connector } : own;
 }
 
 function runAll(before: Planned, mount: Mount, part: Part): Planned {

@@ -178,6 +178,12 @@ export const refersTo = ({ flags }: EngineCommand, flag: string, variable: strin
 export const mentions = (container: Container, variable: string): boolean =>
   [...strings(container.command), ...strings(container.args)].some((word) => word.includes(variable));
 
+/** Ray's own command, and vLLM's script around it, which make one cluster of the pods before the engine starts. */
+const RAY = /\bray\s+start\b|\bmulti-node-serving\.sh\b/;
+
+export const startsRay = (container: Container): boolean =>
+  RAY.test([...strings(container.command), ...strings(container.args)].join(" "));
+
 /** True for a value that only the running container knows. */
 const isUnresolved = (text: string): boolean => /[$`]/.test(text);
 

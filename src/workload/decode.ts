@@ -12,7 +12,7 @@ import type { Devices } from "../profiles/devices.ts";
 import { isSet, servedNames } from "./arguments.ts";
 import { isUnderKueue, oneByOne } from "./creation.ts";
 import { devicesOf, portsOf, transferOf } from "./derive.ts";
-import { infer, type Inferred } from "./infer.ts";
+import { infer, joinsRay, type Inferred } from "./infer.ts";
 import { groupSize } from "./instance.ts";
 import { readIntent } from "./intent.ts";
 import { KEYS } from "./keys.ts";
@@ -115,6 +115,7 @@ function decode(
     ...transferOf(reading, base, { ...ports, ...devices }),
     opaque: inferred.command.opaque,
     ...(isSet(inferred.command.flags, ["--headless"]) ? { headless: true } : {}),
+    ...(joinsRay(inferred) ? { joins: true } : {}),
     ...(inferred.blockSize === undefined ? {} : { blockSize: inferred.blockSize }),
   };
 }

@@ -12,7 +12,7 @@ import { countRule, mooncakePort, runsOn } from "../profiles/devices/product.ts"
 import { engineVersion, isOlder, releaseName } from "../profiles/engines.ts";
 import { SGLANG_TRANSFER } from "../profiles/transfer.ts";
 import { flagValues, hidesArguments, isSet, mentions } from "./arguments.ts";
-import { connectorModule, givenKvPort, TRANSFER_FLAG, type Inferred } from "./infer.ts";
+import { connectorModule, givenKvPort, joinsRay, TRANSFER_FLAG, type Inferred } from "./infer.ts";
 import { KEYS, type GivenSizes } from "./keys.ts";
 import type { Reader } from "./reader.ts";
 import type { Mode, Parallelism, Stage, WorkloadSpec } from "./spec.ts";
@@ -135,7 +135,7 @@ function sizesOf(reading: Reader, { inferred, mode }: Base): { given: GivenSizes
   const declared = reading.read("parallelism") ?? {};
   reading.verdicts.push(...sizeContradictions(declared, inferred.sizes));
   const hidden = inferred.sizesHidden && declared.tp === undefined;
-  if (hidden && mode === "manage") reading.verdicts.push(hiddenSizes(inferred));
+  if (hidden && mode === "manage" && !joinsRay(inferred)) reading.verdicts.push(hiddenSizes(inferred));
   return { given: { ...inferred.sizes, ...declared }, hidden };
 }
 
@@ -274,6 +274,8 @@ function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Choi
     reading.verdicts.push(old);
     return NONE;
   }
+  // As its leader, whose connector it is given with the intent.
+  if (joinsRay(inferred)) return NONE;
   const { connector } = inferred.engine;
   if (!inferred.command.opaque || passesOurs(inferred)) return { connector };
   reading.verdicts.push(loadsNone(inferred));

@@ -27,6 +27,7 @@ import {
   mentions,
   readCommand,
   refersTo,
+  startsRay,
   type EngineCommand,
 } from "./arguments.ts";
 import { readEvents, type EventPorts } from "./events.ts";
@@ -204,6 +205,9 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
     ...optional("events", readEvents(command.flags, engine.id)),
   };
 }
+
+/** Starts Ray and no engine: Ray runs the leader's here. */
+export const joinsRay = ({ container, command }: Inferred): boolean => !command.found && startsRay(container);
 
 /** First port of the connector as the template names it: in the environment, or in the configuration. */
 export function givenKvPort({ container, transfer, engine }: Inferred, connector: Connector): number | undefined {

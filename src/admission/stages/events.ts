@@ -37,6 +37,7 @@ const OBJECTIONS: readonly Objection[] = [
   ({ settings }) => (settings.kvEvents.enabled ? undefined : "off in the configuration"),
   (_, command) =>
     hasFlag(command.flags, EVENTS_FLAG) && !refersToEvents(command) ? `the given ${EVENTS_FLAG} stands` : undefined,
+  ({ spec }) => (spec.joins === true ? "its leader publishes them" : undefined),
   noCache,
   (context) =>
     publishesEvents(engineProfile(context.spec.engine), containerOf(context).image ?? "")

@@ -82,6 +82,8 @@ function transferPart(context: StageContext, command: EngineCommand): Part {
   if (profile === undefined) return left(`${spec.engine} has no connector ${spec.connector}; the arguments stand`);
   if (spec.role === "both" && profile.className !== "NixlConnector")
     return left(`${spec.connector} joins a prefill and a decode`);
+  if (spec.joins === true)
+    return { env: addresses(spec, profile), words: [], note: "Ray starts the leader's engine here; addresses only" };
   const words = transferWords(context, command);
   const note = `${spec.connector} as ${spec.role}${spec.offered === undefined ? "" : ", for a script that loads it"}`;
   if (spec.engine === "sglang") return { env: disaggregationEnv(spec), words, note };

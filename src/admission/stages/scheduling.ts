@@ -1,6 +1,6 @@
 /** Stage scheduling: labels of the service on the template, the scheduler's name, and what a Pod tells discovery. */
 import { labelOf } from "../../kinds/kube.ts";
-import { LABEL, STATUS, VOLCANO } from "../../kinds/names.ts";
+import { ANNOTATION, LABEL, STATUS, VOLCANO } from "../../kinds/names.ts";
 import { changed } from "../../kinds/verdict.ts";
 import { endpointFacts } from "../../workload/endpoint.ts";
 import { DEFAULT_ROLLOUT, leavesRollout, ROLLOUT, rolloutOfInstances } from "../../workload/creation.ts";
@@ -35,7 +35,9 @@ const schedulerWishes = (context: StageContext): Wish[] =>
 export function schedulingOnWorkload(context: StageContext): StageResult {
   const rollout = rolloutWishes(context);
   const labelled = `pods are labelled ${context.spec.role} of ${context.spec.group}`;
-  const intent = writeIntent(context.object.metadata.annotations, context.namespace?.metadata.annotations);
+  const { joins, connector } = context.spec;
+  const told = joins === true ? { [ANNOTATION.kvConnector]: connector } : undefined;
+  const intent = writeIntent(context.object.metadata.annotations, context.namespace?.metadata.annotations, told);
   return {
     changes: [
       ...labelWishes(context),
@@ -43,11 +45,11 @@ export function schedulingOnWorkload(context: StageContext): StageResult {
       ...schedulerWishes(context),
       ...rollout.map((steps) => set(ROLLOUT, steps, DEFAULT_ROLLOUT)),
     ],
-    verdict: changed("SchedulingInjected", [labelled, ...rollout.map(told)].join("; ")),
+    verdict: changed("SchedulingInjected", [labelled, ...rollout.map(stepsOf)].join("; ")),
   };
 }
 
-const told = ({ maxSurge, maxUnavailable }: Rollout): string =>
+const stepsOf = ({ maxSurge, maxUnavailable }: Rollout): string =>
   `a rolling update goes by whole instances: ${maxSurge} pods more, ${maxUnavailable} less`;
 
 type Rollout = ReturnType<typeof rolloutOfInstances>;
