@@ -241,6 +241,10 @@ export const ConfigSchema = Type.Object(
           },
           { ...closed, description: "Where engines are found." },
         ),
+        namespaces: Type.Array(Type.String({ minLength: 1 }), {
+          default: [],
+          description: "Namespaces whose Pods are routed to; empty: every one, or every one that has opted in.",
+        }),
         maxBodyBytes: integer(16777216, 1024, 268435456, "Largest request body; 413 above."),
         maxBufferedBytes: integer(536870912, 1048576, 8589934592, "Request bodies held at once; 503 above."),
         maxStreams: integer(2000, 1, 100000, "Concurrent ext_proc streams of one connection."),

@@ -7,6 +7,12 @@ export const STATUS_PREFIX = "status.tandem.sh/";
 export const AUTOSCALING_PREFIX = "autoscaling.tandem.sh/";
 export const ROUTING_PREFIX = "routing.tandem.sh/";
 
+/** Keys that have a meaning in the contract and are not acted on yet, but for those listed as read. */
+export const RESERVED = [
+  { prefix: AUTOSCALING_PREFIX, read: ["autoscaling.tandem.sh/mode"] },
+  { prefix: ROUTING_PREFIX, read: [] },
+] as const satisfies readonly { readonly prefix: string; readonly read: readonly string[] }[];
+
 /** On workloads (by the user, copied to pod templates) and on pods (by us). */
 export const LABEL = {
   model: "tandem.sh/model",
@@ -173,6 +179,9 @@ export const HEADER = {
   cachedTokens: "x-tandem-cached-tokens",
   reason: "x-tandem-reason",
 } as const;
+
+/** gRPC metadata of the ext_proc stream, set by Envoy for a route and out of clients' reach: the namespace it serves. */
+export const NAMESPACE_METADATA = "x-tandem-namespace";
 
 /** Removed from every request, whatever path it takes: a client must never choose where it is sent. */
 export const UNTRUSTED_HEADERS: readonly string[] = [

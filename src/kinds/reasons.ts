@@ -38,6 +38,7 @@ export const REASONS = {
   TopologyUnknown: "tandem.sh/topology-tier names a tier that no HyperNode has; no affinity is written.",
   DevicesInjected: "Device requests and what belongs to them were added.",
   DevicesContradict: "The device request contradicts the accelerator profile or the engine's parallel sizes.",
+  DevicesTooMany: "No node that the pod selects gives so many devices to one pod, though some have the device.",
   EngineInjected: "Engine settings were added.",
   EngineOpaque: "The engine's command is a script; settings are given as environment only.",
   EngineContradict: "The engine's arguments contradict a declaration.",
@@ -55,6 +56,7 @@ export const REASONS = {
   MutationMissed: "The object reached validation without what admission injects.",
   AnnotationsFull:
     "With Tandem's annotations the object would exceed what the API server stores, so nothing is injected.",
+  PatchLarge: "The patch has more than 64 operations or 32 KiB; it is sent all the same.",
   PatchUnsound: "The patch did not give the planned object and was not sent.",
   RequestMalformed: "The request could not be decoded.",
   // placement
@@ -106,6 +108,8 @@ export const REASONS = {
   Picked: "The endpoint had the lowest cost.",
   LocalPrefill: "Prefill runs on the decode endpoint: remote prefill would cost more, or is not to be had.",
   NoEndpoint: "No endpoint that is ready, of the right role and compatible serves this model.",
+  ModelAmbiguous:
+    "The model is served in several namespaces and nothing says which one the request is for: none gets it.",
   ModelUnknown: "No endpoint serves the requested model.",
   BodyInvalid: "The request body is not what the API wants.",
   BodyTooLarge: "The request body exceeds the limit.",

@@ -56,9 +56,11 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
 };
 
 /** Tiers come from HyperNodes alone; where node labels make them, the controller needs the nodes as well. */
-function kindsOf(roles: ReadonlySet<RoleName>, { topology }: Config): readonly SourceName[] {
+function kindsOf(roles: ReadonlySet<RoleName>, { admission, topology }: Config): readonly SourceName[] {
   const kinds = new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role]));
   if (roles.has("controller") && topology.levels.length > 0) kinds.add("nodes");
+  // Their labels say which of them are routed to.
+  if (roles.has("router") && admission.optIn !== "") kinds.add("namespaces");
   return [...kinds];
 }
 
