@@ -23,7 +23,7 @@ import { samplePods } from "../../src/workload/sample.ts";
 import { templatesOf } from "../../src/workload/template.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { leaderWorkerSetCrd } from "./cluster/crds.ts";
-import { argumentsOf, engineOf, engineRuns, environment, listens, report, valuesOf } from "./cluster/kubelet.ts";
+import { argumentsOf, engineOf, environment, leadersService, listens, restarts, valuesOf } from "./cluster/kubelet.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually } from "./cluster/process.ts";
 import { buildProgram, startTandem, tandem, type Tandem } from "./cluster/tandem.ts";
@@ -76,11 +76,6 @@ const running = (namespace: string, app: string, count: number): Promise<Pod[]> 
     return pods.length === count && pods.every(isRunning) ? byRank(pods) : undefined;
   });
 
-const serviceNamed = async (pod: Pod): Promise<KubeObject & { spec: { selector: Record<string, string> } }> => {
-  const [name = "", namespace = ""] = (annotationOf(pod, STATUS.leader) ?? "").split(".");
-  return (await cluster.api.get(`/api/v1/namespaces/${namespace}/services/${name}`)) as never;
-};
-
 t.test("one engine over two nodes: ranks, leader, arguments", async (t) => {
   await cluster.must(["apply", "-n", "multi", "-f", example("multidp")]);
   const pods = await running("multi", MULTI, 2);
@@ -90,7 +85,7 @@ t.test("one engine over two nodes: ranks, leader, arguments", async (t) => {
   t.match(instanceOf(leader), /^[0-9a-f]{12}$/);
   t.notOk(pods.some(isGated));
   t.not(leader.spec.nodeName, other.spec.nodeName);
-  const { spec } = await serviceNamed(other);
+  const { spec } = await leadersService(cluster, other);
   t.match(spec, { clusterIP: "None", publishNotReadyAddresses: true });
   const selected = await cluster.pods(
     "multi",
@@ -250,19 +245,12 @@ t.test("a member that is not ready takes the whole instance out of routing, and 
     ["true", undefined],
   );
   t.same(routed(back), [true]);
-  lap("unready and back");
 });
 
 t.test("a rank whose container restarts takes its whole instance with it, and a new one comes", async (t) => {
   const before = await serving("multi", MULTI);
   const other = before[1] as Pod;
-  const time = new Date().toISOString().replace(/\.\d+Z$/, "Z");
-  const crash = { exitCode: 1, startedAt: other.metadata.creationTimestamp, finishedAt: time };
-  await report(
-    cluster,
-    other,
-    engineRuns(other, { restartCount: 1, state: { running: { startedAt: time } }, lastState: { terminated: crash } }),
-  );
+  await restarts(cluster, other);
   t.same(routed(await live("multi", MULTI)), [false]);
   const after = await eventually("two others run", async () => {
     const pods = await live("multi", MULTI);
@@ -277,7 +265,6 @@ t.test("a rank whose container restarts takes its whole instance with it, and a 
     told.join("\n"),
   );
   for (const reason of ["InstanceUnready", "InstanceReady"]) t.ok(told.some((line) => line.startsWith(reason)));
-  lap("restarted and replaced");
 });
 
 t.test("replicas that make no whole instance are refused, with both numbers", async (t) => {

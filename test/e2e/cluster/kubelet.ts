@@ -1,5 +1,13 @@
 /** What kubelets do that are not here: a container's environment as it would start, and the statuses they would report. */
-import { annotationOf, labelOf, type Container, type EnvVar, type Pod } from "../../../src/kinds/kube.ts";
+import {
+  annotationOf,
+  labelOf,
+  type Container,
+  type EnvVar,
+  type KubeObject,
+  type Pod,
+} from "../../../src/kinds/kube.ts";
+import { STATUS } from "../../../src/kinds/names.ts";
 import { LISTENING, type Cluster } from "./control-plane.ts";
 
 /** What the kubelet would make of a container's environment when it starts. */
@@ -33,20 +41,18 @@ export const valuesOf = (words: readonly string[], flag: string): string[] =>
   words.flatMap((word, index) =>
     word === flag ? [words[index + 1] ?? ""] : word.startsWith(`${flag}=`) ? [word.slice(flag.length + 1)] : [],
   );
-/** The pod with the engine's container as its kubelet tells of it: its present run, and the one before. */
-export const engineRuns = (pod: Pod, more: object): object => ({
-  containerStatuses: (pod.status?.containerStatuses ?? []).map((status) => ({
-    ...status,
-    ...(status.name === engineOf(pod).name ? { started: true, ...more } : {}),
-  })),
-});
-
-/** Writes the status of a pod. */
-export const report = (cluster: Cluster, pod: Pod, status: object): Promise<string> => {
-  const { name = "", namespace = "" } = pod.metadata;
-  const patch = ["--subresource=status", "--type=strategic", "-p", JSON.stringify({ status })];
-  return cluster.must(["patch", "pod", "-n", namespace, name, ...patch]);
-};
+/** The engine of the pod ended just now, and runs again. */
+export async function restarts(cluster: Cluster, pod: Pod): Promise<void> {
+  const { name = "", namespace = "", creationTimestamp: startedAt } = pod.metadata;
+  const time = new Date().toISOString().replace(/\.\d+Z$/, "Z");
+  const lastState = { terminated: { exitCode: 1, startedAt, finishedAt: time } };
+  const run = { restartCount: 1, state: { running: { startedAt: time } }, lastState };
+  const containerStatuses = (pod.status?.containerStatuses ?? []).map((status) =>
+    status.name === engineOf(pod).name ? { ...status, ...run } : status,
+  );
+  const patch = ["--subresource=status", "--type=strategic", "-p", JSON.stringify({ status: { containerStatuses } })];
+  await cluster.must(["patch", "pod", "-n", namespace, name, ...patch]);
+}
 
 /** Its engine answers probes from now on, or does not. */
 export const listens = (cluster: Cluster, { metadata }: Pod, yes: boolean): Promise<string> =>
@@ -54,3 +60,12 @@ export const listens = (cluster: Cluster, { metadata }: Pod, yes: boolean): Prom
     ...["annotate", "--overwrite", "pod", "-n", metadata.namespace ?? "", metadata.name ?? ""],
     `${LISTENING}=${yes}`,
   ]);
+
+/** The Service by whose name the pod finds its leader. */
+export const leadersService = async (
+  cluster: Cluster,
+  pod: Pod,
+): Promise<KubeObject & { spec: { selector: Record<string, string> } }> => {
+  const [name = "", namespace = ""] = (annotationOf(pod, STATUS.leader) ?? "").split(".");
+  return (await cluster.api.get(`/api/v1/namespaces/${namespace}/services/${name}`)) as never;
+};
