@@ -4,7 +4,7 @@
  */
 import { globMatches } from "../kinds/glob.ts";
 import { nearest } from "../kinds/nearest.ts";
-import { AUTOSCALING_PREFIX, LABEL, ROUTING_PREFIX } from "../kinds/names.ts";
+import { LABEL, RESERVED } from "../kinds/names.ts";
 import { configuredDevices, deviceNames } from "../profiles/devices.ts";
 import { ALL_KEYS, MODES } from "../workload/keys.ts";
 import type { Settings } from "./stage.ts";
@@ -17,12 +17,12 @@ interface Known {
   readonly also?: string;
 }
 
-const RESERVED = [AUTOSCALING_PREFIX, ROUTING_PREFIX];
+const PREFIXES: readonly string[] = RESERVED.map(({ prefix }) => prefix);
 
 const KEYS: Known = {
   names: [...new Set([...ALL_KEYS.map(({ key }) => key), ...Object.values(LABEL)])],
-  open: (value) => RESERVED.some((prefix) => value.startsWith(prefix) || globMatches(value, `${prefix}mode`)),
-  also: RESERVED.map((prefix) => `${prefix}*`).join(", "),
+  open: (value) => PREFIXES.some((prefix) => value.startsWith(prefix) || globMatches(value, `${prefix}mode`)),
+  also: PREFIXES.map((prefix) => `${prefix}*`).join(", "),
 };
 
 /** Problems, each with path, value, the nearest name and the accepted ones. */

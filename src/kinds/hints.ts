@@ -28,6 +28,8 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   SchedulerContradict: "Take schedulerName out of the template, or set tandem.sh/scheduler to keep.",
   TopologyUnknown: "Name a tier that the HyperNodes have, or set tandem.sh/topology to preferred or off.",
   DevicesContradict: "Make request, tandem.sh/accelerator and parallel sizes agree, or leave the request out.",
+  DevicesTooMany:
+    "Ask for fewer. Where larger nodes are made on demand, as in a pool scaled to zero, select that pool by nodeSelector or required node affinity; or set tandem.sh/skip to devices and write the request yourself.",
   EngineOpaque: "Let the script read the environment variables that the message names.",
   EngineContradict: "Make the argument and the declaration equal, or leave the declaration out.",
   KvContradict: "Leave the transfer configuration out: Tandem writes the one of the role and the connector.",
@@ -35,6 +37,7 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   KvPortReserved: "Choose a kv_port outside the range that the message names.",
   MutationMissed: "Apply the object again when the webhook answers; look for another webhook that undoes the change.",
   AnnotationsFull: "Take other annotations off: the API server stores 256 KiB of them for an object.",
+  PatchLarge: "Report it with the object: what Tandem adds is far smaller.",
   PatchUnsound: "Report it with the object; nothing was injected.",
   RequestMalformed: "Correct the object: a pod template with named containers is needed.",
   // placement

@@ -1,5 +1,5 @@
 /** The reference page of labels and annotations, written from the key table. `npm run docs` writes it; a test compares. */
-import { GATE, LABEL, POD_DELETION_COST, STATUS, VOLCANO } from "../kinds/names.ts";
+import { GATE, LABEL, POD_DELETION_COST, RESERVED, STATUS, VOLCANO } from "../kinds/names.ts";
 import { ALL_KEYS, type Key } from "./keys.ts";
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
@@ -63,6 +63,16 @@ export function labelsReference(): string {
     "## Annotations, on the workload; the same keys on its Namespace are defaults",
     "",
     ...table("annotation"),
+    "",
+    "## Reserved",
+    "",
+    "Keys with these prefixes are accepted and mean nothing yet, but for those named: `autoscaling.tandem.sh/mode` is compared with HPAs and ScaledObjects at admission, and scales nothing.",
+    "",
+    "| keys | read |",
+    "|---|---|",
+    ...RESERVED.map(
+      ({ prefix, read }) => `| \`${prefix}*\` | ${read.map((key) => `\`${key}\``).join(", ") || "none"} |`,
+    ),
     "",
     "## Written by Tandem",
     "",

@@ -206,6 +206,10 @@ t.test("what no known node could give is denied; without such nodes nobody can t
   t.equal(admit(two).denied, false);
   t.match(admit({ ...two, pod: { nodeSelector: { size: "small" } } }).told.join("\n"), /denied.*has more than 1/);
   t.equal(admit({ ...two, pod: { nodeSelector: { size: "none yet" } } }).denied, false);
+  const terms = [{ matchExpressions: [{ key: "size", operator: "In" as const, values: ["none yet"] }] }];
+  const affinity = { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: terms } } };
+  t.equal(admit({ tp: 16, others: [eight], pod: { affinity } }).denied, false, "a pool scaled to zero");
+  t.match(admit({ tp: 16, others: [eight] }).told.join("\n"), /denied DevicesTooMany/);
   t.equal(admit({ tp: 16, others: [eight], annotations: { "tandem.sh/skip": "devices" } }).denied, false);
   const a3 = node("a3", { "huawei.com/Ascend910": "16" }, { "accelerator-type": "module-a3-16" });
   const three = { image: ASCEND, tp: 3, ...limits({ "huawei.com/Ascend910": 3 }) };
