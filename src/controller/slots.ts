@@ -25,7 +25,7 @@ import { isApplied } from "./owned.ts";
 import { batchKey, form } from "./slots/form.ts";
 import { breakOf, readinessActions, type Break, type Patience } from "./slots/health.ts";
 import { instanceId, serviceOf, slotsOf, type Slot } from "./slots/record.ts";
-import { drainAction, isDrained, rankAction, replaceAction } from "./slots/writes.ts";
+import { drainAction, freeAction, isDrained, rankAction, replaceAction } from "./slots/writes.ts";
 
 /** Ports of instances on the host's network: block k begins at `first + k * size`. */
 export interface PortBlocks {
@@ -240,7 +240,7 @@ function batchActions({ key, pods, taken }: Waiting, facts: SlotFacts): Action[]
   const [first] = pods;
   const contract = first === undefined ? undefined : contractOf(first, facts);
   const spec = first === undefined || contract === undefined ? undefined : specOf(first, contract, facts);
-  if (contract === undefined || spec === undefined || spec.nodesPerInstance < 2) return [];
+  if (contract === undefined || spec === undefined || spec.nodesPerInstance < 2) return freed(pods, facts);
   const { instances, leftover } = form({
     ...{ key, pods, nodes: spec.nodesPerInstance },
     start: firstOrdinal(contract.workload),
@@ -250,6 +250,21 @@ function batchActions({ key, pods, taken }: Waiting, facts: SlotFacts): Action[]
     ...waitingTold(key, leftover, { contract, nodes: spec.nodesPerInstance, pods: facts.pods }),
   ];
 }
+
+/**
+ * Their workload asks for instances no more (its label was taken off, its mode changed), so that nobody would ever give
+ * them a place: they are let go, as `tandem release` does. Not before the workload must have been seen.
+ */
+function freed(pods: readonly Pod[], { contracts, patience }: SlotFacts): Action[] {
+  const isStranded = ({ metadata }: Pod): boolean =>
+    patience !== undefined &&
+    !contracts.unclear.has(metadata.namespace ?? "default") &&
+    patience.now - Date.parse(metadata.creationTimestamp ?? "") >= SEEN_MS;
+  return pods.filter(isStranded).map(freeAction);
+}
+
+/** Workloads and pods come by watches of their own; a watch that broke is back within this time. */
+const SEEN_MS = 30_000;
 
 function formed(
   pods: readonly Pod[],

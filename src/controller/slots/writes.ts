@@ -51,6 +51,19 @@ export function rankAction(
   };
 }
 
+/** The gate alone: what starts without a place fails at once and says so, which people see, and waiting they do not. */
+export const freeAction = (pod: Pod): Action => ({
+  ...patchOf(pod, {
+    metadata: { uid: pod.metadata.uid, resourceVersion: pod.metadata.resourceVersion },
+    spec: { schedulingGates: (pod.spec.schedulingGates ?? []).filter(({ name }) => name !== GATE.rank) },
+  }),
+  about: [pod],
+  key: `rank/${keyOf(pod)}`,
+  verdict: warned("Released", `pod ${keyOf(pod)}: no workload of ours asks for its instance; its gate was lifted`, {
+    subject: keyOf(pod),
+  }),
+});
+
 type Patch = Extract<Action, { do: "patch" }>;
 
 const patchOf = (pod: Pod, body: object): Omit<Patch, "key" | "verdict"> => ({

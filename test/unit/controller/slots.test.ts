@@ -370,3 +370,18 @@ t.test("a rank that restarts under its peers breaks the instance; one that fails
   t.same(saidAt(early, 100), []);
   t.end();
 });
+
+t.test("pods that wait are freed where their workload asks for instances no more", (t) => {
+  const route = workloadOf({ annotations: { "tandem.sh/mode": "route", "tandem.sh/nodes-per-instance": "1" } });
+  for (const workloads of [[], [route]]) {
+    const bare = many({}, 2).map((pod) => ({ ...pod, metadata: { ...pod.metadata, annotations: {} } }));
+    const world: World = { workloads, pods: bare, services: [] };
+    const freed = (seconds: number): string[] => saidAt(world, seconds).filter((one) => one === "patch Released");
+    t.same(freed(20), [], "the workload may be on its way");
+    t.same(freed(60).length, 2);
+    for (const action of planFor(world, Date.UTC(2026, 0, 1, 0, 1))) perform(world, action);
+    t.same(world.pods.map(gatesOf), [["kueue"], ["kueue"]]);
+    t.same(freed(90), []);
+  }
+  t.end();
+});
