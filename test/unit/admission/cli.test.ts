@@ -75,6 +75,11 @@ t.test("exit codes and streams", async (t) => {
     t.match(await tandem(["admit", "-f", path]), { code: 2, out: "", err: /no objects found/ });
   t.match(await tandem(["admit", "-f", "/nowhere.yaml"]), { code: 2, err: /cannot be read/ });
   t.match(await tandem(["admit", "-o", "xml", "-f", warned]), { code: 2, err: /give one of yaml, json/ });
+  t.match(await tandem(["admit", "--strikt"]), {
+    code: 2,
+    err: /unknown option '--strikt'\n\(Did you mean --strict\?\)/,
+  });
+  t.match(await tandem(["admit"]), { code: 2, err: /give at least one file: -f FILE/ });
   t.match(await tandem(["admit", "--help"]), { code: 0, out: /Example:\n {2}tandem admit --pods/ });
 });
 
