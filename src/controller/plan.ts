@@ -35,8 +35,8 @@ export function controllerPlan(snapshot: ClusterSnapshot, context: PlanContext):
   ];
 }
 
-const sizesOf = (cell: readonly Contract[], { configMaps }: ClusterSnapshot, { guard }: Contracts): readonly Action[] =>
-  guard("sizes", cell[0]?.workload, () => sizesActions([cell], configMaps));
+const sizesOf = (cell: readonly Contract[], { configMaps, pods }: ClusterSnapshot, { guard }: Contracts): readonly Action[] =>
+  guard("sizes", cell[0]?.workload, () => sizesActions([cell], configMaps, pods));
 
 const missedFacts = ({ config: { admission } }: PlanContext): MissedFacts => ({
   podTarget: admission.target === "pod",

@@ -12,7 +12,7 @@ import { connectorProfile, type ConnectorProfile } from "../../profiles/connecto
 import { knowsLoadFailurePolicy } from "../../profiles/engines.ts";
 import { transferConfig } from "../../profiles/transfer.ts";
 import { hasFlag, mentions, readCommand, type EngineCommand } from "../../workload/arguments.ts";
-import { cellOf, sizesName } from "../../workload/cell.ts";
+import { sizesName } from "../../workload/cell.ts";
 import { refersToOurs, TRANSFER_FLAG } from "../../workload/infer.ts";
 import { asOffered } from "../../workload/offered.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
@@ -47,7 +47,7 @@ function configuration(context: StageContext): EnvVar {
   const name = ENGINE_ENV.kvTransferConfig;
   const value = transferConfig(spec.role, spec, failurePolicy(context));
   if (value !== undefined) return { name, value };
-  const configMap = { name: sizesName(cellOf(spec), spec.compat), key: spec.role };
+  const configMap = { name: sizesName(spec), key: spec.role };
   return { name, valueFrom: { configMapKeyRef: isNeeded(context) ? configMap : { ...configMap, optional: true } } };
 }
 
