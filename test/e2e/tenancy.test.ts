@@ -305,7 +305,9 @@ t.test("status annotations of live pods are written by Tandem alone, whoever els
   }
   const [plain] = await bound("open", "unlabelled", 1);
   t.not((await write(plain, "annotate", `${STATUS.endpoint}=${FORGED}`)).code, 0, "nor before it is an endpoint");
-  t.equal((await write(plain, "label", `${LABEL.model}=x`, `${LABEL.role}=both`)).code, 0);
+  t.match((await write(plain, "label", `${LABEL.model}=x`)).stderr, /labels tandem\.sh\/\* of a Pod come from/);
+  t.match((await write(plain, "annotate", "tandem.sh/compat=x")).stderr, /annotations tandem\.sh\/\* of a Pod come/);
+  t.equal((await write(plain, "annotate", "tandem.sh/mode=off")).code, 0, "out of routing it may be taken");
   const object = {
     apiVersion: "v1",
     kind: "Pod",
@@ -317,7 +319,6 @@ t.test("status annotations of live pods are written by Tandem alone, whoever els
   t.match(later.stderr, /take status\.tandem\.sh\/endpoint off/, "written at creation, without our label");
   t.equal((await write(object, "annotate", `${STATUS.endpoint}-`)).code, 0, "may be removed");
   t.equal((await write(object, "label", `${LABEL.model}=x`, `${LABEL.role}=both`)).code, 0);
-  lap("forgery");
 });
 
 /** A second autoscaler is told on the Deployment, and to whoever writes to it. */
