@@ -138,12 +138,14 @@ const VARIABLES: Readonly<Record<keyof typeof ENGINE_ENV, string>> = {
   dpRankStart: "`--data-parallel-start-rank`.",
   dpAddress: "`--data-parallel-address`.",
   dpRpcPort: "`--data-parallel-rpc-port`.",
-  nodes: "Pods of the instance.",
+  nodes: "Pods of the instance; this and the next five only with `tandem.sh/nodes-per-instance` above 1.",
   nodeRank: "This pod's rank among them.",
   instance: "Name of the instance.",
-  nodeArgument: "The one argument that differs by node.",
-  addressArgument: "The argument with the leader's address.",
-  podIp: "The pod's address.",
+  nodeArgument:
+    "vLLM, one argument that differs by node: `--headless` on all but the first, which gets one that it has anyway.",
+  addressArgument:
+    "vLLM, a flag that ends in `=` and wants `TANDEM_POD_IP` behind it: `--data-parallel-address=` or `--master-addr=` on the first node, `--host=` on the others, which `--host` must follow.",
+  podIp: "The pod's address, for `TANDEM_ADDRESS_ARGUMENT`. Set with more than one node.",
   podName: "The pod's name, which the events' topic holds.",
 };
 
@@ -156,7 +158,8 @@ const NOTES: readonly string[] = [
   "- KV events (`admission.kvEvents`) are left out for SGLang with pages below 16 tokens (an event for each token) and its decode engines (no radix cache), on the host's network, and where prefix caching is off.",
   "- Probes: `/health` for startup, readiness and liveness, each only where the container has none of its kind (`admission.probes`); none for headless engines, for nodes without an API server, where a script hides the port, and where the engine listens on a socket or wants a client's certificate. In a pod that has Istio's sidecar already the container asks itself with `python3`, because strict mTLS refuses the kubelet.",
   "- A connector that the image is known to be too old for is left out with a warning: NIXL before vLLM 0.9, Mooncake before vLLM 0.13 and vLLM-Ascend 0.11, disaggregation before SGLang 0.4.6. Tags of LMCache, llm-d and Dynamo images count those projects and tell no version; nor does `latest`, which is whatever a node last pulled: such an image counts as new, but is given no key that an older engine would stop at.",
-  "- On the host's network the connector's first port is moved by 16 x (serving port - the engine's default port, modulo 1000), so that engines of one node, which differ in their serving ports, do not meet.",
+  "- On the host's network the connector's first port is moved by 16 x (serving port - the engine's default port, modulo 1000), so that engines of one node, which differ in their serving ports, do not meet. vLLM-Ascend's first port is 28000 on products known to have 8 devices a node, and 36000 on all others: above what its transport binds by itself, 20000 + 1000 x devices.",
+  "- SGLang's default page is one token, with which Tandem never lets it publish KV events: give `--page-size 16` or more.",
   "- `enableServiceLinks: false`, unless a command or variable of the pod reads a variable of a Service; `/dev/shm`, unless one is mounted or `hostIPC` gives the host's; ports of KV events keep clear of those that any container declares.",
   "- Drain: a `preStop` sleep and a termination grace (`admission.drain`), unless the Pod has its own. The kubelet sleeps by itself from Kubernetes 1.30 on; where a node is known to be older, the container runs `sleep`, and where its image has none, it is ended at once. Offline, and where no node is known, 1.30 is assumed.",
 ];
