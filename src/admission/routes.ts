@@ -22,7 +22,7 @@ export interface AdmissionRoutesOptions {
 }
 
 /**
- * Bytes of bodies held at once; above, 503. Two of the largest reviews: each keeps the thread for half a second, and a
+ * Bytes of bodies held at once; above, 503. Two of the largest reviews: each keeps the thread for 0.3 s, and a
  * webhook has two. With 64 MiB, 200 large reviews at once took 533 MiB of memory and /readyz 5 s; with these, 253 MiB.
  */
 const MOST_BYTES_IN_FLIGHT = 16777216;

@@ -11,7 +11,7 @@ import {
   type Wish,
 } from "../../../src/admission/change.ts";
 import { patched, type Operation } from "../../../src/admission/operations.ts";
-import { patchOf } from "../../../src/admission/patch.ts";
+import { outsized, patchOf } from "../../../src/admission/patch.ts";
 
 const change = (object: unknown, wish: Wish): Change => {
   const found = toChange(object, wish);
@@ -116,5 +116,12 @@ t.test("operations are done as strictly as the API server does them", (t) => {
   for (const operation of refused) t.throws(() => patched(document, [operation]), JSON.stringify(operation));
   t.same(patched(document, [{ op: "add", path: "/list/1", value: 9 }]), { text: "x", list: [1, 9, 2, 3] });
   t.same(document, { text: "x", list: [1, 2, 3] }, "the given document is not touched");
+  t.end();
+});
+
+t.test("a patch larger than any should be is told of", (t) => {
+  t.same(outsized(64, 32768), []);
+  t.match(outsized(65, 100), [{ outcome: "warned", reason: "PatchLarge", message: /65 operations and 100 bytes/ }]);
+  t.match(outsized(1, 32769), [{ reason: "PatchLarge" }]);
   t.end();
 });
