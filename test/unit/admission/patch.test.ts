@@ -45,6 +45,9 @@ t.test("the user's values stand", (t) => {
   t.equal(toChange({ list: [] }, set(["list", { name: "gone" }, "x"], 1)), undefined, "containers are never made");
   const done = change({}, set(["a"], 1));
   t.same(revert({ a: 2 }, done), { a: 2 }, "changed since");
+  const added = change({ l: [{ a: 1 }] }, append(["l"], [{ b: 2 }]));
+  const before = { l: [{ b: 2 }, { a: 1 }, { b: 2 }] };
+  t.same(revert(before, added), { l: [{ b: 2 }, { a: 1 }] }, "of two alike the last is ours");
   t.end();
 });
 
