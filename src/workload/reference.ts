@@ -20,6 +20,7 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
   [STATUS.intent, "pod template", "The workload's annotations that pods need at creation; its presence says `manage`."],
   [STATUS.endpoint, "pod", "Connector, engine, sizes, port and model names, for discovery."],
   [STATUS.drain, "pod", "Gets no new work."],
+  [STATUS.served, "pod", "Its instance over several pods has been ready once: from then on an unready member counts."],
   [
     STATUS.labels,
     "pod of a `route` workload, or one that admission missed",
