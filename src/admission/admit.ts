@@ -9,6 +9,7 @@ import { entry, type KubeObject } from "../kinds/kube.ts";
 import { LABEL, STATUS } from "../kinds/names.ts";
 import { changed, isDenied, kept, skipped, warned, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
+import { isRollout, leavesRollout } from "../workload/creation.ts";
 import { workloadSpec } from "../workload/decode.ts";
 import { strayKeys, unusedKeys } from "../workload/stray.ts";
 import { ADMITTED_KINDS, templateOf } from "../workload/template.ts";
@@ -162,7 +163,11 @@ function observed(at: Case, planning: Planning, verdicts: readonly Verdict[]): A
 
 function replayed(at: Case, verdicts: readonly Verdict[]): AdmitResult {
   if (at.recorded === undefined) return leave(at.stripped, verdicts, at.touched);
-  const object = recorded(at.stripped, at.hash, at.recorded.changes, at.recorded.version);
+  // Steps that the user gave meanwhile, or another strategy, are no part of the hash, and not ours to complete.
+  const changes = leavesRollout(at.stripped)
+    ? at.recorded.changes
+    : at.recorded.changes.filter(({ path }) => !isRollout(path));
+  const object = recorded(at.stripped, at.hash, changes, at.recorded.version);
   return leave(object, [kept("PlanReplayed", "the user's part is unchanged"), ...verdicts], at.touched);
 }
 

@@ -7,11 +7,11 @@
 import { hash } from "node:crypto";
 import { annotationOf, isObject, type KubeObject, type StringMap } from "../kinds/kube.ts";
 import { ANNOTATION, PREFIX, STATUS } from "../kinds/names.ts";
-import { ROLLOUT } from "../workload/creation.ts";
+import { isRollout } from "../workload/creation.ts";
 import { isInTemplate, templatesOf } from "../workload/template.ts";
 import { revert, revertAll, type Change } from "./change.ts";
 import { stillOurs } from "./ownership.ts";
-import { canonical, equal, replaceAt, valueAt, type Path } from "./value.ts";
+import { canonical, replaceAt, valueAt, type Path } from "./value.ts";
 
 /** Grows when stages inject something else for the same input. Recorded, so that `latest` can be told from `replayed`. */
 export const PROFILE_VERSION = 1;
@@ -38,9 +38,7 @@ const isStep = (step: unknown): boolean =>
 
 /** Inside a pod template of the kind, or the steps of a Deployment's rolling update. */
 const isPath = (path: unknown, kind: string): boolean =>
-  Array.isArray(path) &&
-  (isInTemplate(kind, path) || (kind === "Deployment" && equal(path, ROLLOUT))) &&
-  path.every(isStep);
+  Array.isArray(path) && (isInTemplate(kind, path) || (kind === "Deployment" && isRollout(path))) && path.every(isStep);
 
 const SHAPES: Readonly<Record<string, (change: Record<string, unknown>) => boolean>> = {
   set: (change) => change["value"] !== undefined,

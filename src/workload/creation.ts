@@ -37,6 +37,12 @@ export const ROLLOUT: readonly string[] = ["spec", "strategy", "rollingUpdate"];
 /** What the API server fills in. */
 export const DEFAULT_ROLLOUT = { maxSurge: "25%", maxUnavailable: "25%" } as const;
 
+/** One of the steps of a rolling update. */
+export const isRollout = (path: readonly unknown[]): boolean =>
+  path.length === ROLLOUT.length + 1 &&
+  ROLLOUT.every((step, index) => path[index] === step) &&
+  Object.hasOwn(DEFAULT_ROLLOUT, String(path.at(-1)));
+
 /** True for a Deployment of which nobody said how it is updated: the API server's default looks the same as an own one. */
 export function leavesRollout(object: KubeObject): boolean {
   const strategy = inner(object["spec"], "strategy");

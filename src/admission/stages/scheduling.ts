@@ -43,11 +43,16 @@ export function schedulingOnWorkload(context: StageContext): StageResult {
       ...labelWishes(context),
       ...(context.object.kind === "Pod" ? [] : [force(at(context, "metadata", "annotations", STATUS.intent), intent)]),
       ...schedulerWishes(context),
-      ...rollout.map((steps) => set(ROLLOUT, steps, DEFAULT_ROLLOUT)),
+      ...rollout.flatMap(stepWishes),
     ],
     verdict: changed("SchedulingInjected", [labelled, ...rollout.map(stepsOf)].join("; ")),
   };
 }
+
+/** Each by itself: a manifest that gives one of them later must not find the other as we set it beside the first. */
+const stepWishes = (steps: Rollout): Wish[] =>
+  STEPS.map((step) => set([...ROLLOUT, step], steps[step], DEFAULT_ROLLOUT[step]));
+const STEPS = ["maxSurge", "maxUnavailable"] as const;
 
 const stepsOf = ({ maxSurge, maxUnavailable }: Rollout): string =>
   `a rolling update goes by whole instances: ${maxSurge} pods more, ${maxUnavailable} less`;
