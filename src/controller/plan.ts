@@ -35,8 +35,11 @@ export function controllerPlan(snapshot: ClusterSnapshot, context: PlanContext):
   ];
 }
 
-const sizesOf = (cell: readonly Contract[], { configMaps, pods }: ClusterSnapshot, { guard }: Contracts): readonly Action[] =>
-  guard("sizes", cell[0]?.workload, () => sizesActions([cell], configMaps, pods));
+const sizesOf = (
+  cell: readonly Contract[],
+  snapshot: ClusterSnapshot,
+  { guard, unclear }: Contracts,
+): readonly Action[] => guard("sizes", cell[0]?.workload, () => sizesActions([cell], { ...snapshot, unclear }));
 
 const missedFacts = ({ config: { admission } }: PlanContext): MissedFacts => ({
   podTarget: admission.target === "pod",

@@ -5,29 +5,34 @@
  * Immutable, because a container that restarts in the middle of a rollout reads whatever stands there then: new sizes
  * need a new `compat`, and so a new ConfigMap beside the old one. The serving port of its readers, with
  * which the connector's moves, is in its name: a change makes another, and the old one goes when no pod reads it any more.
+ * The name is the one that the workload's template holds: a plan is replayed as it was made, by whichever Tandem.
  */
-import { isObject, keyOf, type KubeObject, type Pod } from "../kinds/kube.ts";
+import { isObject, keyOf, type KubeObject, type PodTemplate } from "../kinds/kube.ts";
 import { LABEL } from "../kinds/names.ts";
 import { refOf } from "../kinds/resource.ts";
 import { changed, skipped, warned, type Verdict } from "../kinds/verdict.ts";
 import { connectorProfile } from "../profiles/connectors.ts";
 import { transferConfigs, type TransferConfigs } from "../profiles/transfer.ts";
-import { cellOf, sizesName } from "../workload/cell.ts";
+import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import { cellOf, isSizesName, sizesName } from "../workload/cell.ts";
 import { asOffered } from "../workload/offered.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
+import { templatesOf } from "../workload/template.ts";
 import type { Action } from "./action.ts";
 import type { Contract } from "./contracts.ts";
 import { isApplied, ownedMeta, sealed } from "./owned.ts";
 
-export function sizesActions(
-  cells: readonly (readonly Contract[])[],
-  configMaps: readonly KubeObject[],
-  pods: readonly Pod[],
-): readonly Action[] {
-  const stored = new Map(configMaps.map((configMap) => [keyOf(configMap), configMap]));
+/** What is stored, and what may read it. */
+export interface SizesFacts extends Pick<ClusterSnapshot, "configMaps" | "pods" | "workloads"> {
+  /** Namespaces with a workload that cannot be read: nothing is taken away there. */
+  readonly unclear: ReadonlySet<string>;
+}
+
+export function sizesActions(cells: readonly (readonly Contract[])[], facts: SizesFacts): readonly Action[] {
+  const stored = new Map(facts.configMaps.map((configMap) => [keyOf(configMap), configMap]));
   return cells.flatMap((cell) => [
     ...[...Map.groupBy(cell, ({ spec }) => spec.compat).values()].flatMap((pair) => pairActions(pair, stored)),
-    ...leftovers(cell, configMaps, pods),
+    ...leftovers(cell, facts),
   ]);
 }
 
@@ -42,12 +47,29 @@ function pairActions(given: readonly Contract[], stored: ReadonlyMap<string, Kub
   const pair = given.map((contract) => ({ ...contract, spec: asOffered(contract.spec) }));
   const readers = Map.groupBy(
     pair.filter(({ spec }) => needsSizes(spec)),
-    ({ spec }) => sizesName(spec),
+    nameOf,
   );
   return [...readers].flatMap(([name, [first, ...rest]]) =>
     first === undefined ? [] : readerActions({ name, readers: [first, ...rest], pair }, stored),
   );
 }
+
+/** Names of the ConfigMaps from which containers take a variable. */
+const namesRead = ({ spec }: PodTemplate): readonly string[] =>
+  spec.containers.flatMap(({ env }) =>
+    (env ?? []).flatMap(({ valueFrom }) => {
+      const reference = isObject(valueFrom) ? valueFrom["configMapKeyRef"] : undefined;
+      const read = isObject(reference) ? reference["name"] : undefined;
+      return typeof read === "string" ? [read] : [];
+    }),
+  );
+
+const namesReadBy = (workload: KubeObject): readonly string[] =>
+  templatesOf(workload).flatMap(({ template }) => namesRead(template));
+
+/** As the pods will ask for it; where the template says nothing of ours, as admission will write it into them. */
+const nameOf = ({ spec, workload }: Contract): string =>
+  namesReadBy(workload).find((name) => isSizesName(spec, name)) ?? sizesName(spec);
 
 interface Reading {
   readonly name: string;
@@ -112,40 +134,33 @@ function isRolledOut({ workload }: Contract): boolean {
   );
 }
 
-const readsSizes = (pod: Pod, name: string): boolean =>
-  pod.spec.containers.some(({ env }) =>
-    env?.some(({ valueFrom }) => {
-      const reference = isObject(valueFrom) ? valueFrom["configMapKeyRef"] : undefined;
-      return isObject(reference) && reference["name"] === name;
-    }),
-  );
-
-/** ConfigMaps of the cell that neither a workload wants nor a pod reads, once every workload of it is rolled out. */
-function leftovers(
-  cell: readonly Contract[],
-  configMaps: readonly KubeObject[],
-  pods: readonly Pod[],
-): readonly Action[] {
+/** ConfigMaps of the cell that nothing asks for or reads, once every workload of it is rolled out. */
+function leftovers(cell: readonly Contract[], facts: SizesFacts): readonly Action[] {
   const [first] = cell;
-  if (first === undefined || !cell.every(isRolledOut)) return [];
+  if (first === undefined || facts.unclear.has(first.spec.namespace) || !cell.every(isRolledOut)) return [];
   const { namespace, ...labels } = cellOf(first.spec);
-  const wanted = new Set(
-    cell
-      .map(({ spec }) => asOffered(spec))
-      .filter(needsSizes)
-      .map(sizesName),
+  const candidates = facts.configMaps.filter(
+    ({ metadata }) =>
+      metadata.namespace === namespace &&
+      isSizesName(labels, metadata.name ?? "") &&
+      metadata.labels?.[LABEL.model] === labels.model &&
+      metadata.labels[LABEL.group] === labels.group &&
+      metadata.labels[LABEL.cell] === labels.cell,
   );
-  return configMaps
-    .filter(
-      ({ metadata }) =>
-        metadata.namespace === namespace &&
-        metadata.labels?.[LABEL.model] === labels.model &&
-        metadata.labels[LABEL.group] === labels.group &&
-        metadata.labels[LABEL.cell] === labels.cell &&
-        !wanted.has(metadata.name ?? "") &&
-        !pods.some((pod) => pod.metadata.namespace === namespace && readsSizes(pod, metadata.name ?? "")),
-    )
-    .map((configMap) => discard(configMap, cell));
+  if (candidates.length === 0) return [];
+  const used = namesUsed(cell, namespace, facts);
+  return candidates.filter(({ metadata }) => !used.has(metadata.name ?? "")).map((one) => discard(one, cell));
+}
+
+/** A template may hold a name that its workload does not ask for: its pods would wait for it all the same. */
+function namesUsed(cell: readonly Contract[], namespace: string, { pods, workloads }: SizesFacts): ReadonlySet<string> {
+  const inside = ({ metadata }: KubeObject): boolean => metadata.namespace === namespace;
+  const wanted = cell.map((contract) => ({ ...contract, spec: asOffered(contract.spec) }));
+  return new Set([
+    ...wanted.filter(({ spec }) => needsSizes(spec)).map(nameOf),
+    ...workloads.filter(inside).flatMap(namesReadBy),
+    ...pods.filter(inside).flatMap(namesRead),
+  ]);
 }
 
 const discard = (configMap: KubeObject, owners: readonly Contract[]): Action => ({

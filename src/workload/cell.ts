@@ -61,6 +61,10 @@ export const sizesName = ({
 }: Pick<WorkloadSpec, "model" | "group" | "cell" | "compat" | "port">): string =>
   `tandem-${slug(`${group}-${cell}`)}-${hash([model, group, cell, compat, String(port), "sizes"])}`;
 
+/** True for a name in that form: what an older or a newer Tandem, with another hash, called a ConfigMap of the cell. */
+export const isSizesName = ({ group, cell }: Pick<CellId, "group" | "cell">, name: string): boolean =>
+  name.startsWith(`tandem-${slug(`${group}-${cell}`)}-`) && /-[0-9a-f]{8}$/.test(name);
+
 /** The cells of some workloads, each with its workloads in their order. */
 export function groupByCell(specs: readonly WorkloadSpec[]): ReadonlyMap<string, readonly WorkloadSpec[]> {
   const cells = new Map<string, WorkloadSpec[]>();
