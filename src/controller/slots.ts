@@ -263,8 +263,11 @@ function freed(pods: readonly Pod[], { contracts, patience }: SlotFacts): Action
   return pods.filter(isStranded).map(freeAction);
 }
 
-/** Workloads and pods come by watches of their own; a watch that broke is back within this time. */
-const SEEN_MS = 30_000;
+/**
+ * Workloads and pods come by watches of their own. One that broke is silent for 90 s before that is noticed, and back 30 s
+ * later: a pod without its place, let go too early, would fail for ever.
+ */
+const SEEN_MS = 150_000;
 
 function formed(
   pods: readonly Pod[],

@@ -377,11 +377,11 @@ t.test("pods that wait are freed where their workload asks for instances no more
     const bare = many({}, 2).map((pod) => ({ ...pod, metadata: { ...pod.metadata, annotations: {} } }));
     const world: World = { workloads, pods: bare, services: [] };
     const freed = (seconds: number): string[] => saidAt(world, seconds).filter((one) => one === "patch Released");
-    t.same(freed(20), [], "the workload may be on its way");
-    t.same(freed(60).length, 2);
-    for (const action of planFor(world, Date.UTC(2026, 0, 1, 0, 1))) perform(world, action);
+    t.same(freed(120), [], "the workload may be on its way: a watch that broke is back after two minutes");
+    t.same(freed(160).length, 2);
+    for (const action of planFor(world, Date.UTC(2026, 0, 1, 0, 3))) perform(world, action);
     t.same(world.pods.map(gatesOf), [["kueue"], ["kueue"]]);
-    t.same(freed(90), []);
+    t.same(freed(200), []);
   }
   t.end();
 });
