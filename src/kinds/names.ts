@@ -80,6 +80,9 @@ export const STATUS = {
   applied: "status.tandem.sh/applied",
 } as const;
 
+/** Value of `STATUS.drain` on the pods of an instance of which one is not ready: the others' readiness ends it. */
+export const DRAIN_UNREADY = "instance-unready";
+
 /** On PodGroups, ConfigMaps and Services that the controller makes: only what carries it is ever changed or deleted. */
 export const OWNERSHIP = { label: "tandem.sh/owned-by", value: "controller" } as const;
 

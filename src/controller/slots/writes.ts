@@ -1,6 +1,6 @@
 /** What is written to the pods of an instance: their place, once, while the gate holds; and that they get no new work. */
 import { annotationOf, controllerOf, keyOf, type Pod } from "../../kinds/kube.ts";
-import { GATE, LABEL, POD_DELETION_COST, STATUS } from "../../kinds/names.ts";
+import { DRAIN_UNREADY, GATE, LABEL, POD_DELETION_COST, STATUS } from "../../kinds/names.ts";
 import { refOf } from "../../kinds/resource.ts";
 import { changed, warned } from "../../kinds/verdict.ts";
 import { placeAnnotations } from "../../workload/instance.ts";
@@ -77,15 +77,13 @@ const patchOf = (pod: Pod, body: object): Omit<Patch, "key" | "verdict"> => ({
 
 export const isDrained = (pod: Pod): boolean => annotationOf(pod, STATUS.drain) !== undefined;
 
-const UNREADY = "instance-unready";
-
 /** Drained by us until its instance is ready again. */
-export const isUnreadyDrain = (pod: Pod): boolean => annotationOf(pod, STATUS.drain) === UNREADY;
+export const isUnreadyDrain = (pod: Pod): boolean => annotationOf(pod, STATUS.drain) === DRAIN_UNREADY;
 
 /** Discovery looks at the annotation, selectors at the label. */
-export function drainAction(pod: Pod, instance: string, why: "instance-broken" | typeof UNREADY): Action {
+export function drainAction(pod: Pod, instance: string, why: "instance-broken" | typeof DRAIN_UNREADY): Action {
   const [reason, state] =
-    why === UNREADY ? (["InstanceUnready", "not ready"] as const) : (["InstanceBroken", "broken"] as const);
+    why === DRAIN_UNREADY ? (["InstanceUnready", "not ready"] as const) : (["InstanceBroken", "broken"] as const);
   return {
     ...patchOf(pod, {
       metadata: { uid: pod.metadata.uid, labels: { [LABEL.entry]: null }, annotations: { [STATUS.drain]: why } },

@@ -38,6 +38,21 @@ const ready = (pods: readonly Pod[]): string[] =>
     .filter((one) => one.ready && !one.draining)
     .map(({ name }) => name);
 
+t.test(
+  "an instance that was not ready comes back by itself, also with the controller down; a broken one does not",
+  (t) => {
+    const drained = (why: string, isReady: boolean): Pod[] => [
+      pod(0, { annotations: { [STATUS.drain]: why } }),
+      pod(1, { annotations: { [STATUS.drain]: why }, ready: isReady }),
+    ];
+    t.same(ready(drained("instance-unready", false)), []);
+    t.same(ready(drained("instance-unready", true)), ["w-0", "w-1"]);
+    t.same(ready(drained("instance-broken", true)), []);
+    t.same(ready(drained("true", true)), [], "drained by the autoscaler");
+    t.end();
+  },
+);
+
 t.test("an instance serves while every member is there and ready", (t) => {
   const again = { restartCount: 1, lastState: { terminated: { finishedAt: "2026-01-01T01:00:00Z" } } };
   t.same(ready([pod(0), pod(1)]), ["w-0", "w-1"]);
