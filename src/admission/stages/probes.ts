@@ -29,7 +29,8 @@ function unprobed(context: StageContext, { flags }: EngineCommand): string | und
   if (settings.probes.startupSeconds === 0) return "probes are off in the configuration";
   if (spec.headless === true) return "a headless engine has no API server";
   // The template is the same for all nodes, and only the first has an API server.
-  if (spec.nodesPerInstance > 1 && spec.dataParallelMode === "internal") return "of its pods only node rank 0 has an API server to ask";
+  if (spec.nodesPerInstance > 1 && spec.dataParallelMode === "internal")
+    return "of its pods only node rank 0 has an API server to ask";
   if (spec.portAssumed === true) return "a script hides the port; give tandem.sh/port";
   return unreachable(context, flags);
 }
