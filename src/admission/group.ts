@@ -57,8 +57,10 @@ const isPair = (spec: WorkloadSpec, other: WorkloadSpec): boolean =>
 function mismatches(spec: WorkloadSpec, other: WorkloadSpec): string[] {
   if (!isPair(spec, other)) return [];
   const [prefill, decode] = spec.role === "prefill" ? [spec, other] : [other, spec];
-  // A script that loads no connector is told so already.
-  const isTold = [spec, other].some(({ offered }) => offered !== undefined);
+  // A script that loads no connector is told so already, and a pair without any as KvNotHandedOver.
+  const isTold =
+    [spec, other].some(({ offered }) => offered !== undefined) ||
+    [spec, other].every(({ connector }) => connector === "none");
   const reason = isTold ? undefined : compatible(compatibilityOf(prefill), compatibilityOf(decode));
   return [
     ...(reason === undefined ? [] : [`${reason} (${other.kind} ${other.name})`]),

@@ -30,9 +30,14 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   DevicesContradict: "Make request, tandem.sh/accelerator and parallel sizes agree, or leave the request out.",
   DevicesTooMany:
     "Ask for fewer. Where larger nodes are made on demand, as in a pool scaled to zero, select that pool by nodeSelector or required node affinity; or set tandem.sh/skip to devices and write the request yourself.",
-  EngineOpaque: "Let the script read the environment variables that the message names.",
+  EngineOpaque:
+    'Let the script pass on what the message names, or all of it: eval "exec vllm serve MODEL $TANDEM_ENGINE_ARGS".',
+  EngineArgsUnevaluated: "Start the engine by eval, as the message says: the variable holds shell text.",
   EngineContradict: "Make the argument and the declaration equal, or leave the declaration out.",
-  KvContradict: "Leave the transfer configuration out: Tandem writes the one of the role and the connector.",
+  KvContradict:
+    "Correct what the message names, or leave the transfer configuration out: Tandem writes the one of role and connector.",
+  KvNotHandedOver:
+    "Use role both, or start the engines as whole ones with mode route; or choose a connector that is handed over: nixl on vLLM, mooncake on vLLM-Ascend.",
   KvEngineIdShared: "Leave engine_id out, or make it of the pod's uid.",
   KvPortReserved: "Choose a kv_port outside the range that the message names.",
   MutationMissed: "Apply the object again when the webhook answers; look for another webhook that undoes the change.",

@@ -41,9 +41,12 @@ export const REASONS = {
   DevicesTooMany: "No node that the pod selects gives so many devices to one pod, though some have the device.",
   EngineInjected: "Engine settings were added.",
   EngineOpaque: "The engine's command is a script; settings are given as environment only.",
+  EngineArgsUnevaluated:
+    "A script passes TANDEM_ENGINE_ARGS without eval, so that the engine gets its quotes as letters.",
   EngineContradict: "The engine's arguments contradict a declaration.",
   KvInjected: "The KV transfer configuration was added.",
   KvContradict: "The KV transfer arguments contradict the role or the connector.",
+  KvNotHandedOver: "The router hands no KV over with the connector: the pair is not served as a pair.",
   KvEngineIdShared: "A literal engine_id would be shared by several replicas.",
   KvEventsOff: "The engine publishes no KV events, though it could; the message says what it wants.",
   PrefixCachingOff: "The engine's arguments turn prefix caching off, so that the router's prefix hits are worthless.",

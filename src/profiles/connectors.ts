@@ -23,6 +23,10 @@ export interface ConnectorProfile {
   readonly hostEnv?: string;
   /** Loads blocks asynchronously and reports those that failed, so that `kv_load_failure_policy` has a meaning. */
   readonly reportsFailures?: true;
+  /** The router hands KV over with it: it runs the prefill leg, then the decode leg with what the first one answered. */
+  readonly handedOver: boolean;
+  /** Its decode engine waits for a prefill and computes no prompt by itself. */
+  readonly needsPrefill?: true;
   /** First release of the engine that has it. */
   readonly since: Release;
 }
@@ -43,6 +47,7 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
       portEnv: "VLLM_NIXL_SIDE_CHANNEL_PORT",
       hostEnv: "VLLM_NIXL_SIDE_CHANNEL_HOST",
       reportsFailures: true,
+      handedOver: true,
     },
   },
   mooncake: {
@@ -55,6 +60,8 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
       ports: "one",
       portEnv: "VLLM_MOONCAKE_BOOTSTRAP_PORT",
       reportsFailures: true,
+      // Wants both legs at once.
+      handedOver: false,
     },
     "vllm-ascend": {
       className: "MooncakeConnectorV1",
@@ -63,6 +70,7 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
       needsBothSizes: true,
       port: ASCEND_PORT,
       ports: "device",
+      handedOver: true,
     },
   },
   "mooncake-layerwise": {
@@ -73,11 +81,24 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
       needsBothSizes: true,
       port: ASCEND_PORT,
       ports: "device",
+      // Decode calls prefill back.
+      handedOver: false,
     },
   },
   // `--disaggregation-mode` came with 0.4.5, `--disaggregation-transfer-backend` with 0.4.5.post1 (sglang#5328), as the
   // `server_args.py` of the published wheels say.
-  sglang: { sglang: { className: "", since: [4, 6], needsBothSizes: false, port: 8998, ports: "one" } },
+  sglang: {
+    sglang: {
+      className: "",
+      since: [4, 6],
+      needsBothSizes: false,
+      port: 8998,
+      ports: "one",
+      // Wants both legs at once, with a room that they meet in.
+      handedOver: false,
+      needsPrefill: true,
+    },
+  },
   none: {},
 };
 
@@ -88,6 +109,24 @@ export const connectorProfile = (connector: Connector, engine: EngineId): Connec
 /** The connectors that an engine has, for messages. */
 export const connectorsOf = (engine: EngineId): readonly Connector[] =>
   (Object.keys(PROFILES) as Connector[]).filter((connector) => PROFILES[connector][engine] !== undefined);
+
+/** The connector's profile on an engine; where it has none there or the engine is not known, those of all engines. */
+const profilesOf = (connector: Connector, engine: string): readonly ConnectorProfile[] => {
+  const own = Object.hasOwn(PROFILES[connector], engine) ? PROFILES[connector][engine as EngineId] : undefined;
+  return own === undefined ? Object.values(PROFILES[connector]) : [own];
+};
+
+/** Whether the router hands KV over with a connector: the one list, for routing and for what admission says of it. */
+export const isHandedOver = (connector: Connector, engine: string): boolean =>
+  profilesOf(connector, engine).some(({ handedOver }) => handedOver);
+
+/** Whether a decode engine with the connector prefills prompts that nobody prefilled for it. */
+export const prefillsAlone = (connector: Connector, engine: string): boolean =>
+  profilesOf(connector, engine).every(({ needsPrefill }) => needsPrefill !== true);
+
+/** Class names that an engine's connectors have, for messages. */
+export const classNamesOf = (engine: EngineId): readonly string[] =>
+  connectorsOf(engine).flatMap((connector) => PROFILES[connector][engine]?.className || []);
 
 type Rule = (prefill: Compatibility, decode: Compatibility) => string | undefined;
 

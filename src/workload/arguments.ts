@@ -178,6 +178,25 @@ export const refersTo = ({ flags }: EngineCommand, flag: string, variable: strin
 export const mentions = (container: Container, variable: string): boolean =>
   [...strings(container.command), ...strings(container.args)].some((word) => word.includes(variable));
 
+/** How a script starts the engine with what `TANDEM_ENGINE_ARGS` holds: shell text, whose quotes only `eval` reads. */
+export const evaluated = (engine: EngineId): string => {
+  const start = engine === "sglang" ? "python3 -m sglang.launch_server --model-path" : "vllm serve";
+  return `eval "exec ${start} MODEL $${ENGINE_ENV.engineArgs}"`;
+};
+
+/** What `TANDEM_ENGINE_ARGS` is taken to hold: one quoted character, which no manifest has. */
+const QUOTED = "'\u0001'";
+
+/** True where a script hands `TANDEM_ENGINE_ARGS` to an engine's start without `eval`: then the quotes are still there. */
+export function passesUnevaluated({ script }: EngineCommand): boolean {
+  if (!script.includes(ENGINE_ENV.engineArgs)) return false;
+  const variables = new Map([[ENGINE_ENV.engineArgs, QUOTED]]);
+  return shellCommands(script, { variables, open: true }).some((words) => {
+    const start = findStart(words);
+    return start !== undefined && words.slice(start.first).some((word) => word.includes(QUOTED));
+  });
+}
+
 /** Ray's own command, and vLLM's script around it, which make one cluster of the pods before the engine starts. */
 const RAY = /\bray\s+start\b|\bmulti-node-serving\.sh\b/;
 

@@ -40,12 +40,16 @@ export interface Decoded {
   readonly verdicts: readonly Verdict[];
 }
 
-const NOT_OURS: Decoded = { verdicts: [skipped("NotOurs", `no label ${KEYS.model.key}`)] };
+/** A Pod of a workload in mode `route` is made without labels: nothing is written to its template. */
+const notOurs = ({ kind }: KubeObject): Decoded => {
+  const later = kind === "Pod" ? "; if its workload has it, in mode route, the controller labels the Pod" : "";
+  return { verdicts: [skipped("NotOurs", `no label ${KEYS.model.key}${later}`)] };
+};
 
 /** Decodes one workload or Pod. */
 export function workloadSpec(object: KubeObject, context: DecodeContext): Decoded {
   const { labels, annotations } = object.metadata;
-  if (entry(labels, KEYS.model.key) === undefined) return NOT_OURS;
+  if (entry(labels, KEYS.model.key) === undefined) return notOurs(object);
   const found = context.template ?? templateOf(object);
   const intent = object.kind === "Pod" ? readIntent(entry(annotations, STATUS.intent)) : undefined;
   const reading = reader(labels, [

@@ -2,16 +2,17 @@
  * The parts of a WorkloadSpec that a declaration and the template decide together: ports, sizes and devices, KV transfer.
  * A declaration wins over what the template tells; where both are explicit and differ, it is a denial.
  */
-import type { Connector } from "../kinds/endpoint.ts";
+import type { Connector, Role } from "../kinds/endpoint.ts";
 import type { PodTemplate } from "../kinds/kube.ts";
 import { ENGINE_ENV } from "../kinds/names.ts";
 import { denied, warned, type Verdict } from "../kinds/verdict.ts";
-import { connectorProfile } from "../profiles/connectors.ts";
+import { nearest } from "../kinds/nearest.ts";
+import { classNamesOf, connectorProfile, connectorsOf } from "../profiles/connectors.ts";
 import { deviceNames, deviceProfile, type DeviceProfile, type Devices } from "../profiles/devices.ts";
 import { countRule, mooncakePort, runsOn } from "../profiles/devices/product.ts";
 import { engineVersion, isOlder, releaseName } from "../profiles/engines.ts";
 import { SGLANG_TRANSFER } from "../profiles/transfer.ts";
-import { flagValues, hidesArguments, isSet, mentions } from "./arguments.ts";
+import { evaluated, flagValues, hidesArguments, isSet, mentions } from "./arguments.ts";
 import { connectorModule, givenKvPort, joinsRay, TRANSFER_FLAG, type Inferred } from "./infer.ts";
 import { KEYS, type GivenSizes } from "./keys.ts";
 import type { Reader } from "./reader.ts";
@@ -278,7 +279,7 @@ function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Choi
   if (joinsRay(inferred)) return NONE;
   const { connector } = inferred.engine;
   if (!inferred.command.opaque || passesOurs(inferred)) return { connector };
-  reading.verdicts.push(loadsNone(inferred));
+  reading.verdicts.push(loadsNone(inferred, role));
   return { ...NONE, offered: connector };
 }
 
@@ -307,18 +308,25 @@ const passesOurs = ({ container, engine }: Inferred): boolean =>
   PASSED[engine.id].some((name) => mentions(container, name));
 
 /** The one warning over a script: what the arguments in the one variable leave out, no other has to say again. */
-function loadsNone({ container: { name }, command: { found }, engine }: Inferred): Verdict {
+function loadsNone({ container: { name }, command: { found }, engine }: Inferred, role: Role): Verdict {
   const flag = engine.id === "sglang" ? SGLANG_TRANSFER.mode : TRANSFER_FLAG;
   const seen = found ? `script of ${name} loads no KV connector` : `what ${name} starts cannot be read`;
   const declare = found ? "" : `, and give ${KEYS.kvConnector.key}`;
+  const unused = role === "prefill" ? ", and no prompts are sent to it" : "";
   return warned(
     "EngineOpaque",
-    `${seen}, so that none is assumed; pass on what $${ENGINE_ENV.engineArgs} holds, or ${flag} "$${PASSED[engine.id][0]}"${declare}`,
+    `${seen}, so that none is assumed${unused}; start it by ${evaluated(engine.id)}, or pass ${flag} "$${PASSED[engine.id][0]}"${declare}`,
   );
 }
 
-const unknownClass = (inferred: Inferred): Verdict =>
-  warned(
+/** SGLang's flags name no class; a class that speaks as a known one, under a name of its own, can be declared as that. */
+function unknownClass({ transfer, engine: { id } }: Inferred): Verdict {
+  const [given = "(unreadable)", known] = [transfer?.className, classNamesOf(id)];
+  const near = nearest(given, known);
+  const meant = near === undefined ? "" : ` (did you mean ${near}?)`;
+  const accepted = [...connectorsOf(id), "none"].join(", ");
+  return warned(
     "KvContradict",
-    `kv_connector ${inferred.transfer?.className ?? "(unreadable)"} is not known; give ${KEYS.kvConnector.key}`,
+    `kv_connector ${given} is not known${meant}; known are ${known.join(", ")}; if it speaks as one of them, set ${KEYS.kvConnector.key}, which accepts ${accepted}`,
   );
+}

@@ -55,7 +55,7 @@ export function labelsReference(): string {
   return [
     "# Labels and annotations",
     "",
-    "Written from the table in `src/workload/keys.ts` by `npm run docs`. An invalid value is denied with the key and what it accepts; an unknown `tandem.sh/` key is warned about.",
+    "Written from the table in `src/workload/keys.ts` by `npm run docs`. An invalid value is denied with the key and what it accepts; an unknown `tandem.sh/` key is warned about. The webhooks see only objects that carry the label `tandem.sh/model`: where that key itself is misspelt or missing, `tandem admit`, which reads files, is who tells.",
     "",
     "## Labels, on the workload; Tandem copies them to its pod template",
     "",

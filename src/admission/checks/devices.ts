@@ -53,17 +53,15 @@ const counts: DeviceCheck = (device, facts) => {
   return product(device, facts, count);
 };
 
-const product = (device: DeviceProfile, { spec, template }: Facts, count: number): Verdict[] => {
+const product = (device: DeviceProfile, { spec, template, inferred }: Facts, count: number): Verdict[] => {
   const rule = countRule(device, template.spec);
   if (rule === undefined) return [];
+  const resource = inferred.request?.resource ?? device.resource;
+  const where = `${count} x ${resource} for container ${spec.container} on ${rule.product} (node label ${rule.label})`;
   if (!handsOut(rule, count))
-    return [
-      contradicts(
-        `${count} devices on ${rule.product}: ${rule.counts.length === 0 ? `a node has ${rule.perNode}` : listed(rule.counts)}`,
-      ),
-    ];
+    return [contradicts(`${where}: ${rule.counts.length === 0 ? `a node has ${rule.perNode}` : listed(rule.counts)}`)];
   if (spec.nodesPerInstance === 1 || !rule.wholeNodes || count === rule.perNode) return [];
-  return [contradicts(`${count} devices on ${rule.product}: over several nodes each pod must ask for ${rule.perNode}`)];
+  return [contradicts(`${where}: over several nodes each pod must ask for ${rule.perNode}`)];
 };
 
 const written = ({ resources }: Container, of: "limits" | "requests", resource: string): string | undefined => {

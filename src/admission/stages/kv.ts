@@ -75,17 +75,23 @@ const disaggregationEnv = ({ role, transferBackend }: WorkloadSpec): EnvVar[] =>
   { name: ENGINE_ENV.transferBackend, value: transferBackend ?? "mooncake" },
 ];
 
+/** Prompts are prefilled where they are decoded then. */
+const unused = ({ role }: WorkloadSpec): string => (role === "prefill" ? ", so no prompts are sent to it" : "");
+
 function transferPart(context: StageContext, command: EngineCommand): Part {
   const { spec } = context;
   const profile = connectorProfile(spec.connector, spec.engine);
-  if (spec.connector === "none") return left("connector none: no KV transfer");
+  if (spec.connector === "none") return left(`connector none: no KV transfer${unused(spec)}`);
   if (profile === undefined) return left(`${spec.engine} has no connector ${spec.connector}; the arguments stand`);
   if (spec.role === "both" && profile.className !== "NixlConnector")
     return left(`${spec.connector} joins a prefill and a decode`);
   if (spec.joins === true)
     return { env: addresses(spec, profile), words: [], note: "Ray starts the leader's engine here; addresses only" };
   const words = transferWords(context, command);
-  const note = `${spec.connector} as ${spec.role}${spec.offered === undefined ? "" : ", for a script that loads it"}`;
+  const note =
+    spec.offered === undefined
+      ? `${spec.connector} as ${spec.role}`
+      : `variables for ${spec.connector} as ${spec.role}, which the start is not seen to read; until it does, connector none${unused(spec)}`;
   if (spec.engine === "sglang") return { env: disaggregationEnv(spec), words, note };
   const env = addresses(spec, profile);
   if (hasFlag(command.flags, TRANSFER_FLAG) && !refersToOurs(command))

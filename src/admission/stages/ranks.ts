@@ -42,13 +42,15 @@ export function ranks(context: StageContext): StageResult {
     ...(context.template.spec.hostNetwork === true ? [hostNames(context)] : []),
     ...(given.words.length === 0 ? [] : [append(inContainer(context, "args"), given.words)]),
   ];
-  return { changes, verdict: given.verdict ?? changed("RanksInjected", message(context, group)) };
+  return { changes, verdict: given.verdict ?? changed("RanksInjected", message(context, group, given.words)) };
 }
 
-const message = ({ spec }: StageContext, group: boolean): string =>
-  group
-    ? `one of ${spec.nodesPerInstance} pods of a group; LeaderWorkerSet numbers it`
-    : `one of ${spec.nodesPerInstance} pods of an instance; waits behind ${GATE.rank} for its rank`;
+function message({ spec }: StageContext, group: boolean, words: readonly string[]): string {
+  const adds = words.length === 0 ? "" : `; adds ${words.join(" ")}`;
+  return group
+    ? `one of ${spec.nodesPerInstance} pods of a group; LeaderWorkerSet numbers it${adds}`
+    : `one of ${spec.nodesPerInstance} pods of an instance; waits behind ${GATE.rank} for its rank${adds}`;
+}
 
 /** The cluster's names are unknown to a pod on the host's network unless it asks for them. */
 const hostNames = (context: StageContext): Wish =>

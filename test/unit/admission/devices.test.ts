@@ -108,7 +108,7 @@ t.test("counts that no device plugin would hand out are denied, with what it doe
     [
       "by injection too",
       { image: ASCEND, tp: 5, ...product("module-a3-16"), annotations: { "tandem.sh/accelerator": "mindcluster-910" } },
-      /5 devices on A3/,
+      /5 x huawei.com.Ascend910 for container engine on A3, 16 a node .node label accelerator-type.:/,
     ],
     [
       "more than a node of no table",
@@ -312,7 +312,7 @@ t.test("a profile that selects a product is bound by its counts", (t) => {
   const pair = { name: "pair", resource: "example.com/npu", nodeSelector: { "example.com/box": "pair" }, rules };
   const admission = stringify({ defaultProfile: "pair", profiles: [pair] }, { collectionStyle: "flow" });
   t.equal(admit({ tp: 2, admission }).denied, false);
-  t.match(admit({ tp: 4, admission }).told.join("\n"), /denied.*4 devices on pair: one pod gets 1, 2/);
+  t.match(admit({ tp: 4, admission }).told.join("\n"), /denied.*4 x .* on pair \(node label [^)]+\): one pod gets 1, 2/);
   t.end();
 });
 
