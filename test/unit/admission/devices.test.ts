@@ -312,7 +312,10 @@ t.test("a profile that selects a product is bound by its counts", (t) => {
   const pair = { name: "pair", resource: "example.com/npu", nodeSelector: { "example.com/box": "pair" }, rules };
   const admission = stringify({ defaultProfile: "pair", profiles: [pair] }, { collectionStyle: "flow" });
   t.equal(admit({ tp: 2, admission }).denied, false);
-  t.match(admit({ tp: 4, admission }).told.join("\n"), /denied.*4 x .* on pair \(node label [^)]+\): one pod gets 1, 2/);
+  t.match(
+    admit({ tp: 4, admission }).told.join("\n"),
+    /denied.*4 x .* on pair \(node label [^)]+\): one pod gets 1, 2/,
+  );
   t.end();
 });
 
