@@ -299,6 +299,13 @@ export const ConfigSchema = Type.Object(
             ),
             bytesPerToken: number(4, 0.1, 64, "Bytes of prompt text counted as one token."),
             capacityTokens: integer(500000, 1024, 1000000000, "KV capacity assumed for an engine that does not tell."),
+            maxBytes: integer(
+              67108864,
+              1048576,
+              8589934592,
+              "Memory of the index; 64 MiB hold 1.5 million blocks, each of any number of endpoints.",
+            ),
+            maxEndpoints: integer(1024, 16, 8190, "Endpoints that the index tells apart."),
           },
           { ...closed, description: "Approximate prefix index." },
         ),

@@ -296,6 +296,11 @@ export const METRICS = {
     labels: ["kind"],
   },
   tandem_router_endpoints: { type: "gauge", help: "Endpoints known, by role and state.", labels: ["role", "state"] },
+  tandem_router_index_full_total: {
+    type: "counter",
+    help: "Blocks that found no place in the prefix index.",
+    labels: [],
+  },
   tandem_router_index_blocks: { type: "gauge", help: "Blocks in the prefix index.", labels: [] },
   tandem_scrape_failures_total: { type: "counter", help: "Scrapes of engine metrics that failed.", labels: [] },
 } as const satisfies Readonly<Record<string, MetricSpec>>;

@@ -7,7 +7,7 @@ import type { Clock } from "../ports.ts";
 import type { Problem } from "./answers.ts";
 import { fleetOf, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
 import type { BlockHasher, BlockKeys } from "./kv/blocks.ts";
-import type { PrefixIndex } from "./kv/index.ts";
+import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
 import type { LoadBook } from "./load.ts";
 import { pick, type Candidate, type Pick } from "./pick/pick.ts";
 import type { RequestFacts } from "./request/facts.ts";
@@ -41,9 +41,10 @@ export function select(deps: SelectDependencies, facts: RequestFacts, namespace?
   const problem = fleetProblem(deps, fleet, facts.model);
   if (problem !== undefined) return problem;
   const prompt = promptOf(deps, facts);
+  const held = { prompt, matches: deps.index.match(prompt.keys) };
   const chosen = pick({
-    prefill: facts.single ? candidates(deps, fleet.prefill, prompt) : [],
-    decode: candidates(deps, withRoom(deps, fleet.decode), prompt),
+    prefill: facts.single ? candidates(deps, fleet.prefill, held) : [],
+    decode: candidates(deps, withRoom(deps, fleet.decode), held),
     promptTokens: prompt.tokens,
     outputTokens: facts.maxTokens ?? deps.config.cost.decodeTokens,
     constants: deps.config.cost,
@@ -61,10 +62,16 @@ function promptOf({ hasher, config }: SelectDependencies, facts: RequestFacts): 
   };
 }
 
+/** A prompt, and who holds how much of it. */
+interface Held {
+  readonly prompt: Prompt;
+  readonly matches: PrefixMatches;
+}
+
 /** Engines always compute the last token themselves, so a prompt is never cached whole. */
-function cachedTokens({ index, config }: SelectDependencies, endpoint: string, prompt: Prompt): number {
+function cachedTokens({ config }: SelectDependencies, endpoint: string, { prompt, matches }: Held): number {
   const { blockBytes, bytesPerToken } = config.index;
-  return Math.min(prompt.tokens - 1, Math.floor((index.match(endpoint, prompt.keys) * blockBytes) / bytesPerToken));
+  return Math.min(prompt.tokens - 1, Math.floor((matches.of(endpoint) * blockBytes) / bytesPerToken));
 }
 
 function fleetProblem(deps: SelectDependencies, fleet: Fleet, model: string): Problem | undefined {
@@ -108,12 +115,12 @@ function fresh({ config, clock }: SelectDependencies, stats: EngineStats | undef
   return stats !== undefined && clock.monotonic() - stats.at <= maxAgeMs ? stats : undefined;
 }
 
-const candidates = (deps: SelectDependencies, known: readonly KnownEndpoint[], prompt: Prompt): Candidate[] =>
+const candidates = (deps: SelectDependencies, known: readonly KnownEndpoint[], held: Held): Candidate[] =>
   unshunned(deps, known).map(({ endpoint, stats }) => ({
     endpoint,
     stats: fresh(deps, stats),
     load: deps.loads.of(endpoint.id),
-    cachedTokens: cachedTokens(deps, endpoint.id, prompt),
+    cachedTokens: cachedTokens(deps, endpoint.id, held),
   }));
 
 /**

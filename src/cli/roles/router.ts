@@ -10,7 +10,7 @@ import { startExtProcServer } from "../../router/extproc/server.ts";
 import { startHealthServer } from "../../router/health/server.ts";
 import { Housekeeping } from "../../router/housekeeping.ts";
 import { createBlockHasher } from "../../router/kv/blocks.ts";
-import { createApproximateIndex } from "../../router/kv/index.ts";
+import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
 import { LoadBook } from "../../router/load.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
@@ -38,7 +38,10 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const config = ports.config.router;
   const client = createEngineClient();
   const loads = new LoadBook();
-  const index = createApproximateIndex(indexCapacity({ stats: undefined }, config.index));
+  const { maxBytes, maxEndpoints } = config.index;
+  const index = new HistoryIndex(geometryFor(maxBytes, maxEndpoints), indexCapacity({ stats: undefined }, config.index), () =>
+    metrics.count("tandem_router_index_full_total"),
+  );
   const scraper = startScraper({
     ...{ client, clock, timers, random, metrics, endpoints: options.endpoints },
     intervalMs: config.scrapeIntervalMs,
@@ -47,7 +50,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const directory = new EndpointDirectory(options.endpoints, scraper);
   const housekeeping = new Housekeeping({ index, loads, config, metrics });
   const cancelTidy = timers.every(TIDY_MS, () => housekeeping.tidy(directory.list()));
-  const hasher = await createBlockHasher();
+  const hasher = createBlockHasher();
   // Compatibility is a question between two endpoints: what keeps their KV blocks from travelling.
   const incompatible = (prefill: Endpoint, decode: Endpoint): string | undefined =>
     compatible(prefill.compatibility, decode.compatibility);

@@ -3,19 +3,19 @@ import { loadConfig } from "../../../src/config/load.ts";
 import { staticEndpoints } from "../../../src/endpoints/directory.ts";
 import { Housekeeping } from "../../../src/router/housekeeping.ts";
 import { createBlockHasher } from "../../../src/router/kv/blocks.ts";
-import { createApproximateIndex } from "../../../src/router/kv/index.ts";
+import { HistoryIndex } from "../../../src/router/kv/history.ts";
 import { LoadBook } from "../../../src/router/load.ts";
 import { NO_METRICS } from "../../../src/telemetry/metrics.ts";
 
-t.test("gone and restarted engines lose their prefixes, running requests keep their counts", async (t) => {
+t.test("gone and restarted engines lose their prefixes, running requests keep their counts", (t) => {
   const entries = ["a:1", "b:1"].map((address) => ({ address, role: "decode", model: "m" }));
   const text = JSON.stringify({ router: { endpoints: { static: entries } } });
   const config = loadConfig({ text }).router;
   const known = staticEndpoints(config.endpoints.static).map((endpoint) => ({ endpoint, stats: undefined }));
-  const [index, loads] = [createApproximateIndex(100), new LoadBook()];
+  const [index, loads] = [new HistoryIndex({ slots: 4096, endpoints: 16, rows: 64 }, 100), new LoadBook()];
   const house = new Housekeeping({ index, loads, config, metrics: NO_METRICS });
-  const keys = (await createBlockHasher()).keys([Buffer.alloc(2560)], 256, "m");
-  const match = (): number[] => ["static:a:1", "static:b:1", "late"].map((id) => index.match(id, keys));
+  const keys = createBlockHasher().keys([Buffer.alloc(2560)], 256, "m");
+  const match = (): number[] => ["static:a:1", "static:b:1", "late"].map((id) => index.match(keys).of(id));
   const record = (): void => ["static:a:1", "static:b:1", "late"].forEach((id) => index.record(id, keys));
   record();
   house.tidy(known);
@@ -30,4 +30,5 @@ t.test("gone and restarted engines lose their prefixes, running requests keep th
   release();
   house.tidy(known.slice(0, 1));
   t.equal(loads.of("static:b:1").assigned, 0, "then forgotten");
+  t.end();
 });

@@ -6,14 +6,14 @@ import { staticEndpoints } from "../../../src/endpoints/directory.ts";
 import type { EngineClient, EngineReply, EngineRequest, Timers } from "../../../src/ports.ts";
 import type { Begun, CompleteRequest, Routed, Ticket } from "../../../src/router/exchange.ts";
 import { createBlockHasher } from "../../../src/router/kv/blocks.ts";
-import { createApproximateIndex } from "../../../src/router/kv/index.ts";
+import { HistoryIndex } from "../../../src/router/kv/history.ts";
 import { LoadBook } from "../../../src/router/load.ts";
 import { createRouter, type RouterDependencies } from "../../../src/router/route.ts";
 import { SILENT_LOG } from "../../../src/telemetry/log.ts";
 import { NO_METRICS } from "../../../src/telemetry/metrics.ts";
 
 const ADDRESSES = { prefill: ["p1:80", "p2:80", "p3:80"], decode: ["d1:80", "d2:80"] };
-const hasher = await createBlockHasher();
+const hasher = createBlockHasher();
 
 /** Engines that answer when they are told to, and a clock that runs when it is told to. */
 class World {
@@ -34,7 +34,7 @@ class World {
     const deps: RouterDependencies = {
       ...{ config, client, timers, hasher, loads: this.loads, metrics: NO_METRICS, log: SILENT_LOG },
       directory: { list: () => known },
-      index: createApproximateIndex(1000),
+      index: new HistoryIndex({ slots: 4096, endpoints: 16, rows: 64 }, 1000),
       clock: { now: () => 0, monotonic: () => 0 },
       random: { next: () => 0.5, id: () => "1d" },
       incompatible: () => undefined,

@@ -1,6 +1,9 @@
+import { readFileSync } from "node:fs";
 import t from "tap";
 import { blockCount, createBlockHasher } from "../../../src/router/kv/blocks.ts";
-import { createApproximateIndex } from "../../../src/router/kv/index.ts";
+import { CHAIN_WASM } from "../../../src/router/kv/chain.wasm.ts";
+import { assembledBase64 } from "../../support/wat.ts";
+import { HistoryIndex } from "../../../src/router/kv/history.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import { indexCapacity } from "../../../src/router/select.ts";
 
@@ -8,8 +11,8 @@ const text = (length: number, salt = ""): Buffer[] => [
   Buffer.from(salt + "abcdefghij".repeat(length)).subarray(0, length),
 ];
 
-t.test("block keys chain: equal from the start, different from the first difference on", async (t) => {
-  const hasher = await createBlockHasher();
+t.test("block keys chain: equal from the start, different from the first difference on", (t) => {
+  const hasher = createBlockHasher();
   const a = hasher.keys(text(640), 64, "m");
   t.equal(blockCount(a), 10);
   t.same(hasher.keys([...text(320), text(640)[0]!.subarray(320)], 64, "m"), a, "parts do not matter");
@@ -21,30 +24,33 @@ t.test("block keys chain: equal from the start, different from the first differe
     t.notSame(b.subarray(block * 2, block * 2 + 2), a.subarray(block * 2, block * 2 + 2));
   t.notSame(hasher.keys(text(640), 64, "other"), a, "the seed separates models");
   t.equal(blockCount(hasher.keys(text(63), 64, "m")), 0, "an incomplete block has no key");
+  t.end();
 });
 
-t.test("the index answers with the leading run, per endpoint", async (t) => {
-  const hasher = await createBlockHasher();
-  const index = createApproximateIndex(100);
+t.test("the index answers with the leading run, per endpoint", (t) => {
+  const hasher = createBlockHasher();
+  const index = new HistoryIndex({ slots: 4096, endpoints: 16, rows: 64 }, 100);
   const long = hasher.keys(text(640), 64, "m");
   index.record("a", long.subarray(0, 8));
-  t.equal(index.match("a", long), 4);
-  t.equal(index.match("b", long), 0);
+  t.equal(index.match(long).of("a"), 4);
+  t.equal(index.match(long).of("b"), 0);
   index.forget("a");
-  t.equal(index.match("a", long), 0);
+  t.equal(index.match(long).of("a"), 0);
+  t.end();
 });
 
-t.test("capacity evicts the oldest prompt and tails before heads", async (t) => {
-  const hasher = await createBlockHasher();
-  const index = createApproximateIndex(10);
+t.test("capacity evicts the oldest prompt and tails before heads", (t) => {
+  const hasher = createBlockHasher();
+  const index = new HistoryIndex({ slots: 4096, endpoints: 16, rows: 64 }, 10);
   const [first, second] = [hasher.keys(text(384), 64, "m"), hasher.keys(text(512, "x"), 64, "m")];
   index.record("a", first);
   index.record("a", second);
   t.equal(index.blocks, 10);
-  t.equal(index.match("a", second), 8);
-  t.equal(index.match("a", first), 2, "its first blocks are still there");
+  t.equal(index.match(second).of("a"), 8);
+  t.equal(index.match(first).of("a"), 2, "its first blocks are still there");
   index.resize("a", 4);
-  t.equal(index.match("a", second), 4, "a smaller engine keeps the newest heads");
+  t.equal(index.match(second).of("a"), 4, "a smaller engine keeps the newest heads");
+  t.end();
 });
 
 t.test("an engine cannot make its index as large as it likes", (t) => {
@@ -57,11 +63,17 @@ t.test("an engine cannot make its index as large as it likes", (t) => {
   t.end();
 });
 
-t.test("gone endpoints are forgotten, whenever something was recorded on them", async (t) => {
-  const hasher = await createBlockHasher();
-  const index = createApproximateIndex(100);
+t.test("gone endpoints are forgotten, whenever something was recorded on them", (t) => {
+  const hasher = createBlockHasher();
+  const index = new HistoryIndex({ slots: 4096, endpoints: 16, rows: 64 }, 100);
   const keys = hasher.keys(text(640), 64, "m");
   for (const id of ["a", "b"]) index.record(id, keys);
   index.keep(new Set(["b"]));
-  t.same([index.match("a", keys), index.match("b", keys), index.blocks], [0, 10, 10]);
+  t.same([index.match(keys).of("a"), index.match(keys).of("b"), index.blocks], [0, 10, 10]);
+  t.end();
+});
+
+t.test("the module in use is the one that chain.wat describes", async (t) => {
+  const source = readFileSync(new URL("../../../src/router/kv/chain.wat", import.meta.url), "utf8");
+  t.equal(CHAIN_WASM, await assembledBase64(source));
 });

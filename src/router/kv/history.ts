@@ -1,0 +1,161 @@
+/**
+ * The prefix index from routing history, over the shared table: the newest blocks of each endpoint.
+ *
+ * The blocks of an endpoint lie in six generations. What is sent goes into the youngest; when that holds a sixth of the
+ * capacity the next one begins, and the oldest vanishes by one bit of the endpoint's mask. So between 5/6 and all of the
+ * capacity is remembered, least recently sent first to go, without a list of what was used when: 16 bytes for each block,
+ * however many endpoints hold it. The two marks left over are those being swept out of the table.
+ */
+import type { BlockKeys } from "./blocks.ts";
+import { blockCount } from "./blocks.ts";
+import { holderOf } from "./holders.ts";
+import type { PrefixIndex, PrefixMatches } from "./index.ts";
+import { bytesOf, HolderTable, type Geometry } from "./table.ts";
+
+const MARKS = 8;
+const GENERATIONS = 6;
+/** Slots swept for each block that is recorded: a round ends long before an endpoint has filled a generation anew. */
+const SWEPT_PER_BLOCK = 8;
+
+/** One endpoint's generations. */
+interface Held {
+  /** Its number in the table. */
+  readonly id: number;
+  capacity: number;
+  /** Blocks by mark. */
+  readonly counts: number[];
+  /** Live marks, the oldest first; the last one is written. */
+  marks: number[];
+}
+
+/** A mark that is hidden and not yet swept, or, as `all`, a whole endpoint. */
+interface Hidden {
+  readonly id: number;
+  readonly mark: number | "all";
+  /** Rounds of sweeping that must end until it is clean: the one under way began before it was hidden. */
+  rounds: number;
+}
+
+/** Half of the memory for slots would be too little: rows serve only blocks that more than four endpoints hold. */
+export function geometryFor(maxBytes: number, endpoints: number): Geometry {
+  const rows = Math.max(64, Math.floor(maxBytes / 8 / endpoints));
+  let slots = 1024;
+  while (bytesOf({ slots: slots * 2, endpoints, rows }) <= maxBytes) slots *= 2;
+  return { slots, endpoints, rows };
+}
+
+export class HistoryIndex implements PrefixIndex {
+  readonly #table: HolderTable;
+  readonly #held = new Map<string, Held>();
+  readonly #defaultBlocks: number;
+  readonly #freeIds: number[] = [];
+  #freshId = 0;
+  #hidden: Hidden[] = [];
+  readonly #full: () => void;
+
+  /** @param full told when a block found no place: the memory is too small for this fleet */
+  constructor(geometry: Geometry, defaultBlocks: number, full: () => void = () => undefined) {
+    this.#table = new HolderTable(geometry);
+    this.#defaultBlocks = defaultBlocks;
+    this.#full = full;
+  }
+
+  get blocks(): number {
+    let sum = 0;
+    for (const { marks, counts } of this.#held.values()) for (const mark of marks) sum += counts[mark] ?? 0;
+    return sum;
+  }
+
+  match(keys: BlockKeys): PrefixMatches {
+    const matches = this.#table.match(keys);
+    return {
+      of: (endpoint) => {
+        const held = this.#held.get(endpoint);
+        return held === undefined ? 0 : matches.of(held.id);
+      },
+    };
+  }
+
+  record(endpoint: string, keys: BlockKeys): void {
+    const held = this.#of(endpoint);
+    if (held === undefined) {
+      this.#full();
+      return;
+    }
+    // Last block first: the start of a prompt is then the youngest, and tails go before heads.
+    for (let block = blockCount(keys) - 1; block >= 0; block--) this.#put(held, keys, block);
+    this.#sweep(blockCount(keys) * SWEPT_PER_BLOCK);
+  }
+
+  resize(endpoint: string, blocks: number): void {
+    const held = this.#of(endpoint);
+    if (held === undefined || held.capacity === blocks) return;
+    held.capacity = blocks;
+    while (held.marks.length > 1 && sizeOf(held) > blocks) this.#hideOldest(held);
+  }
+
+  forget(endpoint: string): void {
+    const held = this.#held.get(endpoint);
+    if (held === undefined) return;
+    this.#held.delete(endpoint);
+    this.#table.live[held.id] = 0;
+    this.#hidden.push({ id: held.id, mark: "all", rounds: 2 });
+  }
+
+  keep(endpoints: ReadonlySet<string>): void {
+    for (const endpoint of this.#held.keys()) if (!endpoints.has(endpoint)) this.forget(endpoint);
+    this.#sweep(IDLE_SWEEP);
+  }
+
+  #put(held: Held, keys: BlockKeys, block: number): void {
+    const mark = held.marks.at(-1) ?? 0;
+    const before = this.#table.put(keys, block, holderOf(held.id, mark));
+    if (before === undefined) this.#full();
+    if (before === undefined || before === mark) return;
+    if (before >= 0) held.counts[before] = (held.counts[before] ?? 1) - 1;
+    held.counts[mark] = (held.counts[mark] ?? 0) + 1;
+    if ((held.counts[mark] ?? 0) >= held.capacity / GENERATIONS) this.#turn(held);
+  }
+
+  /** A new generation, where a clean mark is left for it; else the youngest goes on growing until one is. */
+  #turn(held: Held): void {
+    const used = new Set([...held.marks, ...this.#hidden.flatMap(({ id, mark }) => (id === held.id ? mark : []))]);
+    const mark = Array.from({ length: MARKS }, (_, mark) => mark).find((mark) => !used.has(mark));
+    if (mark === undefined) return;
+    if (held.marks.length === GENERATIONS) this.#hideOldest(held);
+    held.marks.push(mark);
+    held.counts[mark] = 0;
+    this.#table.live[held.id] = (this.#table.live[held.id] ?? 0) | (1 << mark);
+  }
+
+  #hideOldest(held: Held): void {
+    const mark = held.marks.shift() ?? 0;
+    held.counts[mark] = 0;
+    this.#table.live[held.id] = (this.#table.live[held.id] ?? 0) & ~(1 << mark);
+    this.#hidden.push({ id: held.id, mark, rounds: 2 });
+  }
+
+  #of(endpoint: string): Held | undefined {
+    const known = this.#held.get(endpoint);
+    if (known !== undefined) return known;
+    const fresh = this.#freshId < this.#table.geometry.endpoints ? this.#freshId++ : undefined;
+    const id = this.#freeIds.pop() ?? fresh;
+    if (id === undefined) return undefined;
+    const held: Held = { id, capacity: this.#defaultBlocks, counts: [0], marks: [0] };
+    this.#held.set(endpoint, held);
+    this.#table.live[id] = 1;
+    return held;
+  }
+
+  #sweep(slots: number): void {
+    if (this.#hidden.length === 0 || !this.#table.sweep(slots)) return;
+    for (const each of this.#hidden) each.rounds -= 1;
+    for (const { id, mark, rounds } of this.#hidden) if (rounds === 0 && mark === "all") this.#freeIds.push(id);
+    this.#hidden = this.#hidden.filter(({ rounds }) => rounds > 0);
+  }
+}
+
+/** Slots swept at each tidying, once a second: 0.3 ms, and 2^22 slots within a minute. */
+const IDLE_SWEEP = 65_536;
+
+const sizeOf = ({ marks, counts }: Held): number => marks.reduce((sum, mark) => sum + (counts[mark] ?? 0), 0);
