@@ -1,5 +1,6 @@
 /**
- * Work that this router sent and that is not finished: known at once and exactly, before any scrape shows it.
+ * Work that is on the endpoints and not finished: what this router sent, known at once and exactly, before any scrape
+ * shows it; and what the other replicas say they sent.
  *
  * One writer, the router; every start returns the release of just that work, which is safe to call twice.
  */
@@ -14,15 +15,27 @@ export interface EndpointLoad {
   readonly shunnedUntil: number;
 }
 
-type Mutable = { -readonly [K in keyof EndpointLoad]: EndpointLoad[K] } & { prefills: number };
+/** The part of an endpoint's load that one router sent. */
+export interface OwnLoad {
+  readonly prefillMs: number;
+  readonly inflight: number;
+}
+
+type Own = { -readonly [K in keyof OwnLoad]: OwnLoad[K] } & { prefills: number };
+type Entry = { -readonly [K in keyof EndpointLoad]: EndpointLoad[K] } & { readonly own: Own };
 export type Release = () => void;
 
-const IDLE: Mutable = { prefillMs: 0, prefills: 0, inflight: 0, assigned: 0, shunnedUntil: 0 };
+const IDLE: EndpointLoad = { prefillMs: 0, inflight: 0, assigned: 0, shunnedUntil: 0 };
+const NOTHING: OwnLoad = { prefillMs: 0, inflight: 0 };
 
 export class LoadBook {
-  readonly #entries = new Map<string, Mutable>();
+  readonly #entries = new Map<string, Entry>();
+  /** What other replicas sent: replica, then endpoint. */
+  readonly #others = new Map<string, ReadonlyMap<string, OwnLoad>>();
+  readonly #changed = new Set<string>();
   #sequence = 0;
 
+  /** All work on the endpoint, whoever sent it. */
   of(endpoint: string): EndpointLoad {
     return this.#entries.get(endpoint) ?? IDLE;
   }
@@ -30,20 +43,16 @@ export class LoadBook {
   /** A request is on the endpoint until released. */
   request(endpoint: string): Release {
     const entry = this.#entry(endpoint);
-    entry.inflight += 1;
+    this.#add(endpoint, entry, 1);
     entry.assigned = ++this.#sequence;
-    return once(() => (entry.inflight -= 1));
+    return once(() => this.#add(endpoint, entry, -1));
   }
 
   /** Prefill work is on the endpoint until released. With the last of it the sum is exactly zero: no rounding stays. */
   prefill(endpoint: string, ms: number): Release {
     const entry = this.#entry(endpoint);
-    entry.prefillMs += ms;
-    entry.prefills += 1;
-    return once(() => {
-      entry.prefills -= 1;
-      entry.prefillMs = entry.prefills === 0 ? 0 : Math.max(0, entry.prefillMs - ms);
-    });
+    this.#addPrefill(endpoint, entry, 1, ms);
+    return once(() => this.#addPrefill(endpoint, entry, -1, -ms));
   }
 
   shun(endpoint: string, until: number): void {
@@ -52,16 +61,74 @@ export class LoadBook {
 
   /** Forgets endpoints that no longer exist and carry nothing. */
   keep(endpoints: ReadonlySet<string>): void {
-    for (const [id, { inflight, prefills }] of this.#entries)
-      if (inflight === 0 && prefills === 0 && !endpoints.has(id)) this.#entries.delete(id);
+    for (const [id, { inflight, prefillMs, own }] of this.#entries)
+      if (inflight === 0 && prefillMs === 0 && own.prefills === 0 && !endpoints.has(id)) this.#entries.delete(id);
   }
 
-  #entry(endpoint: string): Mutable {
-    const entry = this.#entries.get(endpoint) ?? { ...IDLE };
+  /** Own loads that changed since the last call; with `all`, every one that is not idle. */
+  takeChanges(all = false): ReadonlyMap<string, OwnLoad> {
+    const ids = all ? [...this.#entries.keys()].filter((id) => !isIdle(this.#ownOf(id))) : [...this.#changed];
+    this.#changed.clear();
+    return new Map(ids.map((id) => [id, this.#ownOf(id)]));
+  }
+
+  /** What another replica sent now stands like this, as far as it is named; with `all`, nothing else stands. */
+  hear(replica: string, loads: ReadonlyMap<string, OwnLoad>, all: boolean): void {
+    const before = this.#others.get(replica) ?? new Map<string, OwnLoad>();
+    const after = new Map([...(all ? [] : before), ...loads].filter(([, load]) => !isIdle(load)));
+    this.#others.set(replica, after);
+    for (const id of new Set([...(all ? before.keys() : []), ...loads.keys()])) {
+      const more = (after.get(id) ?? NOTHING).inflight > (before.get(id) ?? NOTHING).inflight;
+      const entry = this.#entry(id);
+      if (more) entry.assigned = ++this.#sequence;
+      this.#sum(id, entry);
+    }
+  }
+
+  /** The replica is gone, and its work with it. */
+  forget(replica: string): void {
+    this.hear(replica, new Map(), true);
+    this.#others.delete(replica);
+  }
+
+  #ownOf(endpoint: string): OwnLoad {
+    const { inflight, prefillMs } = this.#entries.get(endpoint)?.own ?? NOTHING;
+    return { inflight, prefillMs };
+  }
+
+  #add(endpoint: string, entry: Entry, requests: number): void {
+    entry.own.inflight += requests;
+    this.#sum(endpoint, entry);
+    this.#changed.add(endpoint);
+  }
+
+  #addPrefill(endpoint: string, entry: Entry, prefills: number, ms: number): void {
+    entry.own.prefills += prefills;
+    entry.own.prefillMs = entry.own.prefills === 0 ? 0 : Math.max(0, entry.own.prefillMs + ms);
+    this.#sum(endpoint, entry);
+    this.#changed.add(endpoint);
+  }
+
+  /** Summed anew each time, so that no rounding stays here either. */
+  #sum(endpoint: string, entry: Entry): void {
+    let { inflight, prefillMs } = entry.own;
+    for (const loads of this.#others.values()) {
+      const load = loads.get(endpoint);
+      inflight += load?.inflight ?? 0;
+      prefillMs += load?.prefillMs ?? 0;
+    }
+    entry.inflight = inflight;
+    entry.prefillMs = prefillMs;
+  }
+
+  #entry(endpoint: string): Entry {
+    const entry = this.#entries.get(endpoint) ?? { ...IDLE, own: { ...NOTHING, prefills: 0 } };
     this.#entries.set(endpoint, entry);
     return entry;
   }
 }
+
+const isIdle = ({ inflight, prefillMs }: OwnLoad): boolean => inflight === 0 && prefillMs === 0;
 
 function once(task: () => void): Release {
   let done = false;

@@ -15,6 +15,7 @@ import { LoadBook } from "../../router/load.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
 import type { Role, RolePorts } from "./ports.ts";
+import { startReplicas } from "./replicas.ts";
 
 export interface RouterRole extends Role {
   /** `host:port` of ext_proc. */
@@ -39,8 +40,10 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const client = createEngineClient();
   const loads = new LoadBook();
   const { maxBytes, maxEndpoints } = config.index;
-  const index = new HistoryIndex(geometryFor(maxBytes, maxEndpoints), indexCapacity({ stats: undefined }, config.index), () =>
-    metrics.count("tandem_router_index_full_total"),
+  const index = new HistoryIndex(
+    geometryFor(maxBytes, maxEndpoints),
+    indexCapacity({ stats: undefined }, config.index),
+    () => metrics.count("tandem_router_index_full_total"),
   );
   const scraper = startScraper({
     ...{ client, clock, timers, random, metrics, endpoints: options.endpoints },
@@ -69,6 +72,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const ready = (): boolean => !draining && options.synced();
   const healthListen = parseListen(config.healthListen);
   const health = healthListen === undefined ? undefined : await startHealthServer(healthListen, ready);
+  const replicas = await startReplicas(ports, loads);
   log.info("router listens", { extProc: server.address, health: health?.address ?? "off" });
   return {
     address: server.address,
@@ -79,6 +83,8 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
       cancelTidy();
       scraper.stop();
       await server.stop(DRAIN_MS);
+      // Last: what still ran while it drained was work on the endpoints.
+      await replicas.stop();
       await Promise.all([health?.stop(), client.close()]);
     },
   };

@@ -1,0 +1,50 @@
+/** The router among its replicas: it listens to what they do, and tells them what it does. */
+import { readFileSync } from "node:fs";
+import fastify from "fastify";
+import { parseListen } from "../../config/listen.ts";
+import type { LoadBook } from "../../router/load.ts";
+import { startPush } from "../../router/replicas/client.ts";
+import { Peers } from "../../router/replicas/peers.ts";
+import { replicaRoutes } from "../../router/replicas/routes.ts";
+import { UsageError } from "../input.ts";
+import type { RolePorts } from "./ports.ts";
+
+export interface Replicas {
+  /** `host:port` it listens on; empty where it does not. */
+  readonly address: string;
+  readonly stop: () => Promise<void>;
+}
+
+/** A replica sends its few kilobytes at once. */
+const REQUEST_MS = 2000;
+
+/** Either may be off: without `listen` the others are not heard, without `peers` they are not told. */
+export async function startReplicas(ports: RolePorts, loads: LoadBook): Promise<Replicas> {
+  const { clock, timers, random, log, metrics } = ports;
+  const { listen, peers, tokenFile } = ports.config.router.replicas;
+  const token = tokenFrom(tokenFile);
+  const state = new Peers(loads, random.id());
+  const app = fastify({ logger: false, requestTimeout: REQUEST_MS, forceCloseConnections: true });
+  await app.register(replicaRoutes({ state, token, clock, metrics }));
+  const at = parseListen(listen);
+  const address = at === undefined ? "" : new URL(await app.listen(at)).host;
+  const push = peers === "" ? undefined : startPush({ peers, token, state, clock, timers, log, metrics });
+  return {
+    address,
+    stop: async () => {
+      await push?.stop();
+      await app.close();
+    },
+  };
+}
+
+function tokenFrom(file: string): string {
+  if (file === "") return "";
+  try {
+    const token = readFileSync(file, "utf8").trim();
+    if (token === "") throw new Error("it is empty");
+    return token;
+  } catch (error) {
+    throw new UsageError(`router.replicas.tokenFile ${file}: ${(error as Error).message}`);
+  }
+}

@@ -1,0 +1,96 @@
+/** Tells the other replicas: one POST to each address, the next one only when the last has ended. */
+import { lookup } from "node:dns/promises";
+import { Agent, request } from "undici";
+import type { Clock, Log, Metrics, Timers } from "../../ports.ts";
+import { PUSH_MS, type Peers } from "./peers.ts";
+
+/** A replica that takes longer is left out of this round: what it missed is in the next one. */
+const SEND_MS = 1000;
+/** Replicas come and go; the cluster's DNS keeps answers for some seconds itself. */
+const RESOLVE_MS = 2000;
+/** Replicas of one Service; beyond, everybody would tell everybody too much. */
+const MAX_PEERS = 32;
+/** The answer of a replica to itself. */
+const SELF = 409;
+
+export interface PushOptions {
+  /** `host:port` of a headless Service, or several with commas. */
+  readonly peers: string;
+  readonly token: string;
+  readonly state: Peers;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+export interface Push {
+  readonly stop: () => Promise<void>;
+}
+
+export function startPush(options: PushOptions): Push {
+  const { state, clock, timers, log, metrics } = options;
+  const agent = new Agent({ connections: 1, connect: { timeout: SEND_MS } });
+  const busy = new Set<string>();
+  const own = new Set<string>();
+  let addresses: readonly string[] = [];
+  const send = async (address: string, body: string): Promise<void> => {
+    busy.add(address);
+    try {
+      if ((await post(agent, address, { body, token: options.token })) === SELF) own.add(address);
+    } catch (error) {
+      metrics.count("tandem_router_replica_failures_total");
+      log.debug("replica not told", { address, error: (error as Error).message });
+    } finally {
+      busy.delete(address);
+    }
+  };
+  const tell = (): void => {
+    const body = state.due(clock.monotonic());
+    metrics.gauge("tandem_router_replicas", state.count + 1);
+    if (body === undefined) return;
+    for (const address of addresses) if (!busy.has(address) && !own.has(address)) void send(address, body);
+  };
+  const resolve = async (): Promise<void> => {
+    addresses = (await resolved(options.peers)).slice(0, MAX_PEERS);
+    for (const address of own) if (!addresses.includes(address)) own.delete(address);
+  };
+  void resolve();
+  const cancels = [timers.every(PUSH_MS, tell), timers.every(RESOLVE_MS, () => void resolve())];
+  return {
+    stop: async () => {
+      for (const cancel of cancels) cancel();
+      await agent.destroy();
+    },
+  };
+}
+
+async function post(agent: Agent, address: string, { body, token }: { body: string; token: string }): Promise<number> {
+  const { statusCode, body: answer } = await request(`http://${address}/v1/loads`, {
+    dispatcher: agent,
+    method: "POST",
+    headers: { "content-type": "application/json", ...(token === "" ? {} : { authorization: `Bearer ${token}` }) },
+    body,
+    headersTimeout: SEND_MS,
+    bodyTimeout: SEND_MS,
+  });
+  await answer.dump();
+  return statusCode;
+}
+
+/** Every address behind the names; a name that does not resolve now has none. */
+async function resolved(peers: string): Promise<readonly string[]> {
+  const names = peers.split(",").map((name) => name.trim());
+  const found = await Promise.all(names.map(addressesOf));
+  return [...new Set(found.flat())].sort();
+}
+
+async function addressesOf(name: string): Promise<readonly string[]> {
+  const { hostname, port } = new URL(`http://${name}`);
+  try {
+    const all = await lookup(hostname.replace(/^\[|\]$/g, ""), { all: true });
+    return all.map(({ address, family }) => `${family === 6 ? `[${address}]` : address}:${port || "80"}`);
+  } catch {
+    return [];
+  }
+}
