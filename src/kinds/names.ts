@@ -174,6 +174,8 @@ export const HEADER = {
   dataParallelRank: "x-data-parallel-rank",
   kvCacheSource: "x-kv-cache-source-host-port",
   requestId: "x-request-id",
+  /** Names the model where no body does; body-based routers of gateways set it too. The client's word, as the body's is. */
+  model: "x-gateway-model-name",
   /** Ours, on the answer: which endpoints served, what was predicted. */
   decodeEndpoint: "x-tandem-decode-endpoint",
   prefillEndpoint: "x-tandem-prefill-endpoint",
@@ -295,7 +297,36 @@ export const METRICS = {
     help: "Prompt tokens predicted to be cached (kind predicted), reported as cached by engines (kind actual), and all (kind prompt).",
     labels: ["kind"],
   },
+  tandem_router_answer_tokens_total: {
+    type: "counter",
+    help: "Tokens by what engines said in their answers, kind prompt, cached or completion; profile exact.",
+    labels: ["kind"],
+  },
+  tandem_router_first_token_seconds: {
+    type: "histogram",
+    help: "Time from the last byte of a request to the first of its answer's body; profile exact.",
+    labels: [],
+    buckets: LATENCY_SECONDS,
+  },
+  tandem_router_output_token_seconds: {
+    type: "histogram",
+    help: "Mean time of an output token after the first, of each answer that says how many it has; profile exact.",
+    labels: [],
+    buckets: LATENCY_SECONDS,
+  },
+  tandem_router_served_elsewhere_total: {
+    type: "counter",
+    help: "Requests that the proxy sent to another endpoint than the one picked.",
+    labels: [],
+  },
   tandem_router_endpoints: { type: "gauge", help: "Endpoints known, by role and state.", labels: ["role", "state"] },
+  tandem_router_replicas: {
+    type: "gauge",
+    help: "Replicas of the router that are heard of, itself included.",
+    labels: [],
+  },
+  tandem_router_replica_messages_total: { type: "counter", help: "Messages of other replicas.", labels: [] },
+  tandem_router_replica_failures_total: { type: "counter", help: "Replicas that could not be told.", labels: [] },
   tandem_router_index_full_total: {
     type: "counter",
     help: "Blocks that found no place in the prefix index.",

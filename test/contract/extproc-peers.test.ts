@@ -46,6 +46,7 @@ async function rig(options: RigOptions = {}): Promise<Rig> {
   const open = { tickets: 0, streams: 0, begun: 0 };
   const router: RequestRouter = {
     maxBodyBytes: options.maxBodyBytes ?? MIB,
+    patienceMs: 1000,
     begin: ({ body }) => {
       open.tickets += 1;
       open.begun += 1;
@@ -56,7 +57,7 @@ async function rig(options: RigOptions = {}): Promise<Rig> {
       };
       const nothing = (): void => undefined;
       return {
-        ticket: { responseStarted: nothing, firstToken: nothing, finish },
+        ticket: { served: nothing, responseStarted: nothing, firstToken: nothing, usage: nothing, finish },
         routed: (options.route ?? echo)(body),
       };
     },

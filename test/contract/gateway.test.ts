@@ -13,9 +13,10 @@ const ANSWER: Answer = { kind: "answer", status: 404, headers: [], body: Buffer.
 const nothing = (): void => undefined;
 const router: RequestRouter = {
   maxBodyBytes: 1000,
+  patienceMs: 1000,
   begin: () => ({
     routed: Promise.resolve(ANSWER),
-    ticket: { responseStarted: nothing, firstToken: nothing, finish: nothing },
+    ticket: { served: nothing, responseStarted: nothing, firstToken: nothing, usage: nothing, finish: nothing },
   }),
   precheck: () => undefined,
   tooLarge: () => ANSWER,

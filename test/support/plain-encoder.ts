@@ -32,14 +32,18 @@ function encodeReply(reply: Reply): readonly Uint8Array[] {
       return [messageField(fieldOf("trailers", reply.phase), [])];
     case "immediate":
       return [immediate(reply)];
+    case "wait":
+      return [messageField(10, [varintField(1, Math.floor(reply.ms / 1000)), varintField(2, (reply.ms % 1000) * 1e6)])];
   }
 }
 
 /** BodyResponse{response=1: CommonResponse{...}} or HeadersResponse, which has the same shape. */
-const commonResponse = (changes?: HeaderChanges, body?: Buffer): Buffer =>
+const commonResponse = (changes?: HeaderChanges, body?: Buffer | "clear"): Buffer =>
   messageField(1, [
     changes === undefined ? Buffer.alloc(0) : messageField(2, [headerMutation(changes)]),
-    body === undefined ? Buffer.alloc(0) : messageField(3, [bytesField(1, body)]),
+    body === undefined
+      ? Buffer.alloc(0)
+      : messageField(3, [body === "clear" ? boolField(2, true) : bytesField(1, body)]),
   ]);
 
 /** Lengths are computed outside in, so that the chunk itself is the only large buffer and is not copied. */

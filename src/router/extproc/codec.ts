@@ -6,6 +6,7 @@
  */
 import { HEADER, LB_METADATA_NAMESPACE } from "../../kinds/names.ts";
 import type { HeaderList } from "../headers.ts";
+import { readAttributes, readMetadata, type Context } from "./context.ts";
 import { eachField, Reader, WireError } from "./wire.ts";
 import { sizeOf, Writer } from "./writer.ts";
 
@@ -18,13 +19,28 @@ export type BodyMode = (typeof BODY_MODES)[number];
 export interface Modes {
   readonly request: BodyMode;
   readonly response: BodyMode;
+  /** `send_body_without_waiting_for_header_response`: of STREAMED, chunks come before the headers are answered. */
+  readonly early?: boolean;
 }
 
-export type ProcessingRequest = { readonly modes?: Modes } & (
-  | { readonly kind: "requestHeaders" | "responseHeaders"; readonly headers: HeaderList; readonly endOfStream: boolean }
-  | { readonly kind: "requestBody" | "responseBody"; readonly chunk: Buffer; readonly endOfStream: boolean }
-  | { readonly kind: "requestTrailers" | "responseTrailers" }
-);
+/** What may come with any message. */
+interface Beside extends Readonly<Context> {
+  /** In the first message only. */
+  readonly modes?: Modes;
+  /** `observability_mode`: Envoy tells and does not listen. */
+  readonly observed?: boolean;
+}
+
+export type ProcessingRequest = Beside &
+  (
+    | {
+        readonly kind: "requestHeaders" | "responseHeaders";
+        readonly headers: HeaderList;
+        readonly endOfStream: boolean;
+      }
+    | { readonly kind: "requestBody" | "responseBody"; readonly chunk: Buffer; readonly endOfStream: boolean }
+    | { readonly kind: "requestTrailers" | "responseTrailers" }
+  );
 
 const KINDS: Readonly<Record<number, ProcessingRequest["kind"]>> = {
   2: "requestHeaders",
@@ -35,18 +51,29 @@ const KINDS: Readonly<Record<number, ProcessingRequest["kind"]>> = {
   7: "responseTrailers",
 };
 
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** Throws WireError. A `request` of a kind that is not known is none: unknown fields are skipped. */
 export function decodeRequest(bytes: Buffer): ProcessingRequest {
   let request: ProcessingRequest | undefined;
-  let modes: Modes | undefined;
+  const beside: Mutable<Beside> = {};
   eachField(new Reader(bytes), (field, reader) => {
     const kind = KINDS[field];
-    if (kind !== undefined) request = decodeKind(kind, reader.message());
-    else if (field === 11) modes = decodeModes(reader.message());
-    else return false;
+    if (kind === undefined) return decodeBeside(field, reader, beside);
+    request = decodeKind(kind, reader.message());
     return true;
   });
   if (request === undefined) throw new WireError("ProcessingRequest without a request");
-  return modes === undefined ? request : { ...request, modes };
+  return Object.assign(request, beside);
+}
+
+function decodeBeside(field: number, reader: Reader, into: Mutable<Beside>): boolean {
+  if (field === 8) readMetadata(reader.message(), into);
+  else if (field === 9) readAttributes(reader.message(), into);
+  else if (field === 10) into.observed = reader.varint() !== 0;
+  else if (field === 11) into.modes = decodeModes(reader.message());
+  else return false;
+  return true;
 }
 
 function decodeKind(kind: ProcessingRequest["kind"], reader: Reader): ProcessingRequest {
@@ -95,14 +122,19 @@ function decodeBody(reader: Reader): { chunk: Buffer; endOfStream: boolean } {
 }
 
 function decodeModes(reader: Reader): Modes {
-  const modes: [BodyMode, BodyMode] = ["NONE", "NONE"];
+  const modes: Mutable<Modes> = { request: "NONE", response: "NONE", early: false };
   eachField(reader, (field, inner) => {
-    if (field !== 1 && field !== 2) return false;
-    modes[field - 1] = BODY_MODES[inner.varint()] ?? "NONE";
+    if (field === 1) modes.request = modeOf(inner.varint());
+    else if (field === 2) modes.response = modeOf(inner.varint());
+    else if (field === 3) modes.early = inner.varint() !== 0;
+    else return false;
     return true;
   });
-  return { request: modes[0], response: modes[1] };
+  return modes;
 }
+
+/** A mode that is newer than this list is refused as GRPC is. */
+const modeOf = (number: number): BodyMode => BODY_MODES[number] ?? "GRPC";
 
 export interface HeaderChanges {
   readonly set?: HeaderList;
@@ -119,8 +151,8 @@ export type Reply =
       readonly phase: Phase;
       readonly changes?: HeaderChanges;
       readonly destination?: string;
-      /** The new body, for BUFFERED; absent leaves it as it is. */
-      readonly body?: Buffer;
+      /** Put in the place of what came; `clear`: nothing is; absent: it stays. */
+      readonly body?: Buffer | "clear";
     }
   | { readonly kind: "chunk"; readonly phase: Phase; readonly chunk: Buffer; readonly endOfStream: boolean }
   | { readonly kind: "trailers"; readonly phase: Phase }
@@ -130,7 +162,9 @@ export type Reply =
       readonly headers: HeaderList;
       readonly body: Buffer;
       readonly details: string;
-    };
+    }
+  /** The answer to the message that waits takes longer than its timer allows. */
+  | { readonly kind: "wait"; readonly ms: number };
 
 const NUMBERS = { headers: [1, 2], body: [3, 4], chunk: [3, 4], trailers: [5, 6] } as const;
 const fieldOf = (kind: keyof typeof NUMBERS, phase: Phase): number => NUMBERS[kind][phase === "request" ? 0 : 1];
@@ -164,7 +198,19 @@ function writeReply(out: Writer, reply: Reply): void {
       writeImmediate(out, reply);
       return;
     }
+    case "wait": {
+      writeWait(out, reply.ms);
+      return;
+    }
   }
+}
+
+/** override_message_timeout = 10: Duration{seconds=1, nanos=2}. */
+function writeWait(out: Writer, ms: number): void {
+  out.message(10, () => {
+    out.number(1, Math.floor(ms / 1000));
+    out.number(2, (ms % 1000) * 1e6);
+  });
 }
 
 /** HeadersResponse{response=1: CommonResponse{header_mutation=2}}. */
@@ -173,17 +219,22 @@ function writeHeaders(out: Writer, { phase, changes, destination }: Extract<Repl
   writeMetadata(out, destination);
 }
 
-/** BodyResponse, which has the same shape, with body_mutation=3{body=1}: behind the headers, whose size is not known yet. */
+/**
+ * BodyResponse, which has the same shape, with body_mutation=3{body=1} or {clear_body=2}: behind the headers, whose size
+ * is not known yet.
+ */
 function writeBody(out: Writer, { phase, changes, body, destination }: Extract<Reply, { kind: "body" }>): void {
   const head = new Writer();
   writeChanges(head, changes);
+  if (body === "clear") head.message(3, () => head.number(2, 1));
   const [mutation = EMPTY] = head.parts();
-  const lengths = body === undefined ? [] : nested([3, 1], body.length);
+  const bytes = body === "clear" ? undefined : body;
+  const lengths = bytes === undefined ? [] : nested([3, 1], bytes.length);
   const common = mutation.length + (lengths[0]?.size ?? 0);
   for (const { field, length } of nested([fieldOf("body", phase), 1], common)) out.prefix(field, length);
   out.raw(mutation);
   for (const { field, length } of lengths) out.prefix(field, length);
-  if (body !== undefined) out.raw(body);
+  if (bytes !== undefined) out.raw(bytes);
   writeMetadata(out, destination);
 }
 

@@ -15,7 +15,7 @@ import {
 } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { NAMESPACE_METADATA } from "../../kinds/names.ts";
-import type { Log, Metrics, Timers } from "../../ports.ts";
+import type { Cancel, Log, Metrics, Timers } from "../../ports.ts";
 import type { Answer, Begun, CompleteRequest, RequestRouter, Routed, Ticket } from "../exchange.ts";
 import { decodeRequest, encodeReplies } from "./codec.ts";
 import { Deframer, GRPC, MessageTooLarge } from "./grpc.ts";
@@ -149,12 +149,13 @@ class Exchange {
   #trailers: Record<string, string> = { "grpc-status": String(GRPC.ok) };
   #held = 0;
   #over = false;
+  #cancelTimer: Cancel | undefined;
 
   constructor(stream: ServerHttp2Stream, shared: Shared, scope: Scope) {
     this.#stream = stream;
     this.#scope = scope;
     this.#shared = shared;
-    this.#machine = new ExchangeStream(shared.router.maxBodyBytes);
+    this.#machine = new ExchangeStream(shared.router.maxBodyBytes, shared.router.patienceMs);
     this.#frames = new Deframer(shared.router.maxBodyBytes + MESSAGE_SLACK);
     this.#out = new Outbox(stream, shared.timers, () => this.#giveUp());
     shared.streams += 1;
@@ -224,9 +225,12 @@ class Exchange {
       case "tooLarge":
         this.#routed(this.#shared.router.tooLarge());
         return false;
-      case "responseStarted":
-      case "firstToken":
-        this.#ticket?.[action.kind]();
+      case "timer":
+        this.#untimed();
+        this.#cancelTimer = this.#shared.timers.after(action.ms, () => this.#feed({ kind: action.event }));
+        return true;
+      default:
+        this.#tell(action);
         return true;
       case "close":
         this.#finish();
@@ -235,6 +239,31 @@ class Exchange {
         this.#fail(GRPC.invalidArgument, action.detail);
         return false;
     }
+  }
+
+  /** What the ticket of the request must know. */
+  #tell(
+    action: Extract<Action, { kind: "served" | "responseStarted" | "firstToken" | "responseEnded" | "abandoned" }>,
+  ): void {
+    const ticket = this.#ticket;
+    if (ticket === undefined) return;
+    if (action.kind === "served") ticket.served(action.address);
+    else if (action.kind === "abandoned") ticket.finish();
+    else if (action.kind === "responseEnded") this.#settle(ticket);
+    else ticket[action.kind]();
+  }
+
+  /** The request is over; what its answer said of its tokens is told once, however it ended. */
+  #settle(ticket: Ticket): void {
+    this.#ticket = undefined;
+    const { usage } = this.#machine;
+    if (usage !== undefined) ticket.usage(usage);
+    ticket.finish();
+  }
+
+  #untimed(): void {
+    this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
   }
 
   #route({ ticket, routed }: Begun): void {
@@ -249,6 +278,7 @@ class Exchange {
   }
 
   #routed(routed: Routed): void {
+    this.#untimed();
     this.#feed({ kind: "routed", routed });
   }
 
@@ -259,7 +289,8 @@ class Exchange {
 
   #finish(): void {
     this.#over = true;
-    this.#ticket?.finish();
+    this.#untimed();
+    if (this.#ticket !== undefined) this.#settle(this.#ticket);
     this.#out.end();
   }
 
@@ -272,7 +303,8 @@ class Exchange {
 
   #release(): void {
     this.#over = true;
-    this.#ticket?.finish();
+    this.#untimed();
+    if (this.#ticket !== undefined) this.#settle(this.#ticket);
     this.#shared.buffered -= this.#held;
     this.#held = 0;
     this.#shared.streams -= 1;

@@ -10,6 +10,7 @@ import { plainReplies } from "../../support/plain-encoder.ts";
 const LENGTHS = [0, 1, 63, 64, 65, 127, 128, 129, 1000, 1024, 2000, 16383, COPY_BYTES, COPY_BYTES + 1, 70_000];
 const size = fc.oneof(fc.constantFrom(...LENGTHS), fc.nat(300));
 const bytes = size.map((length) => Buffer.alloc(length, "xyz"));
+const bytesOrClear = fc.oneof(bytes, fc.constant("clear" as const));
 const text = fc.oneof(
   fc.string({ maxLength: 100 }),
   fc.string({ unit: "binary", maxLength: 20 }),
@@ -26,7 +27,8 @@ const optional: { requiredKeys: ("kind" | "phase")[] } = { requiredKeys: ["kind"
 
 const reply: fc.Arbitrary<Reply> = fc.oneof(
   fc.record({ kind: fc.constant("headers" as const), phase, changes, destination: text }, optional),
-  fc.record({ kind: fc.constant("body" as const), phase, changes, destination: text, body: bytes }, optional),
+  fc.record({ kind: fc.constant("body" as const), phase, changes, destination: text, body: bytesOrClear }, optional),
+  fc.record({ kind: fc.constant("wait" as const), ms: fc.nat(3_600_000) }),
   fc.record({ kind: fc.constant("chunk" as const), phase, chunk: bytes, endOfStream: fc.boolean() }),
   fc.record({ kind: fc.constant("trailers" as const), phase }),
   fc.record({ kind: fc.constant("immediate" as const), status: fc.nat(999), headers: set, body: bytes, details: text }),

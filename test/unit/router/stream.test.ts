@@ -36,15 +36,17 @@ const responseHeaders: ProcessingRequest = {
 };
 
 const run = (events: readonly StreamEvent[], limit = 1000): Action[] => {
-  const stream = new ExchangeStream(limit);
+  const stream = new ExchangeStream(limit, 5000);
   return events.flatMap((event) => stream.advance(event));
 };
 const replies = (actions: readonly Action[]): string[] =>
   actions.flatMap((action) => {
+    if (action.kind === "timer") return [`timer ${action.event}`];
     if (action.kind !== "reply") return [action.kind];
     const { reply } = action;
     if (reply.kind === "chunk") return [`chunk ${reply.phase} ${reply.chunk.length}${reply.endOfStream ? " end" : ""}`];
-    return [reply.kind === "immediate" ? `immediate ${reply.status}` : `${reply.kind} ${reply.phase}`];
+    if (reply.kind === "immediate") return [`immediate ${reply.status}`];
+    return [reply.kind === "wait" ? `wait ${reply.ms}` : `${reply.kind} ${reply.phase}`];
   });
 
 t.test("what is answered, event by event", (t) => {
@@ -67,12 +69,12 @@ t.test("what is answered, event by event", (t) => {
     [
       "buffered answers headers at once and the destination with the body",
       [head(false, "BUFFERED"), body("ab", true), forward("abc")],
-      ["precheck", "headers request", "route", "body request"],
+      ["precheck", "headers request", "timer late", "route", "body request"],
     ],
     [
       "buffered with trailers: the body is whole although it does not end the stream",
       [head(false, "BUFFERED"), body("ab", false), forward("ab"), { kind: "requestTrailers" }],
-      ["precheck", "headers request", "route", "body request", "trailers request"],
+      ["precheck", "headers request", "timer late", "route", "body request", "trailers request"],
     ],
     ["no body", [head(true, "FULL_DUPLEX_STREAMED"), forward("")], ["precheck", "route", "headers request"]],
     [
@@ -83,7 +85,7 @@ t.test("what is answered, event by event", (t) => {
     [
       "an answer of ours ends the exchange",
       [head(false, "BUFFERED"), body("ab", true), { kind: "routed", routed: answer }],
-      ["precheck", "headers request", "route", "immediate 404", "close"],
+      ["precheck", "headers request", "timer late", "route", "immediate 404", "close"],
     ],
     [
       "a refusal by the headers stops the body",
@@ -93,7 +95,10 @@ t.test("what is answered, event by event", (t) => {
     [
       "light profile: response headers and trailers",
       [head(true, "BUFFERED"), forward(""), responseHeaders, { kind: "responseTrailers" }],
-      ["precheck", "route", "headers request", "responseStarted", "headers response", "trailers response"],
+      [
+        ...["precheck", "timer late", "route", "headers request"],
+        ...["responseStarted", "headers response", "trailers response", "responseEnded"],
+      ],
     ],
     [
       "a duplex response body goes back as it came",
@@ -104,13 +109,8 @@ t.test("what is answered, event by event", (t) => {
         { kind: "responseBody", chunk: Buffer.from("xyz"), endOfStream: true },
       ],
       [
-        "precheck",
-        "route",
-        "headers request",
-        "responseStarted",
-        "headers response",
-        "firstToken",
-        "chunk response 3 end",
+        ...["precheck", "timer late", "route", "headers request", "responseStarted", "headers response"],
+        ...["firstToken", "chunk response 3 end", "responseEnded"],
       ],
     ],
     [
@@ -121,25 +121,29 @@ t.test("what is answered, event by event", (t) => {
         responseHeaders,
         { kind: "responseBody", chunk: Buffer.from("xyz"), endOfStream: true },
       ],
-      ["precheck", "route", "headers request", "responseStarted", "headers response", "firstToken", "body response"],
+      [
+        ...["precheck", "timer late", "route", "headers request", "responseStarted", "headers response"],
+        ...["firstToken", "body response", "responseEnded"],
+      ],
     ],
     [
       "a local reply of Envoy while we look for a destination: the late pick is dropped",
       [head(false, "FULL_DUPLEX_STREAMED"), body("a", true), responseHeaders, forward("a")],
-      ["precheck", "route", "responseStarted", "headers response"],
+      ["precheck", "route", "abandoned", "headers response"],
     ],
     [
       "a body over the limit",
       [head(false, "FULL_DUPLEX_STREAMED"), body("x".repeat(1001), false)],
       ["precheck", "tooLarge"],
     ],
-    ["a mode that is not served", [head(false, "STREAMED")], ["immediate 500", "close"]],
+    ["a mode that is not served", [head(false, "GRPC")], ["immediate 500", "close"]],
+    ["nor for the answer", [head(true, "NONE", "GRPC")], ["immediate 500", "close"]],
     ["body before headers", [body("x", true)], ["violation"]],
     ["headers twice", [head(false, "BUFFERED"), head(false, "BUFFERED")], ["precheck", "headers request", "violation"]],
     [
-      "response body before response headers",
+      "an answer whose headers are not sent",
       [head(true, "BUFFERED"), forward(""), { kind: "responseBody", chunk: Buffer.alloc(0), endOfStream: true }],
-      ["precheck", "route", "headers request", "violation"],
+      ["precheck", "timer late", "route", "headers request", "responseStarted", "body response", "responseEnded"],
     ],
   ];
   for (const [name, events, wanted] of table) t.same(replies(run(events)), wanted, name);
@@ -180,13 +184,13 @@ t.test("routing headers of the client are removed on every way to an engine", (t
 });
 
 t.test("a buffered body that changed carries its length, one that did not is not sent", (t) => {
-  const stream = new ExchangeStream(1000);
+  const stream = new ExchangeStream(1000, 5000);
   stream.advance(head(false, "BUFFERED"));
-  const [route] = stream.advance(body("ab", true));
+  const [, route] = stream.advance(body("ab", true));
   if (route?.kind !== "route") throw new Error("no route");
   const [same] = stream.advance(forward(route.request.body));
   t.ok(same?.kind === "reply" && same.reply.kind === "body" && same.reply.body === undefined);
-  const [, , , changed] = run([head(false, "BUFFERED"), body("ab", true), forward("abcd")]);
+  const changed = run([head(false, "BUFFERED"), body("ab", true), forward("abcd")]).at(-1);
   t.match(changed, {
     reply: {
       body: Buffer.from("abcd"),

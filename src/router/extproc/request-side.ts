@@ -1,0 +1,415 @@
+/**
+ * The request's way through one stream: what Envoy may send, state by state, and what is owed for it.
+ *
+ * Envoy's side of the contract is in processor_state.cc: a reply out of order is fatal (`spurious`, 500), so each reply
+ * stands in the one state in which it is legal, and every message that waits for one gets exactly one.
+ */
+import { HEADER, UNTRUSTED_HEADERS } from "../../kinds/names.ts";
+import type { Answer, CompleteRequest, Extent, Forward, Routed, Subset } from "../exchange.ts";
+import { headerOf, type HeaderList } from "../headers.ts";
+import { RequestScan } from "../request/scan.ts";
+import { BodyBuffer } from "./body.ts";
+import type { Modes, Reply } from "./codec.ts";
+import {
+  cell,
+  ignored,
+  violation,
+  type Action,
+  type BodyEvent,
+  type Handler,
+  type HeadersEvent,
+  type StreamEvent,
+} from "./events.ts";
+import { HOLD_MS, howOf, isTimed, LATE_MS, modeRefused, UNANNOUNCED, type How } from "./modes.ts";
+
+/** Envoy advises at most 64 KiB a chunk; the rest is room for framing. */
+export const CHUNK_BYTES = 62_000;
+
+/**
+ * - `start`: nothing came yet   - `reading`: the body is waited for   - `routing`: the destination is sought
+ * - `open`: on its way to an engine   - `dropped`: answered by Envoy itself before that
+ * - `closed`: answered by us   - `observed`: Envoy does not listen
+ */
+export type RequestState = "start" | "reading" | "routing" | "open" | "dropped" | "closed" | "observed";
+
+const EMPTY: Buffer = Buffer.alloc(0);
+
+export class RequestSide {
+  state: RequestState = "start";
+  modes: Modes = UNANNOUNCED;
+  /** Set on the answer, once the request is forwarded. */
+  responseHeaders: HeaderList = [];
+  how: How = "bodiless";
+  readonly #maxBodyBytes: number;
+  readonly #patienceMs: number;
+  readonly #body = new BodyBuffer();
+  /** Goes along with the body: what is to be known of it is known with its last byte. */
+  #scan: RequestScan | undefined;
+  #headers: HeaderList = [];
+  #subset: Subset | undefined;
+  #received: Buffer = EMPTY;
+  /** Chunks that wait for their replies: those that `#received` is made of, and those that came later. */
+  #owed = 0;
+  #later = 0;
+  #ended = false;
+  /** Trailers are here. */
+  #trailers = false;
+  #waited = false;
+
+  constructor(maxBodyBytes: number, patienceMs: number) {
+    this.#maxBodyBytes = maxBodyBytes;
+    this.#patienceMs = patienceMs;
+  }
+
+  /** Bytes of body held: until the request is forwarded or answered. */
+  get held(): number {
+    return this.#body.held;
+  }
+
+  advance(event: StreamEvent): readonly Action[] {
+    return cell(TABLE[this.state], this, event);
+  }
+
+  begin(event: HeadersEvent): readonly Action[] {
+    this.modes = event.modes ?? this.modes;
+    this.how = howOf(this.modes, event.endOfStream);
+    this.#headers = event.headers;
+    this.#subset = event.subset;
+    if (this.how === "refused") return this.#answer(modeRefused(this.modes));
+    this.state = "reading";
+    return [{ kind: "precheck", head: this.#head() }, ...FIRST[this.how](this)];
+  }
+
+  /** The body as far as it came; `whole` where Envoy says that this was its end. */
+  gather(event: BodyEvent): boolean {
+    if (this.#body.size + event.chunk.length > this.#maxBodyBytes) return false;
+    this.#body.append(event.chunk);
+    this.#scan ??= new RequestScan();
+    this.#scan.push(this.#body.whole());
+    this.#owed += 1;
+    this.#ended = event.endOfStream;
+    return true;
+  }
+
+  complete(extent: Extent): readonly Action[] {
+    this.state = "routing";
+    this.#received = this.#body.whole();
+    const scanned = this.#scan === undefined ? {} : { scan: this.#scan };
+    const request: CompleteRequest = { ...this.#head(), body: this.#received, extent, ...scanned };
+    const timer: readonly Action[] = isTimed(this.modes) ? [{ kind: "timer", ms: LATE_MS, event: "late" }] : [];
+    return [...timer, { kind: "route", request }];
+  }
+
+  /** Trailers end the body, of which no chunk carried the end. */
+  endByTrailers(): readonly Action[] {
+    this.#trailers = true;
+    return this.complete("whole");
+  }
+
+  /** Trailers come behind a body that is here already, or that is never seen. */
+  lateTrailers(): readonly Action[] {
+    this.#trailers = true;
+    return this.state === "open" ? [{ kind: "reply", reply: { kind: "trailers", phase: "request" } }] : [];
+  }
+
+  /** A chunk after the body was taken for complete; after its end Envoy 1.35 to 1.37 may repeat it, unanswered. */
+  laterChunk(event: BodyEvent): readonly Action[] {
+    if (this.#ended) return [];
+    this.#ended = event.endOfStream;
+    if (this.state === "open") return [{ kind: "reply", reply: { kind: "body", phase: "request" } }];
+    this.#later += 1;
+    return [];
+  }
+
+  settle(routed: Routed): readonly Action[] {
+    if (routed.kind === "answer") return this.#answer(routed);
+    this.state = "open";
+    this.responseHeaders = routed.responseHeaders;
+    const replies = FORWARD[this.how](this, routed);
+    this.#drop();
+    return replies.map((reply) => ({ kind: "reply", reply }));
+  }
+
+  /** Before a destination is known only an answer of ours can end the request. */
+  refuse(routed: Routed): readonly Action[] {
+    if (routed.kind === "answer") return this.#answer(routed);
+    return [{ kind: "violation", detail: "forwarded before the request was here" }];
+  }
+
+  wait(): readonly Action[] {
+    if (this.#waited || !isTimed(this.modes)) return [];
+    this.#waited = true;
+    return [{ kind: "reply", reply: { kind: "wait", ms: this.#patienceMs } }];
+  }
+
+  /** The answer began without us. */
+  drop(): void {
+    this.state = "dropped";
+    this.#drop();
+  }
+
+  /** The destination with the headers; what the client said of it goes. */
+  headersReply(forward: Forward): Reply {
+    return {
+      kind: "headers",
+      phase: "request",
+      destination: forward.destination,
+      changes: { set: forward.requestHeaders, remove: REMOVED },
+    };
+  }
+
+  /** The destination with the body, the headers having been answered; Envoy holds them. */
+  bodyReply(forward: Forward): Reply {
+    const changed = forward.body !== this.#received;
+    // Envoy refuses a body whose length differs from content-length, and only of BUFFERED leaves setting it to us.
+    const sized = changed && this.how === "buffered";
+    const length: HeaderList = sized ? [["content-length", String(forward.body.length)]] : [];
+    return {
+      kind: "body",
+      phase: "request",
+      destination: forward.destination,
+      changes: { set: [...forward.requestHeaders, ...length] },
+      ...(changed ? { body: forward.body } : {}),
+    };
+  }
+
+  /** One reply for each chunk that waits: a changed body takes the place of the last, since an empty one has no end. */
+  chunkReplies(forward: Forward): readonly Reply[] {
+    const changed = forward.body !== this.#received && this.#owed > 0;
+    const replies = Array.from({ length: this.#owed + this.#later }, (_, index): Reply => {
+      if (!changed || index >= this.#owed) return { kind: "body", phase: "request" };
+      return { kind: "body", phase: "request", body: index < this.#owed - 1 ? "clear" : forward.body };
+    });
+    return replies;
+  }
+
+  trailersReply(): readonly Reply[] {
+    return this.#trailers ? [{ kind: "trailers", phase: "request" }] : [];
+  }
+
+  #head(): Omit<CompleteRequest, "body"> {
+    return {
+      method: headerOf(this.#headers, ":method"),
+      path: headerOf(this.#headers, ":path"),
+      headers: this.#headers,
+      ...(this.#subset === undefined ? {} : { subset: this.#subset }),
+    };
+  }
+
+  #answer(answer: Answer): readonly Action[] {
+    this.state = "closed";
+    this.#drop();
+    const { status, headers, body, reason } = answer;
+    return [{ kind: "reply", reply: { kind: "immediate", status, headers, body, details: reason } }, { kind: "close" }];
+  }
+
+  /** The stream lives as long as the answer, which may be minutes; the body does not. */
+  #drop(): void {
+    this.#body.clear();
+    this.#scan = undefined;
+    this.#received = EMPTY;
+    this.#headers = [];
+    this.#subset = undefined;
+  }
+}
+
+/** Envoy removes before it sets, but other proxies may not: what every forward sets is not removed in the same breath. */
+const REMOVED: readonly string[] = UNTRUSTED_HEADERS.filter((name) => name !== HEADER.destination);
+
+export function cut(body: Buffer): Buffer[] {
+  if (body.length <= CHUNK_BYTES) return [body];
+  const count = Math.ceil(body.length / CHUNK_BYTES);
+  return Array.from({ length: count }, (_, index) => body.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES));
+}
+
+type ByHow<T> = Readonly<Record<Exclude<How, "refused">, T>>;
+type ForHow<E> = Readonly<Record<How, Handler<RequestSide, E>>>;
+
+const GO_ON: Action = {
+  kind: "reply",
+  reply: { kind: "headers", phase: "request", changes: { remove: UNTRUSTED_HEADERS } },
+};
+
+/** What follows the headers at once. */
+const FIRST: ByHow<(side: RequestSide) => readonly Action[]> = {
+  bodiless: (side) => side.complete("whole"),
+  none: (side) => side.complete("none"),
+  streamed: (side) => side.complete("none"),
+  early: () => [{ kind: "timer", ms: HOLD_MS, event: "hold" }],
+  buffered: () => [GO_ON],
+  partial: () => [GO_ON],
+  duplex: () => [],
+};
+
+const streamedReplies = (side: RequestSide, forward: Forward): readonly Reply[] => [
+  side.headersReply(forward),
+  ...side.chunkReplies(forward),
+  ...side.trailersReply(),
+];
+const bufferedReplies = (side: RequestSide, forward: Forward): readonly Reply[] => [
+  side.bodyReply(forward),
+  ...side.trailersReply(),
+];
+
+/** What Envoy gets once the destination is known. */
+const FORWARD: Readonly<Record<How, (side: RequestSide, forward: Forward) => readonly Reply[]>> = {
+  bodiless: (side, forward) => [side.headersReply(forward)],
+  none: (side, forward) => [side.headersReply(forward), ...side.trailersReply()],
+  streamed: streamedReplies,
+  early: streamedReplies,
+  buffered: bufferedReplies,
+  partial: bufferedReplies,
+  duplex: (side, forward) => {
+    const trailers = side.trailersReply();
+    // With trailers no chunk carries the end of the stream: the trailers end it.
+    const ends = (index: number, count: number): boolean => trailers.length === 0 && index === count - 1;
+    const chunks = cut(forward.body).map((chunk, index, all): Reply => ({
+      ...{ kind: "chunk", phase: "request", chunk },
+      endOfStream: ends(index, all.length),
+    }));
+    return [side.headersReply(forward), ...chunks, ...trailers];
+  },
+  refused: () => [],
+};
+
+const byHow =
+  <E>(table: ForHow<E>): Handler<RequestSide, E> =>
+  (side, event) =>
+    table[side.how](side, event);
+
+const TOO_LARGE: readonly Action[] = [{ kind: "tooLarge" }];
+const NO_BODY: Answer = {
+  kind: "answer",
+  status: 400,
+  headers: [["content-type", "application/json"]],
+  body: Buffer.from(
+    JSON.stringify({
+      error: {
+        message: "the request has no body",
+        type: "invalid_request_error",
+        param: null,
+        code: "invalid_request",
+      },
+    }),
+  ),
+  reason: "BodyInvalid",
+};
+
+const unreachable = violation("a body that was not asked for");
+
+/** A chunk, or the body, while it is waited for. */
+const readingBody = byHow<BodyEvent>({
+  bodiless: unreachable,
+  none: unreachable,
+  streamed: unreachable,
+  early: (side, event) => gathered(side, event, event.endOfStream ? "whole" : undefined),
+  // One message, whole even where it does not end the stream: then trailers follow.
+  buffered: (side, event) => gathered(side, event, "whole"),
+  // One message too. Whether it is whole where it does not end the stream Envoy does not tell.
+  partial: (side, event) => gathered(side, event, event.endOfStream ? "whole" : "cut"),
+  duplex: (side, event) => gathered(side, event, event.endOfStream ? "whole" : undefined),
+  refused: ignored,
+});
+
+function gathered(side: RequestSide, event: BodyEvent, extent: Extent | undefined): readonly Action[] {
+  if (!side.gather(event)) return TOO_LARGE;
+  return extent === undefined ? [] : side.complete(extent);
+}
+
+/** Trailers while the body is waited for. */
+const readingTrailers = byHow<unknown>({
+  bodiless: unreachable,
+  none: unreachable,
+  streamed: unreachable,
+  early: (side) => side.endByTrailers(),
+  // No body message came, so there is none: and to trailers alone no destination can be given.
+  buffered: (side) => side.refuse(NO_BODY),
+  partial: (side) => side.refuse(NO_BODY),
+  duplex: (side) => side.endByTrailers(),
+  refused: ignored,
+});
+
+/** Chunks after the body was taken for complete: in STREAMED each wants its reply, elsewhere they are repeats. */
+const laterBody = byHow<BodyEvent>({
+  bodiless: ignored,
+  none: ignored,
+  streamed: (side, event) => side.laterChunk(event),
+  early: (side, event) => side.laterChunk(event),
+  buffered: ignored,
+  partial: ignored,
+  duplex: ignored,
+  refused: ignored,
+});
+
+const late: Handler<RequestSide, unknown> = (side) => side.lateTrailers();
+const laterTrailers = byHow<unknown>({
+  bodiless: ignored,
+  none: late,
+  streamed: late,
+  early: late,
+  buffered: late,
+  partial: late,
+  // They ended the body, or an end of stream did, behind which none can come.
+  duplex: ignored,
+  refused: ignored,
+});
+
+interface Handlers {
+  readonly requestHeaders: Handler<RequestSide, HeadersEvent>;
+  readonly requestBody: Handler<RequestSide, BodyEvent>;
+  readonly requestTrailers: Handler<RequestSide, unknown>;
+  readonly routed: Handler<RequestSide, { routed: Routed }>;
+  readonly hold: Handler<RequestSide, unknown>;
+  readonly late: Handler<RequestSide, unknown>;
+}
+
+const twice = violation("request headers came twice");
+const settle: Handlers["routed"] = (side, { routed }) => side.settle(routed);
+const refuse: Handlers["routed"] = (side, { routed }) => side.refuse(routed);
+const silent: Handlers = {
+  requestHeaders: ignored,
+  requestBody: ignored,
+  requestTrailers: ignored,
+  routed: ignored,
+  hold: ignored,
+  late: ignored,
+};
+
+/** What each state takes. Every cell is here, and test/unit/router/stream-table.test.ts says what each does. */
+const TABLE: Readonly<Record<RequestState, Handlers>> = {
+  start: {
+    requestHeaders: (side, event) => side.begin(event),
+    requestBody: violation("a request body came before its headers"),
+    requestTrailers: violation("request trailers came before the headers"),
+    routed: refuse,
+    hold: ignored,
+    late: ignored,
+  },
+  reading: {
+    requestHeaders: twice,
+    requestBody: readingBody,
+    requestTrailers: readingTrailers,
+    routed: refuse,
+    hold: (side) => (side.how === "early" ? side.complete("cut") : []),
+    late: ignored,
+  },
+  routing: {
+    requestHeaders: twice,
+    requestBody: laterBody,
+    requestTrailers: laterTrailers,
+    routed: settle,
+    hold: ignored,
+    late: (side) => side.wait(),
+  },
+  open: {
+    requestHeaders: twice,
+    requestBody: laterBody,
+    requestTrailers: laterTrailers,
+    routed: ignored,
+    hold: ignored,
+    late: ignored,
+  },
+  dropped: silent,
+  closed: silent,
+  observed: silent,
+};

@@ -1,0 +1,100 @@
+/**
+ * What one request holds on its decode endpoint, from the pick to the end of the answer, wherever it really went.
+ *
+ * Told at the pick and not when the answer comes: siblings of a burst then meet where the first one went. A proxy that
+ * retries, or that does not know the endpoint, may send the request elsewhere: load and index follow it there.
+ */
+import type { Endpoint } from "../kinds/endpoint.ts";
+import type { Clock, Log, Metrics, Timers } from "../ports.ts";
+import type { Directory } from "./directory.ts";
+import type { BlockKeys } from "./kv/blocks.ts";
+import type { PrefixIndex } from "./kv/index.ts";
+import type { LoadBook, Release } from "./load.ts";
+
+/** An endpoint that refused a connection is left alone this long: two scrapes see whether it is back. */
+export const SHUN_MS = 2000;
+
+export interface PlacementDependencies {
+  readonly directory: Directory;
+  readonly loads: LoadBook;
+  readonly index: PrefixIndex;
+  readonly timers: Timers;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly log: Log;
+}
+
+const nothing: Release = () => undefined;
+
+export class Placement {
+  readonly #deps: PlacementDependencies;
+  #endpoint: Endpoint;
+  /** Of the prompt; there until it is known where the request went. */
+  #keys: BlockKeys | undefined;
+  #release: Release;
+  #prefillMs = 0;
+  #releasePrefill: Release = nothing;
+  #over = false;
+
+  constructor(deps: PlacementDependencies, endpoint: Endpoint, keys: BlockKeys) {
+    this.#deps = deps;
+    this.#endpoint = endpoint;
+    this.#keys = keys;
+    this.#release = deps.loads.request(endpoint.id);
+    deps.index.record(endpoint.id, keys);
+  }
+
+  /**
+   * Prefill work waits on the decode endpoint, until its first token. Where first tokens are not seen (profile `light`),
+   * the work that waits there is taken at its word: it is over after that many milliseconds.
+   */
+  prefillHere(ms: number): void {
+    if (this.#over) return;
+    const { loads, timers } = this.#deps;
+    this.#prefillMs = ms;
+    const release = loads.prefill(this.#endpoint.id, ms);
+    const cancel = timers.after(loads.of(this.#endpoint.id).prefillMs, () => this.prefilled());
+    this.#releasePrefill = () => {
+      cancel();
+      release();
+    };
+  }
+
+  /** The prefill work is done. */
+  prefilled(): void {
+    this.#releasePrefill();
+    this.#releasePrefill = nothing;
+    this.#prefillMs = 0;
+  }
+
+  /** Where the proxy says that it sent the request. An address that is nobody's (a tunnel's, say) says nothing. */
+  served(address: string): void {
+    const keys = this.#keys;
+    this.#keys = undefined;
+    if (this.#over || keys === undefined || address === this.#endpoint.address) return;
+    const known = this.#deps.directory.list().find(({ endpoint }) => endpoint.address === address);
+    if (known !== undefined) this.#move(known.endpoint, keys);
+  }
+
+  end(): void {
+    this.#over = true;
+    this.#keys = undefined;
+    this.prefilled();
+    this.#release();
+  }
+
+  #move(endpoint: Endpoint, keys: BlockKeys): void {
+    const { loads, index, clock, metrics, log } = this.#deps;
+    const [from, prefillMs] = [this.#endpoint, this.#prefillMs];
+    this.prefilled();
+    this.#release();
+    // The proxy could not use it: whoever comes next should not be sent there either.
+    loads.shun(from.id, clock.monotonic() + SHUN_MS);
+    this.#endpoint = endpoint;
+    this.#release = loads.request(endpoint.id);
+    index.record(endpoint.id, keys);
+    if (prefillMs > 0) this.prefillHere(prefillMs);
+    metrics.count("tandem_router_served_elsewhere_total");
+    log.debug("served elsewhere", { picked: from.name, served: endpoint.name });
+  }
+}
