@@ -108,6 +108,7 @@ export class RequestSide {
 
   /** Trailers come behind a body that is here already, or that is never seen. */
   lateTrailers(): readonly Action[] {
+    if (this.#trailers) return [];
     this.#trailers = true;
     return this.state === "open" ? [{ kind: "reply", reply: { kind: "trailers", phase: "request" } }] : [];
   }
