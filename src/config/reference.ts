@@ -2,7 +2,7 @@
 import { accepted, configKeys } from "./load.ts";
 import { CompanionResource, CountRule, DeviceProfileSchema, HostMount } from "./devices.ts";
 import { PolicyRule } from "./policy.ts";
-import { StaticEndpoint } from "./schema.ts";
+import { PassedPath, StaticEndpoint } from "./schema.ts";
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 const value = (fallback: unknown): string =>
@@ -11,6 +11,7 @@ const value = (fallback: unknown): string =>
 /** Lists of objects: what one entry of each holds. */
 const ENTRIES: readonly (readonly [title: string, schema: { readonly properties: object }])[] = [
   ["router.endpoints.static", StaticEndpoint],
+  ["router.passthrough", PassedPath],
   ["admission.policy", PolicyRule],
   ["admission.profiles", DeviceProfileSchema],
   ["admission.profiles[].companions", CompanionResource],

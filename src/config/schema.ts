@@ -57,6 +57,22 @@ export const StaticEndpoint = Type.Object(
   { ...closed, description: "An engine named in the configuration instead of discovered by label." },
 );
 
+export const PassedPath = Type.Object(
+  {
+    path: Type.String({
+      description: "The whole path, without a query.",
+      pattern: "^/[^?#\\s]{1,255}$",
+      accepts: "a path as /v1/audio/transcriptions",
+    }),
+    methods: Type.Array(Type.Enum(["GET", "POST", "PUT", "DELETE"]), {
+      default: ["POST"],
+      minItems: 1,
+      description: "Methods that are accepted.",
+    }),
+  },
+  { ...closed, description: "A path that is passed to an engine of the model without being looked into." },
+);
+
 export const ConfigSchema = Type.Object(
   {
     cluster: Type.Object(
@@ -245,8 +261,68 @@ export const ConfigSchema = Type.Object(
           default: [],
           description: "Namespaces whose Pods are routed to; empty: every one, or every one that has opted in.",
         }),
+        replicas: Type.Object(
+          {
+            listen: listen("", "HTTP address on which other replicas of the router tell of their work."),
+            peers: Type.String({
+              default: "",
+              maxLength: 4096,
+              description: "`host:port` of all replicas, as a headless Service resolves it, or several with commas.",
+            }),
+            tokenFile: Type.String({
+              default: "",
+              description: "File with a token that all replicas share; empty: whoever reaches the address is heard.",
+            }),
+          },
+          { ...closed, description: "Other replicas of the router." },
+        ),
         maxBodyBytes: integer(16777216, 1024, 268435456, "Largest request body; 413 above."),
         maxBufferedBytes: integer(536870912, 1048576, 8589934592, "Request bodies held at once; 503 above."),
+        encodedBodies: oneOf(
+          ["refuse", "route"],
+          "refuse",
+          "Bodies with a content-encoding: 415, or unread to an endpoint by load. An unread body may name transfer hosts.",
+        ),
+        passthrough: Type.Array(PassedPath, {
+          default: [],
+          maxItems: 256,
+          description: "Paths beside the APIs that are understood; all others are 404.",
+        }),
+        aliases: Type.Record(
+          Type.String({ minLength: 1, maxLength: 256 }),
+          Type.String({ minLength: 1, maxLength: 256 }),
+          {
+            default: {},
+            description:
+              "Model names of clients, and what they stand for at the engines; answers name the engines' model.",
+          },
+        ),
+        tenant: Type.Object(
+          {
+            header: Type.String({
+              default: "",
+              description: "Header with the tenant, set by the gateway and never by clients; empty: none.",
+              pattern: "^[a-z0-9-]*$",
+              accepts: "a header name in lower case",
+            }),
+            pathPrefix: Type.String({
+              default: "",
+              description: "The path segment after it is the tenant, and both are taken off; without a header only.",
+              pattern: "^(/[A-Za-z0-9._~-]+)*/$|^$",
+              accepts: "a path that ends in a slash, as /tenants/",
+            }),
+            saltKeyFile: text(
+              "",
+              "File with a secret of 32 bytes or more: engines keep the prefix caches of tenants apart; empty: as clients ask.",
+            ),
+            unsalted: oneOf(
+              ["refuse", "route"],
+              "refuse",
+              "With a key, what becomes of requests in which engines take no cache salt.",
+            ),
+          },
+          { ...closed, description: "Whose a request is." },
+        ),
         maxStreams: integer(2000, 1, 100000, "Concurrent ext_proc streams of one connection."),
         maxInflightPerEndpoint: integer(512, 1, 100000, "Requests on one endpoint; 429 when all are full."),
         scrapeIntervalMs: integer(1000, 50, 60000, "Time between two reads of an engine's metrics."),
@@ -298,6 +374,7 @@ export const ConfigSchema = Type.Object(
               "Bytes of canonical prompt text in one block of the approximate index.",
             ),
             bytesPerToken: number(4, 0.1, 64, "Bytes of prompt text counted as one token."),
+            mediaTokens: integer(1024, 0, 100000, "Tokens that one image, video or sound in a prompt is taken for."),
             capacityTokens: integer(500000, 1024, 1000000000, "KV capacity assumed for an engine that does not tell."),
             maxBytes: integer(
               67108864,

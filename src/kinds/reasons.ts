@@ -115,6 +115,11 @@ export const REASONS = {
   ModelAmbiguous:
     "The model is served in several namespaces and nothing says which one the request is for: none gets it.",
   ModelUnknown: "No endpoint serves the requested model.",
+  ModelUnnamed: "The request names no model, and several services could be meant.",
+  PathUnknown: "The path is none of those that are served.",
+  MethodRefused: "The path is not served with this method.",
+  TenantAmbiguous: "The request names its tenant more than once, or by a name that is too long.",
+  TenantUnsalted: "Tenants are kept apart, and engines take no cache salt in such a request.",
   BodyInvalid: "The request body is not what the API wants.",
   BodyTooLarge: "The request body exceeds the limit.",
   MediaTypeUnsupported: "The request body has a media type or encoding that is not accepted.",

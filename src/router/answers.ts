@@ -1,8 +1,12 @@
-/** Errors in the shape that OpenAI's clients understand: `{"error":{"message","type","param","code"}}`. */
+/**
+ * Errors in the shape that the clients of an API understand: OpenAI's `{"error":{"message","type","param","code"}}`, or
+ * Anthropic's `{"type":"error","error":{"type","message"}}`.
+ */
 import type { Reason } from "../kinds/verdict.ts";
 import { HEADER } from "../kinds/names.ts";
 import type { Answer } from "./exchange.ts";
 import type { HeaderList } from "./headers.ts";
+import type { ErrorShape } from "./request/apis.ts";
 
 export interface Problem {
   readonly status: 400 | 404 | 405 | 413 | 415 | 429 | 503;
@@ -12,14 +16,21 @@ export interface Problem {
   readonly param?: string;
 }
 
-const TYPES: Readonly<Record<Problem["status"], { type: string; code: string }>> = {
-  400: { type: "invalid_request_error", code: "invalid_request" },
-  404: { type: "invalid_request_error", code: "not_found" },
-  405: { type: "invalid_request_error", code: "method_not_allowed" },
-  413: { type: "invalid_request_error", code: "request_too_large" },
-  415: { type: "invalid_request_error", code: "unsupported_media_type" },
-  429: { type: "rate_limit_error", code: "rate_limit_exceeded" },
-  503: { type: "server_error", code: "service_unavailable" },
+interface Kind {
+  readonly type: string;
+  readonly code: string;
+  /** Anthropic's `type` for it. */
+  readonly anthropic: string;
+}
+
+const TYPES: Readonly<Record<Problem["status"], Kind>> = {
+  400: { type: "invalid_request_error", code: "invalid_request", anthropic: "invalid_request_error" },
+  404: { type: "invalid_request_error", code: "not_found", anthropic: "not_found_error" },
+  405: { type: "invalid_request_error", code: "method_not_allowed", anthropic: "invalid_request_error" },
+  413: { type: "invalid_request_error", code: "request_too_large", anthropic: "request_too_large" },
+  415: { type: "invalid_request_error", code: "unsupported_media_type", anthropic: "invalid_request_error" },
+  429: { type: "rate_limit_error", code: "rate_limit_exceeded", anthropic: "rate_limit_error" },
+  503: { type: "server_error", code: "service_unavailable", anthropic: "overloaded_error" },
 };
 
 /** Seconds after which trying again is worth while; endpoints are scraped every second, so two see a change. */
@@ -27,21 +38,21 @@ const RETRY_AFTER_SECONDS = "2";
 
 const JSON_TYPE: HeaderList = [["content-type", "application/json"]];
 
-export function problemAnswer(problem: Problem): Answer {
-  const { type, code } = TYPES[problem.status];
-  const error = {
-    message: problem.message,
-    type,
-    param: problem.param ?? null,
-    code: problem.status === 404 && problem.param === "model" ? "model_not_found" : code,
-  };
+function errorBody({ status, message, param }: Problem, shape: ErrorShape): object {
+  const { type, code, anthropic } = TYPES[status];
+  if (shape === "anthropic") return { type: "error", error: { type: anthropic, message } };
+  const known = status === 404 && param === "model" ? "model_not_found" : code;
+  return { error: { message, type, param: param ?? null, code: known } };
+}
+
+export function problemAnswer(problem: Problem, shape: ErrorShape = "openai"): Answer {
   const retry: HeaderList =
     problem.status === 429 || problem.status === 503 ? [["retry-after", RETRY_AFTER_SECONDS]] : [];
   return {
     kind: "answer",
     status: problem.status,
     headers: [...JSON_TYPE, ...retry, [HEADER.reason, problem.reason]],
-    body: Buffer.from(JSON.stringify({ error })),
+    body: Buffer.from(JSON.stringify(errorBody(problem, shape))),
     reason: problem.reason,
   };
 }

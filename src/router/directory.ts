@@ -37,6 +37,14 @@ export function fleetOf(known: readonly KnownEndpoint[], model: string, namespac
 const within = (known: readonly KnownEndpoint[], namespace: string | undefined): readonly KnownEndpoint[] =>
   namespace === undefined ? known : known.filter(({ endpoint }) => endpoint.namespace === namespace);
 
+/** A model by which every endpoint, of the namespace if one is given, may be meant: all belong to one service. */
+export function onlyModel(known: readonly KnownEndpoint[], namespace?: string): string | undefined {
+  const [first, ...rest] = within(known, namespace);
+  const same = ({ endpoint }: KnownEndpoint): boolean =>
+    endpoint.service === first?.endpoint.service && endpoint.namespace === first.endpoint.namespace;
+  return rest.every(same) ? first?.endpoint.models[0] : undefined;
+}
+
 /** Every model name that some endpoint, of the namespace if one is given, serves; sorted. */
 export const modelsOf = (known: readonly KnownEndpoint[], namespace?: string): string[] =>
   [...new Set(within(known, namespace).flatMap(({ endpoint }) => endpoint.models))].sort();

@@ -8,12 +8,14 @@ import type { EngineClient, EngineRequest, Log, Metrics, Random, Timers } from "
 import { engineAnswer, problemAnswer, type Problem } from "./answers.ts";
 import { decodeBody, prefillBody } from "./disagg/bodies.ts";
 import { runPrefillLeg, type LegOutcome, type Meaning } from "./disagg/leg.ts";
-import type { Answer, CompleteRequest, Forward, Routed, Ticket } from "./exchange.ts";
+import type { Answer, CompleteRequest, Forward, Routed, Ticket, Usage } from "./exchange.ts";
 import { headerOf, type HeaderList } from "./headers.ts";
-import type { Release } from "./load.ts";
 import type { PricedPrefill } from "./pick/pick.ts";
-import { isProblem, pathOf, readFacts, type RequestFacts } from "./request/facts.ts";
+import { Placement, SHUN_MS } from "./placement.ts";
+import { isProblem, readFacts, type FactsConfig, type RequestFacts } from "./request/facts.ts";
+import { errorsOf, isLocated, locate, pathOf, type Located } from "./request/head.ts";
 import { isRefused, select, type SelectDependencies, type Selection } from "./select.ts";
+import { AnswerTokens } from "./tokens.ts";
 
 export interface RouterDependencies extends SelectDependencies {
   readonly client: EngineClient;
@@ -23,10 +25,13 @@ export interface RouterDependencies extends SelectDependencies {
   readonly log: Log;
   /** Told of every pick; for people who watch. */
   readonly onPick?: (verdict: Verdict) => void;
+  /** Where engines keep the prefix caches of tenants apart. */
+  readonly saltKey?: Buffer;
 }
 
-/** An endpoint that refused a connection is left alone this long: two scrapes see whether it is back. */
-const SHUN_MS = 2000;
+export interface JourneyDependencies extends RouterDependencies {
+  readonly facts: FactsConfig;
+}
 
 /** Client headers that go along on the prefill leg: credentials of the engine, and the trace. */
 const LEG_HEADERS = ["authorization", "traceparent", "tracestate"];
@@ -37,27 +42,32 @@ type Leg = LegOutcome<PricedPrefill>;
 
 const LOST: Problem = { status: 503, reason: "PrefillLost", message: "the prefill engine was lost; try again" };
 
-/** The answer to a problem, counted. */
-export function refuse({ metrics }: { metrics: Metrics }, problem: Problem): Answer {
+/** The answer to a problem, counted, in the shape that the clients of the path understand. */
+export function refuse({ metrics }: { metrics: Metrics }, problem: Problem, path = ""): Answer {
   metrics.count("tandem_router_requests_total", { outcome: String(problem.status), reason: problem.reason });
-  return problemAnswer(problem);
+  return problemAnswer(problem, errorsOf(path));
 }
 
 export class Journey implements Ticket {
-  readonly #deps: RouterDependencies;
+  readonly #deps: JourneyDependencies;
   #request: CompleteRequest;
   /** There while a prefill leg runs. */
   #leg: AbortController | undefined;
   readonly #requestId: string;
-  #held: Release[] = [];
-  #releasePrefill: Release = () => undefined;
+  readonly #tokens: AnswerTokens;
+  #placement: Placement | undefined;
+  /** Prefill ran where the answer is generated, so that its usage tells of the cache. */
+  #local = false;
   #streams = false;
+  /** What engines are asked for. */
+  #path = "";
   #over = false;
 
-  constructor(deps: RouterDependencies, request: CompleteRequest) {
+  constructor(deps: JourneyDependencies, request: CompleteRequest) {
     this.#deps = deps;
     this.#request = request;
     this.#requestId = uniqueId(headerOf(request.headers, HEADER.requestId), deps.random);
+    this.#tokens = new AnswerTokens(deps.clock, deps.metrics);
   }
 
   /** Where the request goes. To be called once. Then the request, with its body, is let go: answers take minutes. */
@@ -69,28 +79,40 @@ export class Journey implements Ticket {
     }
   }
 
+  served(address: string): void {
+    this.#placement?.served(address);
+  }
+
   responseStarted(): void {
-    if (!this.#streams) this.#releasePrefill();
+    if (!this.#streams) this.#placement?.prefilled();
   }
 
   firstToken(): void {
-    this.#releasePrefill();
+    this.#tokens.started();
+    this.#placement?.prefilled();
+  }
+
+  usage(usage: Usage): void {
+    this.#tokens.ended(usage);
+    if (this.#local) this.#countTokens("actual", usage.cachedTokens ?? 0);
   }
 
   finish(): void {
     this.#over = true;
     this.#leg?.abort();
-    for (const release of this.#held) release();
-    this.#held = [];
+    this.#placement?.end();
   }
 
   async #route(): Promise<Routed> {
     const started = this.#deps.clock.monotonic();
-    const facts = readFacts(this.#request.path, this.#request.body);
-    if (isProblem(facts)) return refuse(this.#deps, facts);
+    const located = locate(this.#deps.config, this.#request);
+    if (!isLocated(located)) return this.#refuse(located);
+    this.#path = located.path;
+    const facts = this.#read(located);
+    if (isProblem(facts)) return this.#refuse(facts);
     this.#streams = facts.stream;
     const selection = select(this.#deps, facts, this.#request.namespace);
-    if (isRefused(selection)) return refuse(this.#deps, selection);
+    if (isRefused(selection)) return this.#refuse(selection);
     this.#deps.metrics.observe("tandem_router_pick_duration_seconds", (this.#deps.clock.monotonic() - started) / 1000);
     this.#deps.onPick?.(selection.pick.verdict);
     this.#assign(selection);
@@ -99,11 +121,20 @@ export class Journey implements Ticket {
     return this.#conclude(facts, selection, leg);
   }
 
-  /** Told now, not when the answer comes: siblings of a burst then meet where the first one went. */
+  #read({ api, tenant, opaque }: Located): RequestFacts | Problem {
+    const { body, headers, scan, extent = "whole" } = this.#request;
+    const input = { api, body, headers, tenant, extent: opaque ? ("none" as const) : extent };
+    return readFacts(this.#deps.facts, scan === undefined ? input : { ...input, scan });
+  }
+
+  #refuse(problem: Problem): Answer {
+    return refuse(this.#deps, problem, this.#request.path);
+  }
+
   #assign({ prompt, pick }: Selection): void {
-    const { loads, index } = this.#deps;
-    this.#hold(loads.request(pick.decode.endpoint.id));
-    index.record(pick.decode.endpoint.id, prompt.keys);
+    this.#placement = new Placement(this.#deps, pick.decode.endpoint, prompt.keys);
+    // The client went away before its request was here whole.
+    if (this.#over) this.#placement.end();
     this.#countTokens("prompt", prompt.tokens);
     this.#countTokens("predicted", (pick.prefill[0]?.candidate ?? pick.decode).cachedTokens);
   }
@@ -127,7 +158,7 @@ export class Journey implements Ticket {
     return {
       address: endpoint.address,
       method: "POST",
-      path: pathOf(this.#request.path),
+      path: pathOf(this.#path),
       headers: legHeaders(this.#request.headers, this.#requestId),
       body: prefillBody(this.#request.body, facts, endpoint.compatibility.connector),
       timeoutMs: this.#deps.config.prefill.timeoutMs,
@@ -152,11 +183,11 @@ export class Journey implements Ticket {
 
   #conclude(facts: RequestFacts, selection: Selection, leg: Leg): Routed {
     if (leg.kind === "refusal") return engineAnswer(leg.status, leg.body);
-    if (leg.kind === "failed") return refuse(this.#deps, LOST);
+    if (leg.kind === "failed") return this.#refuse(LOST);
     // The client went away: nobody reads this, and no engine failed.
     if (leg.kind === "aborted") return problemAnswer(LOST);
-    const { decode, localOwnMs } = selection.pick;
-    if (leg.kind === "local") this.#prefillHere(decode.endpoint.id, localOwnMs);
+    this.#local = leg.kind === "local";
+    if (leg.kind === "local") this.#placement?.prefillHere(selection.pick.localOwnMs);
     else this.#countTokens("actual", leg.cachedTokens ?? 0);
     const reason: Reason = leg.kind === "local" ? "LocalPrefill" : "Picked";
     this.#deps.metrics.count("tandem_router_requests_total", { outcome: "forwarded", reason });
@@ -168,29 +199,15 @@ export class Journey implements Ticket {
     return {
       kind: "forward",
       destination: address,
-      requestHeaders: [
-        [HEADER.destination, address],
-        [HEADER.requestId, this.#requestId],
-      ],
+      requestHeaders: [[HEADER.destination, address], [HEADER.requestId, this.#requestId], ...this.#newPath()],
       responseHeaders: this.#deps.config.explainHeaders ? explain(selection, leg) : [],
       body: decodeBody(this.#request.body, facts, leg.kind === "transferred" ? leg.params : undefined),
     };
   }
 
-  /**
-   * Prefill work now waits on the decode endpoint, until its first token. Where first tokens are not seen (profile
-   * `light`), the work that waits there is taken at its word: it is over after that many milliseconds.
-   */
-  #prefillHere(endpoint: string, ownMs: number): void {
-    const { loads, timers } = this.#deps;
-    this.#releasePrefill = loads.prefill(endpoint, ownMs);
-    this.#hold(this.#releasePrefill);
-    this.#hold(timers.after(loads.of(endpoint).prefillMs, this.#releasePrefill));
-  }
-
-  #hold(release: Release): void {
-    if (this.#over) release();
-    else this.#held.push(release);
+  /** Engines are not asked for the segment that named the tenant. */
+  #newPath(): HeaderList {
+    return this.#path === this.#request.path ? [] : [[":path", this.#path]];
   }
 
   #countTokens(kind: "prompt" | "predicted" | "actual", tokens: number): void {

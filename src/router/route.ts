@@ -6,10 +6,11 @@
  * for where to go.
  */
 import { jsonAnswer, type Problem } from "./answers.ts";
-import { modelsOf, type Directory } from "./directory.ts";
+import { modelsOf } from "./directory.ts";
 import type { Answer, Begun, CompleteRequest, RequestRouter } from "./exchange.ts";
-import { Journey, refuse, type RouterDependencies } from "./journey.ts";
-import { checkHead, MODELS_PATH, pathOf, tooLarge } from "./request/facts.ts";
+import { Journey, refuse, type JourneyDependencies, type RouterDependencies } from "./journey.ts";
+import type { FactsConfig } from "./request/facts.ts";
+import { checkHead, isLocated, locate, tooLarge } from "./request/head.ts";
 
 export type { RouterDependencies } from "./journey.ts";
 
@@ -19,31 +20,52 @@ const BODIES_FULL: Problem = {
   message: "the router holds as many request bodies as it may",
 };
 
+/** For everything but the prefill legs; connections that are refused cost a millisecond each. */
+const SLACK_MS = 1000;
+
 export function createRouter(deps: RouterDependencies): RequestRouter {
-  const { maxBodyBytes } = deps.config;
+  const { maxBodyBytes, prefill } = deps.config;
+  const routing = { ...deps, facts: factsConfig(deps) };
   return {
     maxBodyBytes,
-    begin: (request) => begin(deps, request),
+    // A leg that is lost is tried once more.
+    patienceMs: 2 * prefill.timeoutMs + SLACK_MS,
+    begin: (request) => begin(routing, request),
     precheck: (head) => precheck(deps, head),
-    tooLarge: () => refuse(deps, tooLarge(maxBodyBytes)),
-    saturated: () => refuse(deps, BODIES_FULL),
+    tooLarge: (path) => refuse(deps, tooLarge(maxBodyBytes), path),
+    saturated: (path) => refuse(deps, BODIES_FULL, path),
   };
 }
 
-function begin(deps: RouterDependencies, request: CompleteRequest): Begun {
+const factsConfig = ({ config, saltKey }: RouterDependencies): FactsConfig => ({
+  aliases: config.aliases,
+  rates: config.index,
+  unsalted: config.tenant.unsalted,
+  ...(saltKey === undefined ? {} : { saltKey }),
+});
+
+function begin(deps: JourneyDependencies, request: CompleteRequest): Begun {
   const journey = new Journey(deps, request);
   return { ticket: journey, routed: journey.run() };
 }
 
 function precheck(deps: RouterDependencies, head: Omit<CompleteRequest, "body">): Answer | undefined {
-  const problem = checkHead(head.method, head.path, head.headers, deps.config.maxBodyBytes);
-  if (problem !== undefined) return refuse(deps, problem);
-  return pathOf(head.path) === MODELS_PATH ? listModels(deps.directory, head.namespace) : undefined;
+  const problem = checkHead(deps.config, head);
+  if (problem !== undefined) return refuse(deps, problem, head.path);
+  const located = locate(deps.config, head);
+  return isLocated(located) && located.models ? listModels(deps, head.namespace) : undefined;
 }
 
-/** The models of all endpoints that the request may reach, in the shape of OpenAI's list. */
-const listModels = (directory: Directory, namespace: string | undefined): Answer =>
-  jsonAnswer(200, {
-    object: "list",
-    data: modelsOf(directory.list(), namespace).map((id) => ({ id, object: "model", owned_by: "tandem" })),
-  });
+/**
+ * The models of all endpoints that the request may reach, adapters and aliases of them included, in the shape of
+ * OpenAI's list. An alias says what it stands for, as vLLM's list does of adapters.
+ */
+function listModels({ directory, config }: RouterDependencies, namespace: string | undefined): Answer {
+  const served = modelsOf(directory.list(), namespace);
+  const aliases = Object.entries(config.aliases).filter(
+    ([alias, model]) => served.includes(model) && !served.includes(alias),
+  );
+  const model = (id: string, root = id): object => ({ id, object: "model", owned_by: "tandem", root });
+  const data = [...served.map((id) => model(id)), ...aliases.map(([alias, root]) => model(alias, root))];
+  return jsonAnswer(200, { object: "list", data });
+}

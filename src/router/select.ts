@@ -5,12 +5,13 @@ import type { Config } from "../config/schema.ts";
 import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
 import type { Clock } from "../ports.ts";
 import type { Problem } from "./answers.ts";
-import { fleetOf, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
+import { HEADER } from "../kinds/names.ts";
+import { fleetOf, onlyModel, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
 import type { BlockHasher, BlockKeys } from "./kv/blocks.ts";
 import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
 import type { LoadBook } from "./load.ts";
 import { pick, type Candidate, type Pick } from "./pick/pick.ts";
-import type { RequestFacts } from "./request/facts.ts";
+import { seedFor, type RequestFacts } from "./request/facts.ts";
 
 export interface SelectDependencies {
   readonly config: Config["router"];
@@ -27,6 +28,7 @@ export interface SelectDependencies {
 export interface Prompt {
   readonly keys: BlockKeys;
   readonly tokens: number;
+  readonly bytesPerToken: number;
 }
 
 export interface Selection {
@@ -37,10 +39,13 @@ export interface Selection {
 export const isRefused = (value: Selection | Problem): value is Problem => "status" in value;
 
 export function select(deps: SelectDependencies, facts: RequestFacts, namespace?: string): Selection | Problem {
-  const fleet = fleetOf(deps.directory.list(), facts.model, namespace);
-  const problem = fleetProblem(deps, fleet, facts.model);
+  const known = deps.directory.list();
+  const model = facts.model ?? onlyModel(known, namespace);
+  if (model === undefined) return UNNAMED;
+  const fleet = fleetOf(known, model, namespace);
+  const problem = fleetProblem(deps, fleet, model);
   if (problem !== undefined) return problem;
-  const prompt = promptOf(deps, facts);
+  const prompt = promptOf(deps, facts, model);
   const held = { prompt, matches: deps.index.match(prompt.keys) };
   const chosen = pick({
     prefill: facts.single ? candidates(deps, fleet.prefill, held) : [],
@@ -51,14 +56,15 @@ export function select(deps: SelectDependencies, facts: RequestFacts, namespace?
     policy: deps.config.prefill.policy,
     incompatible: deps.incompatible,
   });
-  return chosen === undefined ? noEndpoint(facts.model) : { prompt, pick: chosen };
+  return chosen === undefined ? noEndpoint(model) : { prompt, pick: chosen };
 }
 
-function promptOf({ hasher, config }: SelectDependencies, facts: RequestFacts): Prompt {
-  const { blockBytes, bytesPerToken } = config.index;
+function promptOf({ hasher, config }: SelectDependencies, facts: RequestFacts, model: string): Prompt {
+  const { parts, bytes, extraTokens, bytesPerToken } = facts.prompt;
   return {
-    keys: hasher.keys(facts.prompt, blockBytes, facts.model),
-    tokens: Math.max(1, Math.ceil(facts.promptBytes / bytesPerToken)),
+    keys: hasher.keys(parts, config.index.blockBytes, seedFor(facts, model)),
+    tokens: Math.max(1, Math.ceil(bytes / bytesPerToken) + extraTokens),
+    bytesPerToken,
   };
 }
 
@@ -70,8 +76,8 @@ interface Held {
 
 /** Engines always compute the last token themselves, so a prompt is never cached whole. */
 function cachedTokens({ config }: SelectDependencies, endpoint: string, { prompt, matches }: Held): number {
-  const { blockBytes, bytesPerToken } = config.index;
-  return Math.min(prompt.tokens - 1, Math.floor((matches.of(endpoint) * blockBytes) / bytesPerToken));
+  const { blockBytes } = config.index;
+  return Math.min(prompt.tokens - 1, Math.floor((matches.of(endpoint) * blockBytes) / prompt.bytesPerToken));
 }
 
 function fleetProblem(deps: SelectDependencies, fleet: Fleet, model: string): Problem | undefined {
@@ -83,6 +89,13 @@ function fleetProblem(deps: SelectDependencies, fleet: Fleet, model: string): Pr
   const message = `every endpoint of \`${model}\` has ${deps.config.maxInflightPerEndpoint} requests`;
   return { status: 429, reason: "Saturated", message };
 }
+
+const UNNAMED: Problem = {
+  status: 400,
+  reason: "ModelUnnamed",
+  message: `several services are to be had: name the model, in the body where it has one or in header ${HEADER.model}`,
+  param: "model",
+};
 
 const ambiguous = (model: string): Problem => ({
   status: 404,

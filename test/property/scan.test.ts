@@ -1,6 +1,7 @@
 import t from "tap";
 import fc from "fast-check";
-import { editObject, scanObject, ScanError, valueBytes } from "../../src/router/request/scan.ts";
+import { editObject, valueBytes } from "../../src/router/request/edit.ts";
+import { scanObject, ScanError } from "../../src/router/request/scan.ts";
 
 const member = fc.tuple(fc.string(), fc.jsonValue({ maxDepth: 4 }));
 /** A JSON object with unique keys, written with some white space. */

@@ -18,6 +18,7 @@ const LEAVES = new Set(["kinds", "ports", "config"]);
 /** What pure code may use from outside: values in, values out. */
 const PURE_PACKAGES = new Set([
   "node:util",
+  "node:buffer",
   "node:crypto",
   "fast-json-patch",
   "xxhash-wasm",

@@ -8,22 +8,29 @@ import { runPrefillLeg, type LegOutcome } from "../../router/disagg/leg.ts";
 import type { CompleteRequest, RequestRouter, Routed } from "../../router/exchange.ts";
 import { problemAnswer } from "../../router/answers.ts";
 import type { HeaderList } from "../../router/headers.ts";
-import { isProblem, readFacts, type RequestFacts } from "../../router/request/facts.ts";
+import { apiOf, OPAQUE } from "../../router/request/apis.ts";
+import { isProblem, readFacts, type FactsConfig, type RequestFacts } from "../../router/request/facts.ts";
+import { pathOf } from "../../router/request/head.ts";
 import { HEADER } from "../../kinds/names.ts";
 import type { Endpoint } from "../../kinds/endpoint.ts";
 
 const TIMEOUT_MS = 30_000;
 const MAX_BODY_BYTES = 16 * 1024 * 1024;
 
+/** Nothing but the body counts here. */
+const PLAIN: FactsConfig = { aliases: {}, rates: { bytesPerToken: 4, mediaTokens: 0 }, unsalted: "route" };
+
 const nothing = (): void => undefined;
-const IDLE = { responseStarted: nothing, firstToken: nothing, finish: nothing };
+const IDLE = { served: nothing, responseStarted: nothing, firstToken: nothing, usage: nothing, finish: nothing };
 
 export function roundRobinRouter(endpoints: readonly Endpoint[], client: EngineClient): RequestRouter {
   const prefill = endpoints.filter(({ role }) => role === "prefill");
   const decode = endpoints.filter(({ role }) => role !== "prefill");
   let turn = 0;
   const route = async (request: CompleteRequest): Promise<Routed> => {
-    const facts = readFacts(request.path, request.body);
+    const { body, headers } = request;
+    const api = apiOf(pathOf(request.path)) ?? OPAQUE;
+    const facts = readFacts(PLAIN, { api, body, headers, tenant: "", extent: "whole" });
     if (isProblem(facts)) return problemAnswer(facts);
     const chosen = { number: turn, by: prefill[turn % prefill.length], to: decode[turn % decode.length] };
     turn += 1;
@@ -32,6 +39,7 @@ export function roundRobinRouter(endpoints: readonly Endpoint[], client: EngineC
   };
   return {
     maxBodyBytes: MAX_BODY_BYTES,
+    patienceMs: TIMEOUT_MS,
     begin: (request) => ({ routed: route(request), ticket: IDLE }),
     precheck: () => undefined,
     tooLarge: () => problemAnswer({ status: 413, reason: "BodyTooLarge", message: "too large" }),

@@ -1,4 +1,5 @@
 /** The router role: endpoints -> scraper -> directory -> request router -> ext_proc server, with its health service. */
+import { readFileSync } from "node:fs";
 import { parseListen } from "../../config/listen.ts";
 import { EndpointDirectory } from "../../endpoints/directory.ts";
 import { startScraper, type Scraper } from "../../endpoints/scrape.ts";
@@ -12,6 +13,7 @@ import { Housekeeping } from "../../router/housekeeping.ts";
 import { createBlockHasher } from "../../router/kv/blocks.ts";
 import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
 import { LoadBook } from "../../router/load.ts";
+import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
 import type { Role, RolePorts } from "./ports.ts";
@@ -60,6 +62,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const router = createRouter({
     ...{ config, directory, loads, index, hasher, client, incompatible, clock, random, timers, metrics, log },
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
+    ...saltKeyOf(config.tenant.saltKeyFile),
   });
   const { maxStreams, maxBufferedBytes } = config;
   const server = await startExtProcServer(listenOf(config.listen), {
@@ -88,6 +91,15 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
       await Promise.all([health?.stop(), client.close()]);
     },
   };
+}
+
+/** Throws where the file is not to be read, or too short to be a secret: tenants would share what they must not. */
+function saltKeyOf(file: string): { readonly saltKey?: Buffer } {
+  if (file === "") return {};
+  const saltKey = readFileSync(file);
+  if (saltKey.length < SALT_KEY_BYTES)
+    throw new Error(`router.tenant.saltKeyFile: ${file} has ${saltKey.length} bytes; give ${SALT_KEY_BYTES} or more`);
+  return { saltKey };
 }
 
 function listenOf(text: string): { host: string; port: number } {

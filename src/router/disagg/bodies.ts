@@ -6,7 +6,8 @@
  */
 import type { Connector } from "../../kinds/endpoint.ts";
 import type { RequestFacts } from "../request/facts.ts";
-import { editObject, scanObject, ScanError, valueBytes, type Edits } from "../request/scan.ts";
+import { editBytes, editObject, valueBytes } from "../request/edit.ts";
+import { scanObject, ScanError } from "../request/scan.ts";
 
 const PARAMS = "kv_transfer_params";
 
@@ -28,25 +29,49 @@ const has = (facts: RequestFacts, key: string): boolean => facts.scan.members.so
 
 /** The prefill leg: one token, no stream. Mooncake must finish by `length`, which `min_tokens: 1` makes sure of. */
 export function prefillBody(body: Buffer, facts: RequestFacts, connector: Connector): Buffer {
-  const edits = new Map<string, string | undefined>([
+  const edits = new Map<string, Uint8Array | string | undefined>([
+    ...facts.edits,
     ...WITHOUT_HOSTS,
     ["stream", "false"],
     ["stream_options", undefined],
-    ["max_tokens", "1"],
-    ["min_tokens", connector === "mooncake" ? "1" : undefined],
     [PARAMS, KEEP_FOR_REMOTE],
   ]);
-  if (has(facts, "max_completion_tokens")) edits.set("max_completion_tokens", "1");
+  const { within } = facts.api.leg ?? {};
+  const limits = legLimits(facts, connector);
+  if (within === undefined) for (const [key, value] of limits) edits.set(key, value);
+  else edits.set(within, editBytes(memberOf(facts, body, within) ?? Buffer.from("{}"), limits));
   return editObject(body, facts.scan, edits);
 }
 
+function legLimits(facts: RequestFacts, connector: Connector): Map<string, string | undefined> {
+  const { limit = "max_tokens", limitToo } = facts.api.leg ?? {};
+  const limits = new Map([
+    [limit, "1"],
+    ["min_tokens", connector === "mooncake" ? "1" : undefined],
+  ]);
+  if (limitToo !== undefined && has(facts, limitToo)) limits.set(limitToo, "1");
+  return limits;
+}
+
+/** The bytes of an object that is a member; undefined where there is none. */
+function memberOf({ scan }: RequestFacts, body: Buffer, key: string): Buffer | undefined {
+  const member = scan.members.find((each) => each.key === key);
+  return member === undefined || body[member.start] !== 0x7b ? undefined : valueBytes(body, member);
+}
+
 /**
- * The decode leg. Without `params` the engine prefills by itself; a client's own members that name hosts are taken out. Returns the very same buffer where nothing changes.
+ * The decode leg. Without `params` the engine prefills by itself; a client's own members that name hosts are taken out.
+ * Returns the very same buffer where nothing changes.
  */
 export function decodeBody(body: Buffer, facts: RequestFacts, params: Buffer | undefined): Buffer {
-  if (params === undefined && !NAMES_HOSTS.some((key) => has(facts, key))) return body;
-  const edits: Edits = new Map([...WITHOUT_HOSTS, [PARAMS, params]]);
-  return editObject(body, facts.scan, edits);
+  const named = NAMES_HOSTS.filter((key) => has(facts, key));
+  if (params === undefined && named.length === 0 && facts.edits.size === 0) return body;
+  const without = named.map((key) => [key, undefined] as const);
+  return editObject(
+    body,
+    facts.scan,
+    new Map([...facts.edits, ...without, ...(params === undefined ? [] : [[PARAMS, params] as const])]),
+  );
 }
 
 export interface PrefillResult {

@@ -1,40 +1,72 @@
 /**
- * What routing needs to know of a request, read off its bytes in one scan: model, prompt, limits.
+ * What routing needs to know of a request, read off its bytes in one scan: model, prompt, limits, whose it is.
  *
- * Never decodes the prompt: its raw JSON bytes are the text that block keys are made of. Two requests share a prefix
- * where their bytes do, which holds for a client that appends turns. Wrong values are refused here as an engine would.
+ * Follows the entry of its API in `apis.ts`. Never decodes the prompt. Wrong values are refused here as an engine would,
+ * and what two readers could read in two ways (a name given twice, broken text) is refused always. A body that may not
+ * be looked into has the facts of its head alone.
  */
+import { isUtf8 } from "node:buffer";
 import type { Problem } from "../answers.ts";
 import { headerOf, type HeaderList } from "../headers.ts";
-import { scanObject, ScanError, valueBytes, type Member, type Scan } from "./scan.ts";
-
-/** The API that a path belongs to. */
-export type Api = "completions" | "chat";
-
-/** A Map: a path is the client's word, and every object has a `constructor`. */
-const PATHS: ReadonlyMap<string, Api> = new Map([
-  ["/v1/completions", "completions"],
-  ["/v1/chat/completions", "chat"],
-]);
-
-export const MODELS_PATH = "/v1/models";
+import { HEADER } from "../../kinds/names.ts";
+import { checkFields, isModelName, limitOf } from "./checks.ts";
+import type { Api } from "./apis.ts";
+import type { Edits } from "./edit.ts";
+import { Fields } from "./fields.ts";
+import { promptOf, type PromptRates, type PromptText } from "./prompt.ts";
+import { seedOf, tenantSalt } from "./salt.ts";
+import { Media, RequestScan, ScanError, type Scan } from "./scan.ts";
 
 /** Up to here the whole body is parsed too, so that broken JSON inside a message is refused by us (22 us at 33 KB). */
-const PARSE_LIMIT_BYTES = 65536;
-const MAX_MODEL_LENGTH = 256;
+const PARSE_LIMIT_BYTES = 65_536;
+const MAX_NAME_LENGTH = 256;
 
 export interface RequestFacts {
   readonly api: Api;
-  readonly model: string;
+  /** As endpoints serve it: aliases are resolved. Undefined where the request names none, and its API lets it. */
+  readonly model: string | undefined;
+  /** An adapter beside the model. An adapter that is served under a name of its own is the model. */
+  readonly adapter: string | undefined;
   readonly stream: boolean;
-  /** Limit of generated tokens, where the request has one. */
+  /** Limit of generated tokens, where the request has one; 1 where nothing is generated. */
   readonly maxTokens: number | undefined;
-  /** Text that block keys are made of: what the engine's template puts first stands first. */
-  readonly prompt: readonly Buffer[];
-  readonly promptBytes: number;
+  readonly prompt: PromptText;
   /** One prompt, one answer. Engines hand over KV blocks of one sequence: the decode leg of a batch would read the wrong ones. */
   readonly single: boolean;
+  /** The engine's own: lower goes first at vLLM. */
+  readonly priority: number | undefined;
+  /** Who asks, as the client says: good for fairness within a tenant, no identity. */
+  readonly user: string | undefined;
+  /** Requests of one conversation, as the client says. */
+  readonly session: string | undefined;
+  /** Whose it is, as the gateway says; empty: nobody's in particular. */
+  readonly tenant: string;
+  /** What separates prefix caches at the engine. Never to be logged. */
+  readonly salt: string | undefined;
+  /** Members that have to change whatever leg the body goes to: the model of an alias, the salt of a tenant. */
+  readonly edits: Edits;
   readonly scan: Scan;
+}
+
+export interface FactsConfig {
+  /** Model name of clients -> model name of engines. */
+  readonly aliases: Readonly<Record<string, string>>;
+  readonly rates: PromptRates;
+  /** Where tenants are kept apart at the engines. */
+  readonly saltKey?: Buffer;
+  /** What becomes of requests that engines take no salt for, where there is a key. */
+  readonly unsalted: "refuse" | "route";
+}
+
+export interface FactsInput {
+  readonly api: Api;
+  readonly body: Buffer;
+  readonly headers: HeaderList;
+  readonly tenant: string;
+  /** `none`: the body is not looked into. `cut`: more of it follows, unseen and unchanged. */
+  readonly extent: "whole" | "cut" | "none";
+  /** The scan of this very body, where it was made while the body arrived. */
+  readonly scan?: RequestScan;
 }
 
 const bad = (message: string, param?: string): Problem => ({
@@ -44,60 +76,12 @@ const bad = (message: string, param?: string): Problem => ({
   ...(param === undefined ? {} : { param }),
 });
 
-/** Path without its query. */
-export const pathOf = (path: string): string => path.split("?", 1)[0] ?? "";
+export const isProblem = (value: RequestFacts | Problem): value is Problem => "status" in value;
 
-/** Refuses what headers alone tell: path, method, media type, encoding, announced length. */
-export function checkHead(
-  method: string,
-  path: string,
-  headers: HeaderList,
-  maxBodyBytes: number,
-): Problem | undefined {
-  const known = pathOf(path);
-  if (known === MODELS_PATH) return method === "GET" ? undefined : wrongMethod(method, known, "GET");
-  if (!PATHS.has(known)) {
-    const accepted = [...PATHS.keys(), MODELS_PATH].join(", ");
-    return { status: 404, reason: "RequestMalformed", message: `path ${known} is not served; accepted: ${accepted}` };
-  }
-  if (method !== "POST") return wrongMethod(method, known, "POST");
-  return checkMedia(headers) ?? checkLength(headers, maxBodyBytes);
-}
-
-const wrongMethod = (method: string, path: string, accepted: string): Problem => ({
-  status: 405,
-  reason: "RequestMalformed",
-  message: `method ${method} is not accepted on ${path}; accepted: ${accepted}`,
-});
-
-function checkMedia(headers: HeaderList): Problem | undefined {
-  const type = headerOf(headers, "content-type").split(";", 1)[0]?.trim().toLowerCase() ?? "";
-  const encoding = headerOf(headers, "content-encoding").toLowerCase();
-  const unsupported = (message: string): Problem => ({ status: 415, reason: "MediaTypeUnsupported", message });
-  if (type !== "application/json")
-    return unsupported(`content-type ${type || "(none)"} is not accepted; accepted: application/json`);
-  if (encoding !== "" && encoding !== "identity")
-    return unsupported(`content-encoding ${encoding} is not accepted; accepted: identity`);
-  return undefined;
-}
-
-function checkLength(headers: HeaderList, maxBodyBytes: number): Problem | undefined {
-  return Number(headerOf(headers, "content-length")) > maxBodyBytes ? tooLarge(maxBodyBytes) : undefined;
-}
-
-export const tooLarge = (maxBodyBytes: number): Problem => ({
-  status: 413,
-  reason: "BodyTooLarge",
-  message: `the request body exceeds ${maxBodyBytes} bytes`,
-});
-
-/** The facts, or why the body is refused. */
-export function readFacts(path: string, body: Buffer): RequestFacts | Problem {
-  const api = PATHS.get(pathOf(path)) ?? "chat";
+/** The facts, or why the request is refused. */
+export function readFacts(config: FactsConfig, input: FactsInput): RequestFacts | Problem {
   try {
-    const scan = scanObject(body);
-    if (body.length <= PARSE_LIMIT_BYTES) JSON.parse(body.toString("utf8"));
-    return factsOf(api, body, scan);
+    return saltProblem(config, input) ?? READERS[input.extent](config, input);
   } catch (error) {
     if (error instanceof ScanError || error instanceof SyntaxError)
       return bad(`the request body is not valid JSON: ${error.message}`);
@@ -105,123 +89,160 @@ export function readFacts(path: string, body: Buffer): RequestFacts | Problem {
   }
 }
 
-export const isProblem = (value: RequestFacts | Problem): value is Problem => "status" in value;
+/** Where tenants must not share caches, nothing is computed that they could share. */
+function saltProblem({ saltKey, unsalted }: FactsConfig, { api, extent }: FactsInput): Problem | undefined {
+  const salted = api.work === "text" || (extent === "whole" && api.salt !== undefined);
+  if (saltKey === undefined || unsalted === "route" || salted) return undefined;
+  const message = "tenants are kept apart, and engines take no cache salt in such a request: it is not served";
+  return { status: 404, reason: "TenantUnsalted", message };
+}
 
-function factsOf(api: Api, body: Buffer, scan: Scan): RequestFacts | Problem {
-  const members = new Map<string, Member>();
-  for (const member of scan.members) {
-    // Engines take the last of two, scanners the first: whoever disagrees is an attack surface.
-    if (members.has(member.key)) return bad(`"${member.key.slice(0, 64)}" is given twice`, member.key.slice(0, 64));
-    members.set(member.key, member);
-  }
-  const fields = new Fields(body, members);
-  const problem = checkFields(api, fields);
-  if (problem !== undefined) return problem;
-  const prompt = promptOf(api, fields);
+/** Nothing of the body is known, so nothing of it can be changed or recognised again. */
+function headFacts(config: FactsConfig, { api, headers, tenant }: FactsInput): RequestFacts | Problem {
+  const named = modelOfHead(headers);
+  if (named === false) return bad(`header ${HEADER.model} must be the name of a model`);
   return {
     api,
-    model: fields.value("model") as string,
-    stream: fields.value("stream") === true,
-    maxTokens: (fields.value("max_completion_tokens") ?? fields.value("max_tokens") ?? undefined) as number | undefined,
-    prompt,
-    promptBytes: prompt.reduce((sum, part) => sum + part.length, 0),
-    single: ONE_ANSWER.every((key) => isOne(fields.raw(key))) && isOnePrompt(fields),
-    scan,
+    model: resolve(config, named),
+    adapter: undefined,
+    stream: false,
+    maxTokens: undefined,
+    prompt: { parts: [], bytes: 0, extraTokens: 0, media: 0, bytesPerToken: config.rates.bytesPerToken },
+    single: false,
+    priority: undefined,
+    user: undefined,
+    session: undefined,
+    tenant,
+    salt: undefined,
+    edits: NO_EDITS,
+    scan: NOTHING_SEEN,
   };
 }
 
-/** Top-level members by name; small ones are parsed when asked for. */
-class Fields {
-  readonly #body: Buffer;
-  readonly #members: ReadonlyMap<string, Member>;
-
-  constructor(body: Buffer, members: ReadonlyMap<string, Member>) {
-    this.#body = body;
-    this.#members = members;
-  }
-
-  raw(key: string): Buffer | undefined {
-    const member = this.#members.get(key);
-    return member === undefined ? undefined : valueBytes(this.#body, member);
-  }
-
-  /** First byte of the value as a character: `"`, `[`, `{`, ... */
-  first(key: string): string {
-    return String.fromCharCode(this.raw(key)?.[0] ?? 0);
-  }
-
-  value(key: string): unknown {
-    const raw = this.raw(key);
-    return raw === undefined ? undefined : (JSON.parse(raw.toString("utf8")) as unknown);
-  }
+/** The start of a body: the model where it stands there, and as much of the prompt. Nothing of it can be changed. */
+function cutFacts(config: FactsConfig, input: FactsInput): RequestFacts | Problem {
+  const head = headFacts(config, input);
+  const { body, api } = input;
+  const scan = (input.scan ?? scanOf(body)).sofar();
+  const fields = new Fields(body, scan);
+  if (isProblem(head) || fields.twice !== undefined) return isProblem(head) ? head : twice(fields.twice ?? "");
+  const named = fields.value("model");
+  if (named !== undefined && !isModelName(named)) return bad("model must be the name of a model", "model");
+  const model = named === undefined ? head.model : resolve(config, named);
+  const prompt = promptOf(api, fields, { body, media: scan.media, rates: config.rates });
+  return { ...head, model, prompt, stream: fields.first("stream") === "t" };
 }
 
-type Check = (fields: Fields, api: Api) => Problem | undefined;
+const READERS = { whole: bodyFacts, cut: cutFacts, none: headFacts } as const;
 
-const modelIsName: Check = (fields) => {
-  if (fields.raw("model") === undefined) return bad("model is missing", "model");
-  const length = fields.raw("model")?.length ?? 0;
-  const value = length <= MAX_MODEL_LENGTH * 6 ? fields.value("model") : undefined;
-  const fine =
-    typeof value === "string" &&
-    value !== "" &&
-    value.length <= MAX_MODEL_LENGTH &&
-    value.isWellFormed() &&
-    !value.includes("\0");
-  return fine ? undefined : bad(`model must be a string of 1 to ${MAX_MODEL_LENGTH} characters`, "model");
-};
+function twice(key: string): Problem {
+  const shown = key.slice(0, 64);
+  // Whoever disagrees about which of two counts is an attack surface.
+  return bad(`"${shown}" is given twice`, shown);
+}
 
-const promptIsThere: Check = (fields, api) => {
-  const [key, kinds, words] = api === "chat" ? ["messages", "[", "a list"] : ["prompt", '"[', "a string or a list"];
-  if (fields.raw(key) === undefined) return bad(`${key} is missing`, key);
-  if (!kinds.includes(fields.first(key))) return bad(`${key} must be ${words}`, key);
-  return /^\[\s*\]$/.test(fields.raw(key)?.toString("latin1", 0, 16) ?? "")
-    ? bad(`${key} must not be empty`, key)
-    : undefined;
-};
+const NO_EDITS: Edits = new Map();
+const NOTHING_SEEN: Scan = { members: [], close: 0, media: new Media() };
 
-const limitIsPositive =
-  (key: string): Check =>
-  (fields) => {
-    if (fields.raw(key) === undefined) return undefined;
-    const value = fields.first(key) === "[" || fields.first(key) === "{" ? undefined : fields.value(key);
-    return value === null || (Number.isSafeInteger(value) && (value as number) >= 1)
-      ? undefined
-      : bad(`${key} must be an integer of at least 1`, key);
+function bodyFacts(config: FactsConfig, input: FactsInput): RequestFacts | Problem {
+  const { api, body, tenant } = input;
+  const scan = (input.scan ?? scanOf(body)).finish();
+  const fields = new Fields(body, scan);
+  const named = (fields.value("model") ?? modelOfHead(input.headers)) as string | false | undefined;
+  const problem = bodyProblem(body, fields) ?? checkFields(api, fields);
+  if (problem !== undefined) return problem;
+  if (named === false) return bad(`header ${HEADER.model} must be the name of a model`);
+  const salt = saltOf(config, input, fields);
+  return {
+    ...{ api, tenant, scan, salt },
+    model: resolve(config, named),
+    adapter: adapterOf(api, fields),
+    stream: fields.first("stream") === "t",
+    maxTokens: api.work === "generate" ? limitOf(api, fields) : 1,
+    prompt: promptOf(api, fields, { body, media: scan.media, rates: config.rates }),
+    single: api.leg !== undefined && isSingle(api, fields),
+    priority: integerOf(fields.value("priority")),
+    user: userOf(fields),
+    session: nameOf(fields.value("prompt_cache_key")) ?? nameOf(fields.value("previous_response_id")),
+    edits: editsOf(config, { api, fields, salt }),
   };
+}
 
-const streamIsFlag: Check = (fields) =>
-  ["t", "f", "n", "\0"].includes(fields.first("stream")) ? undefined : bad("stream must be true or false", "stream");
+/** Throws SyntaxError where the body is small and no JSON inside. */
+function bodyProblem(body: Buffer, fields: Fields): Problem | undefined {
+  if (!isUtf8(body)) return bad("the request body is not UTF-8");
+  if (body.length <= PARSE_LIMIT_BYTES) JSON.parse(body.toString("utf8"));
+  return fields.twice === undefined ? undefined : twice(fields.twice);
+}
 
-/** In this order; the first refusal is the answer. */
-const CHECKS: readonly Check[] = [
-  modelIsName,
-  promptIsThere,
-  limitIsPositive("max_tokens"),
-  limitIsPositive("max_completion_tokens"),
-  streamIsFlag,
+function scanOf(body: Buffer): RequestScan {
+  const scan = new RequestScan();
+  scan.push(body);
+  return scan;
+}
+
+/** False where what the header says is no name. It is read only where the body names none. */
+function modelOfHead(headers: HeaderList): string | false | undefined {
+  const named = headerOf(headers, HEADER.model);
+  return named === "" ? undefined : isModelName(named) && named;
+}
+
+const resolve = ({ aliases }: FactsConfig, model: string | undefined): string | undefined =>
+  model !== undefined && Object.hasOwn(aliases, model) ? aliases[model] : model;
+
+/** The client's salt as it is, or the tenant's in its place. */
+function saltOf({ saltKey }: FactsConfig, { api, tenant }: FactsInput, fields: Fields): string | undefined {
+  const own = api.salt === undefined ? undefined : ((fields.value(api.salt) ?? undefined) as string | undefined);
+  return saltKey === undefined || api.salt === undefined ? own : tenantSalt(saltKey, tenant, own);
+}
+
+function editsOf(
+  { aliases, saltKey }: FactsConfig,
+  { api, fields, salt }: { api: Api; fields: Fields; salt: string | undefined },
+): Edits {
+  const edits = new Map<string, string>();
+  const model = fields.value("model");
+  if (typeof model === "string" && Object.hasOwn(aliases, model)) edits.set("model", JSON.stringify(aliases[model]));
+  if (saltKey !== undefined && api.salt !== undefined) edits.set(api.salt, JSON.stringify(salt));
+  return edits;
+}
+
+/** A list is one for each prompt of a batch. */
+function adapterOf({ adapter = "" }: Api, fields: Fields): string | undefined {
+  const value = fields.value(adapter) ?? undefined;
+  return value === undefined ? undefined : JSON.stringify(value);
+}
+
+/** Members that ask for several answers of one prompt, with the values that do not. */
+const ONE_ANSWER: readonly (readonly [key: string, values: readonly string[]])[] = [
+  ["n", ["1", "null"]],
+  ["best_of", ["1", "null"]],
+  ["use_beam_search", ["false", "null"]],
 ];
 
-function checkFields(api: Api, fields: Fields): Problem | undefined {
-  for (const check of CHECKS) {
-    const problem = check(fields, api);
-    if (problem !== undefined) return problem;
-  }
-  return undefined;
+function isSingle({ prompt, leg }: Api, fields: Fields): boolean {
+  const sampling = leg?.within === undefined ? fields : fields.inside(leg.within);
+  const one = ONE_ANSWER.every(([key, values]) => {
+    const raw = sampling.raw(key);
+    return raw === undefined || values.includes(raw.toString("latin1", 0, 8));
+  });
+  return one && prompt.every((member) => member.key !== "prompt" || isOnePrompt(fields.raw(member.key)));
 }
 
-/** Members that ask for several answers of one prompt. */
-const ONE_ANSWER = ["n", "best_of"];
-const isOne = (raw: Buffer | undefined): boolean =>
-  raw === undefined || ["1", "null"].includes(raw.toString("latin1", 0, 8));
+/** Text or tokens; a list of texts or of token lists is a batch, be it of one. */
+const isOnePrompt = (raw: Buffer | undefined): boolean => !/^\[\s*["[]/.test(raw?.toString("latin1", 0, 64) ?? "");
 
-/** `prompt` as text or as tokens; a list of texts or of token lists is a batch, be it of one. */
-const isOnePrompt = (fields: Fields): boolean =>
-  !/^\[\s*["[]/.test(fields.raw("prompt")?.toString("latin1", 0, 64) ?? "");
+const integerOf = (value: unknown): number | undefined => (Number.isSafeInteger(value) ? (value as number) : undefined);
 
-/** Chat templates put tools before the messages. The closing bracket is left out: the next turn goes on from there. */
-function promptOf(api: Api, fields: Fields): Buffer[] {
-  const text = fields.raw(api === "chat" ? "messages" : "prompt") ?? Buffer.alloc(0);
-  const tools = api === "chat" ? fields.raw("tools") : undefined;
-  return [...(tools === undefined ? [] : [tools]), text.subarray(0, text.length - 1)];
+const nameOf = (value: unknown): string | undefined =>
+  typeof value === "string" && value !== "" && value.length <= MAX_NAME_LENGTH ? value : undefined;
+
+/** OpenAI's two names for it, and Anthropic's. */
+function userOf(fields: Fields): string | undefined {
+  const metadata = fields.value("metadata") as { user_id?: unknown } | null | undefined;
+  return nameOf(fields.value("safety_identifier")) ?? nameOf(fields.value("user")) ?? nameOf(metadata?.user_id);
 }
+
+/** What block keys of the request are seeded with, once its model is known. */
+export const seedFor = ({ adapter, salt, tenant }: RequestFacts, model: string): string =>
+  seedOf({ model, adapter, salt, tenant });

@@ -1,8 +1,9 @@
 /**
- * Where the top-level members of a JSON object stand in its bytes, and editing them in place.
+ * Where the top-level members of a JSON object stand in its bytes, found in one pass while the bytes arrive.
  *
- * Bodies are never parsed and written again: numbers beyond 2^53, key order and odd escapes must reach the engine as
- * the client sent them. Long strings are skipped with `indexOf`, which bodies of megabytes need.
+ * Decides whether a body is a JSON object, from its brackets, strings and top-level values; never decodes what it
+ * passes. Long strings are skipped with `indexOf`, which bodies of megabytes need. The state is the function that takes
+ * the next bytes, so a body may be cut anywhere: nothing that was seen is looked at again.
  */
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -17,22 +18,31 @@ const CLOSE_ARRAY = 0x5d;
 const MAX_DEPTH = 64;
 /** More top-level members than this are refused: APIs have dozens, and each costs the router an object. */
 const MAX_MEMBERS = 256;
+/** The longest name of an API's member has 31 bytes; escaped six times as many. */
+const MAX_KEY_BYTES = 1024;
+/** No number that an API takes is longer, and the check of a number is a regular expression. */
+const MAX_SCALAR_BYTES = 400;
 /** A search costs as much as looking at this many bytes: strings full of quotes are walked, long text is searched. */
 const WALK_BYTES = 64;
 
-export interface Member {
+export interface Range {
+  /** Bytes [start, end). */
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface Member extends Range {
   readonly key: string;
   /** First byte of the key's opening quote. */
   readonly keyStart: number;
-  /** Bytes of the value: [start, end). */
-  readonly start: number;
-  readonly end: number;
 }
 
 export interface Scan {
   readonly members: readonly Member[];
   /** Position of the closing brace. */
   readonly close: number;
+  /** Images and the like, inside the values of members. */
+  readonly media: Media;
 }
 
 /** Why a body is no JSON object, with the byte at which that shows. */
@@ -42,78 +52,232 @@ export class ScanError extends Error {
   }
 }
 
-const isSpace = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
+/** Shorter strings are hashed with the text around them as cheaply as apart from it. */
+const PAYLOAD_BYTES = 1024;
+/** More parts than this no engine takes in one prompt; the estimate needs no more either. */
+const MAX_MEDIA = 1024;
+/** Values of `type` in parts of OpenAI's, Anthropic's and vLLM's messages that are no text. */
+const MEDIA_TYPES: ReadonlySet<string> = new Set([
+  "image",
+  "image_url",
+  "input_image",
+  "image_embeds",
+  "audio_url",
+  "input_audio",
+  "video_url",
+  "document",
+  "input_file",
+]);
+const SHORTEST_TYPE = 5;
+const LONGEST_TYPE = 12;
+/** With its quotes: what is shorter is not worth a call. */
+const SHORTEST_NOTED = SHORTEST_TYPE + 2;
 
-function skipSpace(bytes: Buffer, from: number): number {
+/** What the scan notices of media, in the order of the body. */
+export class Media {
+  /** Strings of at least 1 KiB that are a `data:` URL or the value of a member named `data` or `..._data`, unquoted. */
+  readonly payloads: Range[] = [];
+  /** Where the `type` of a part says that it is no text. */
+  readonly parts: number[] = [];
+
+  /** Looks at the string whose quotes stand at `open` and before `end`. */
+  note(bytes: Buffer, open: number, end: number): void {
+    const length = end - open - 2;
+    if (length >= PAYLOAD_BYTES) {
+      if (this.payloads.length < MAX_MEDIA && isPayload(bytes, open))
+        this.payloads.push({ start: open + 1, end: end - 1 });
+    } else if (length >= SHORTEST_TYPE && length <= LONGEST_TYPE && bytes[keyEndBefore(bytes, open)] === QUOTE) {
+      this.#type(bytes, open, end);
+    }
+  }
+
+  #type(bytes: Buffer, open: number, end: number): void {
+    if (this.parts.length === MAX_MEDIA || !endsWith(bytes, keyEndBefore(bytes, open), '"type"')) return;
+    if (MEDIA_TYPES.has(bytes.toString("latin1", open + 1, end - 1))) this.parts.push(open);
+  }
+}
+
+const isPayload = (bytes: Buffer, open: number): boolean =>
+  endsWith(bytes, open + DATA_URL.length, DATA_URL) || endsWith(bytes, keyEndBefore(bytes, open), 'data"');
+
+/** A scheme in lower case, as all libraries write it. */
+const DATA_URL = "data:";
+
+/** Compared from the end, where names differ: no string is made for most. */
+function endsWith(bytes: Buffer, last: number, text: string): boolean {
+  for (let back = 0; back < text.length; back++)
+    if (bytes[last - back] !== text.charCodeAt(text.length - 1 - back)) return false;
+  return true;
+}
+
+/** The last byte of the member's name that the string at `open` is the value of, or -1. */
+function keyEndBefore(bytes: Buffer, open: number): number {
+  const colon = spaceBefore(bytes, open - 1);
+  return bytes[colon] === COLON ? spaceBefore(bytes, colon - 1) : -1;
+}
+
+/** White space behind is passed again for each string: more of it than writers indent by is no value of a name. */
+function spaceBefore(bytes: Buffer, from: number): number {
   let at = from;
-  while (isSpace(bytes[at])) at += 1;
+  while (from - at < 8 && isSpace(bytes[at])) at -= 1;
   return at;
 }
 
-/** Position after the string whose opening quote is at `from`. */
-function skipString(bytes: Buffer, from: number): number {
-  let at = from + 1;
+const isSpace = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
+
+/** Takes bytes from `at` on: moves `at`, or becomes another step, or both. Throws ScanError. */
+type Step = (progress: Progress, bytes: Buffer) => void;
+
+interface Progress {
+  at: number;
+  step: Step;
+  readonly members: Member[];
+  readonly media: Media;
+  /** Closing brackets that are waited for, inside a member's value. */
+  readonly stack: number[];
+  /** Of the member, or of the nested string, that is being read. */
+  keyStart: number;
+  key: string;
+  start: number;
+  open: number;
+  /** The last comma between members, or -1 before the first. */
+  comma: number;
+  close: number;
+}
+
+/** A body that is scanned while it arrives. */
+export class RequestScan {
+  readonly #progress: Progress = {
+    at: 0,
+    step: begin,
+    members: [],
+    media: new Media(),
+    stack: [],
+    keyStart: 0,
+    key: "",
+    start: 0,
+    open: 0,
+    comma: -1,
+    close: 0,
+  };
+  #error: ScanError | undefined;
+  #length = 0;
+
+  /**
+   * Goes on where it stopped.
+   * @param received all bytes from the first one on: those of the call before, and more
+   */
+  push(received: Buffer): void {
+    if (this.#error !== undefined) return;
+    this.#length = received.length;
+    try {
+      const progress = this.#progress;
+      while (progress.at < received.length) progress.step(progress, received);
+    } catch (error) {
+      if (!(error instanceof ScanError)) throw error;
+      this.#error = error;
+    }
+  }
+
+  /** The result, once all bytes were given. Throws ScanError. */
+  finish(): Scan {
+    if (this.#error !== undefined) throw this.#error;
+    const { step, members, close, media } = this.#progress;
+    if (step === begin) throw new ScanError("a JSON object was expected", this.#length);
+    if (step !== after)
+      throw new ScanError(`the body ends inside a ${STRINGS.has(step) ? "string" : "value"}`, this.#length);
+    return { members, close, media };
+  }
+
+  /** What was found in the bytes that came, of which a longer value may be cut. Throws ScanError. */
+  sofar(): Scan {
+    if (this.#error !== undefined) throw this.#error;
+    const { step, members, key, keyStart, start, media } = this.#progress;
+    const open = step === text || step === nested || step === nestedText;
+    const end = this.#length;
+    return { members: open ? [...members, { key, keyStart, start, end }] : members, close: end, media };
+  }
+}
+
+/** The members of the object that is the whole of `bytes`. Throws ScanError. */
+export function scanObject(bytes: Buffer): Scan {
+  const scan = new RequestScan();
+  scan.push(bytes);
+  return scan.finish();
+}
+
+/** Moves on to what is no white space; false where the bytes end before. */
+function skipSpace(progress: Progress, bytes: Buffer): boolean {
+  while (isSpace(bytes[progress.at])) progress.at += 1;
+  return progress.at < bytes.length;
+}
+
+/**
+ * Position after the closing quote of the string that `from` is inside of, or, where the bytes end before it, the
+ * complement (below zero) of where to go on. The byte at `from` is never one that a backslash before it escapes.
+ */
+function stringEnd(bytes: Buffer, from: number): number {
+  let at = from;
   while (at < bytes.length) {
     const near = Math.min(at + WALK_BYTES, bytes.length);
     for (; at < near; at++) {
       if (bytes[at] === QUOTE) return at + 1;
       if (bytes[at] === BACKSLASH) at += 1;
     }
-    at = skipPlain(bytes, at);
+    if (at < bytes.length) at = skipPlain(bytes, at);
   }
-  throw new ScanError("the body ends inside a string", bytes.length);
+  return ~at;
 }
 
 /** The next quote from `from` on, or the backslash that escapes it: an odd run of them does. */
 function skipPlain(bytes: Buffer, from: number): number {
   const quote = bytes.indexOf(QUOTE, from);
-  if (quote === -1) return bytes.length;
-  let run = quote;
+  const end = quote === -1 ? bytes.length : quote;
+  let run = end;
   while (run > from && bytes[run - 1] === BACKSLASH) run -= 1;
-  return quote - ((quote - run) % 2);
+  const escaped = (end - run) % 2;
+  // Without a quote, what is escaped has not arrived: it is passed over when it does.
+  return quote === -1 ? end + escaped : end - escaped;
 }
 
-/** Position after the array or object that opens at `from`; brackets must match. */
-function skipNested(bytes: Buffer, from: number): number {
-  const stack: number[] = [];
-  for (let at = from; at < bytes.length; at++) {
-    const byte = bytes[at];
-    if (byte === QUOTE) at = skipString(bytes, at) - 1;
-    else if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
-      if (stack.push(byte + 2) > MAX_DEPTH) throw new ScanError(`nested deeper than ${MAX_DEPTH}`, at);
-    } else if (byte === CLOSE_OBJECT || byte === CLOSE_ARRAY) {
-      // `{` + 2 is `}`, `[` + 2 is `]`.
-      if (stack.pop() !== byte) throw new ScanError("brackets do not match", at);
-      if (stack.length === 0) return at + 1;
-    }
+const begin: Step = (progress, bytes) => {
+  if (!skipSpace(progress, bytes)) return;
+  if (bytes[progress.at] !== OPEN_OBJECT) throw new ScanError("a JSON object was expected", progress.at);
+  progress.at += 1;
+  progress.step = key;
+};
+
+const key: Step = (progress, bytes) => {
+  if (!skipSpace(progress, bytes)) return;
+  const { at, comma, members } = progress;
+  if (bytes[at] === CLOSE_OBJECT) {
+    if (comma !== -1) throw new ScanError("a comma stands before the closing brace", comma);
+    closeObject(progress);
+    return;
   }
-  throw new ScanError("the body ends inside a value", bytes.length);
+  if (members.length === MAX_MEMBERS) throw new ScanError(`more than ${MAX_MEMBERS} members`, at);
+  if (bytes[at] !== QUOTE) throw new ScanError("a member name was expected", at);
+  progress.keyStart = at;
+  progress.at = at + 1;
+  progress.step = keyText;
+};
+
+function closeObject(progress: Progress): void {
+  progress.close = progress.at;
+  progress.at += 1;
+  progress.step = after;
 }
 
-const SCALAR = /^(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)$/;
-
-function skipScalar(bytes: Buffer, from: number): number {
-  let at = from;
-  while (at < bytes.length && bytes[at] !== COMMA && bytes[at] !== CLOSE_OBJECT && !isSpace(bytes[at])) at += 1;
-  if (!SCALAR.test(bytes.toString("latin1", from, Math.min(at, from + 400))))
-    throw new ScanError("not a JSON value", from);
-  return at;
-}
-
-function skipValue(bytes: Buffer, from: number): number {
-  const first = bytes[from];
-  if (first === QUOTE) return skipString(bytes, from);
-  return first === OPEN_OBJECT || first === OPEN_ARRAY ? skipNested(bytes, from) : skipScalar(bytes, from);
-}
-
-function readMember(bytes: Buffer, keyStart: number): Member {
-  if (bytes[keyStart] !== QUOTE) throw new ScanError("a member name was expected", keyStart);
-  const keyEnd = skipString(bytes, keyStart);
-  const colon = skipSpace(bytes, keyEnd);
-  if (bytes[colon] !== COLON) throw new ScanError("a colon was expected", colon);
-  const start = skipSpace(bytes, colon + 1);
-  return { key: parseKey(bytes, keyStart, keyEnd), keyStart, start, end: skipValue(bytes, start) };
-}
+const keyText: Step = (progress, bytes) => {
+  const { keyStart } = progress;
+  const end = stringEnd(bytes, progress.at);
+  progress.at = end < 0 ? ~end : end;
+  if (progress.at - keyStart > MAX_KEY_BYTES)
+    throw new ScanError(`a member name longer than ${MAX_KEY_BYTES} bytes`, keyStart);
+  if (end < 0) return;
+  progress.key = parseKey(bytes, keyStart, end);
+  progress.step = colon;
+};
 
 function parseKey(bytes: Buffer, start: number, end: number): string {
   try {
@@ -123,55 +287,116 @@ function parseKey(bytes: Buffer, start: number, end: number): string {
   }
 }
 
-/** The members of the object that is the whole of `bytes`. Throws ScanError. */
-export function scanObject(bytes: Buffer): Scan {
-  const open = skipSpace(bytes, 0);
-  if (bytes[open] !== OPEN_OBJECT) throw new ScanError("a JSON object was expected", open);
-  const members: Member[] = [];
-  let at = skipSpace(bytes, open + 1);
-  while (bytes[at] !== CLOSE_OBJECT) {
-    if (members.length === MAX_MEMBERS) throw new ScanError(`more than ${MAX_MEMBERS} members`, at);
-    const member = readMember(bytes, at);
-    members.push(member);
-    at = skipSpace(bytes, member.end);
-    if (bytes[at] === COMMA) at = nextKey(bytes, at);
-    else if (bytes[at] !== CLOSE_OBJECT) throw new ScanError("a comma or the closing brace was expected", at);
-  }
-  const rest = skipSpace(bytes, at + 1);
-  if (rest < bytes.length) throw new ScanError("text follows the closing brace", rest);
-  return { members, close: at };
+const colon: Step = (progress, bytes) => {
+  if (!skipSpace(progress, bytes)) return;
+  if (bytes[progress.at] !== COLON) throw new ScanError("a colon was expected", progress.at);
+  progress.at += 1;
+  progress.step = value;
+};
+
+const value: Step = (progress, bytes) => {
+  if (!skipSpace(progress, bytes)) return;
+  const first = bytes[progress.at];
+  progress.start = progress.at;
+  progress.step = first === OPEN_OBJECT || first === OPEN_ARRAY ? nested : scalar;
+  if (first !== QUOTE) return;
+  progress.at += 1;
+  progress.step = text;
+};
+
+const text: Step = (progress, bytes) => {
+  const end = stringEnd(bytes, progress.at);
+  if (end < 0) progress.at = ~end;
+  else endMember(progress, end);
+};
+
+function endMember(progress: Progress, end: number): void {
+  const { key, keyStart, start } = progress;
+  progress.members.push({ key, keyStart, start, end });
+  progress.at = end;
+  progress.step = next;
 }
 
-function nextKey(bytes: Buffer, comma: number): number {
-  const at = skipSpace(bytes, comma + 1);
-  if (bytes[at] === CLOSE_OBJECT) throw new ScanError("a comma stands before the closing brace", comma);
-  return at;
+/** Inside an array or object; brackets must match. */
+const nested: Step = (progress, bytes) => {
+  for (let { at } = progress; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (byte === QUOTE) {
+      const end = stringEnd(bytes, at + 1);
+      if (end < 0) {
+        suspend(progress, at, ~end);
+        return;
+      }
+      if (end - at >= SHORTEST_NOTED) progress.media.note(bytes, at, end);
+      at = end - 1;
+    } else if (isBracket(byte) && bracket(progress.stack, byte, at)) {
+      endMember(progress, at + 1);
+      return;
+    }
+  }
+  progress.at = bytes.length;
+};
+
+function suspend(progress: Progress, open: number, at: number): void {
+  progress.open = open;
+  progress.at = at;
+  progress.step = nestedText;
 }
 
-export const valueBytes = (bytes: Buffer, member: Member): Buffer => bytes.subarray(member.start, member.end);
+const nestedText: Step = (progress, bytes) => {
+  const end = stringEnd(bytes, progress.at);
+  progress.at = end < 0 ? ~end : end;
+  if (end < 0) return;
+  progress.media.note(bytes, progress.open, end);
+  progress.step = nested;
+};
 
-/** Raw JSON text for a member, or undefined to take it out. */
-export type Edits = ReadonlyMap<string, Uint8Array | string | undefined>;
+/** The brackets are 0x5b, 0x5d, 0x7b and 0x7d: all share five bits, which few other bytes have. */
+const isBracket = (byte: number | undefined): byte is number =>
+  byte !== undefined &&
+  (byte & 0xd9) === 0x59 &&
+  (byte === OPEN_OBJECT || byte === CLOSE_OBJECT || byte === OPEN_ARRAY || byte === CLOSE_ARRAY);
 
-/** The same object with some members set or removed; every other byte stays. New members go to the end. */
-export function editObject(bytes: Buffer, scan: Scan, edits: Edits): Buffer {
-  const kept = scan.members.filter((member) => !edits.has(member.key) || edits.get(member.key) !== undefined);
-  const parts: Uint8Array[] = [Buffer.from("{")];
-  for (const member of kept) {
-    if (parts.length > 1) parts.push(Buffer.from(","));
-    parts.push(
-      bytes.subarray(member.keyStart, member.start),
-      toBytes(edits.get(member.key)) ?? valueBytes(bytes, member),
-    );
+/** True where it closes the outermost one. */
+function bracket(stack: number[], byte: number, at: number): boolean {
+  if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
+    // `{` + 2 is `}`, `[` + 2 is `]`.
+    if (stack.push(byte + 2) > MAX_DEPTH) throw new ScanError(`nested deeper than ${MAX_DEPTH}`, at);
+    return false;
   }
-  const present = new Set(scan.members.map((member) => member.key));
-  for (const [key, value] of edits) {
-    const raw = toBytes(value);
-    if (raw === undefined || present.has(key)) continue;
-    parts.push(Buffer.from(`${parts.length > 1 ? "," : ""}${JSON.stringify(key)}:`), raw);
-  }
-  return Buffer.concat([...parts, Buffer.from("}")]);
+  if (stack.pop() !== byte) throw new ScanError("brackets do not match", at);
+  return stack.length === 0;
 }
 
-const toBytes = (value: Uint8Array | string | undefined): Uint8Array | undefined =>
-  typeof value === "string" ? Buffer.from(value) : value;
+const SCALAR = /^(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)$/;
+
+/** A number, `true`, `false` or `null`: ends where something else begins. */
+const scalar: Step = (progress, bytes) => {
+  const { start } = progress;
+  let { at } = progress;
+  while (at < bytes.length && bytes[at] !== COMMA && bytes[at] !== CLOSE_OBJECT && !isSpace(bytes[at])) at += 1;
+  progress.at = at;
+  if (at - start > MAX_SCALAR_BYTES) throw new ScanError("not a JSON value", start);
+  if (at === bytes.length) return;
+  if (!SCALAR.test(bytes.toString("latin1", start, at))) throw new ScanError("not a JSON value", start);
+  endMember(progress, at);
+};
+
+const next: Step = (progress, bytes) => {
+  if (!skipSpace(progress, bytes)) return;
+  const { at } = progress;
+  if (bytes[at] === CLOSE_OBJECT) {
+    closeObject(progress);
+    return;
+  }
+  if (bytes[at] !== COMMA) throw new ScanError("a comma or the closing brace was expected", at);
+  progress.comma = at;
+  progress.at = at + 1;
+  progress.step = key;
+};
+
+const after: Step = (progress, bytes) => {
+  if (skipSpace(progress, bytes)) throw new ScanError("text follows the closing brace", progress.at);
+};
+
+const STRINGS: ReadonlySet<Step> = new Set([keyText, text, nestedText]);

@@ -1,5 +1,21 @@
 import t from "tap";
-import { checkHead, isProblem, readFacts } from "../../../src/router/request/facts.ts";
+import { loadConfig } from "../../../src/config/load.ts";
+import type { Problem } from "../../../src/router/answers.ts";
+import { apiOf, OPAQUE } from "../../../src/router/request/apis.ts";
+import {
+  isProblem,
+  readFacts as read,
+  type FactsConfig,
+  type RequestFacts,
+} from "../../../src/router/request/facts.ts";
+import { checkHead as check, type HeadConfig } from "../../../src/router/request/head.ts";
+
+const PLAIN: FactsConfig = { aliases: {}, rates: { bytesPerToken: 4, mediaTokens: 1024 }, unsalted: "refuse" };
+const readFacts = (path: string, body: Buffer): RequestFacts | Problem =>
+  read(PLAIN, { api: apiOf(path) ?? OPAQUE, body, headers: [], tenant: "", extent: "whole" });
+const HEAD: HeadConfig = { ...loadConfig().router, maxBodyBytes: 1000 };
+const checkHead = (method: string, path: string, headers: [string, string][]): Problem | undefined =>
+  check(HEAD, { method, path, headers });
 
 const CHAT = "/v1/chat/completions";
 const chat = (more: object): Buffer =>
@@ -8,8 +24,8 @@ const chat = (more: object): Buffer =>
 t.test("facts of a chat request", (t) => {
   const facts = readFacts(CHAT, chat({ stream: true, max_tokens: 5, tools: [{ type: "function" }] }));
   if (isProblem(facts)) throw new Error(facts.message);
-  t.match(facts, { api: "chat", model: "m", stream: true, maxTokens: 5 });
-  t.equal(Buffer.concat(facts.prompt).toString(), '[{"type":"function"}][{"role":"user","content":"hi"}');
+  t.match(facts, { api: { name: "chat" }, model: "m", stream: true, maxTokens: 5 });
+  t.equal(Buffer.concat(facts.prompt.parts).toString(), '[{"type":"function"}][{"role":"user","content":"hi"}');
   t.end();
 });
 
@@ -21,7 +37,7 @@ t.test("a conversation's next turn begins with the bytes of the turn before", (t
   ];
   const second = readFacts(CHAT, chat({ messages }));
   if (isProblem(first) || isProblem(second)) throw new Error("refused");
-  t.ok(Buffer.concat(second.prompt).toString().startsWith(Buffer.concat(first.prompt).toString()));
+  t.ok(Buffer.concat(second.prompt.parts).toString().startsWith(Buffer.concat(first.prompt.parts).toString()));
   t.end();
 });
 
@@ -67,7 +83,7 @@ t.test("heads are refused before any body byte", (t) => {
     ["GET", "/v1/models", [], undefined],
     ["POST", "/v1/models", json, 405],
     ["GET", CHAT, [], 405],
-    ["POST", "/v1/embeddings", json, 404],
+    ["POST", "/v1/images", json, 404],
     ["POST", "/constructor", json, 404],
     ["POST", "constructor", json, 404],
     ["POST", "__proto__", json, 404],
@@ -77,7 +93,7 @@ t.test("heads are refused before any body byte", (t) => {
     ["POST", CHAT, [...json, ["content-length", "2000"]], 413],
   ];
   for (const [method, path, headers, status] of table)
-    t.equal(checkHead(method, path, headers, 1000)?.status, status, `${method} ${path}`);
+    t.equal(checkHead(method, path, headers)?.status, status, `${method} ${path}`);
   t.end();
 });
 
@@ -96,13 +112,13 @@ t.test("forms of a prompt: batches and several answers are not single", (t) => {
   for (const [more, single] of table) {
     const text = JSON.stringify({ model: "m", ...more }, undefined, 1);
     const facts = readFacts("/v1/completions", Buffer.from(text));
-    t.match(facts, { api: "completions", single }, text);
+    t.match(facts, { api: { name: "completions" }, single }, text);
   }
   const image = { type: "image_url", image_url: { url: "data:image/png;base64,AAAA" } };
   const chatted = readFacts(
     CHAT,
     chat({ messages: [{ role: "user", content: [image, { type: "text", text: "hi" }] }] }),
   );
-  t.match(chatted, { api: "chat", single: true });
+  t.match(chatted, { api: { name: "chat" }, single: true });
   t.end();
 });
