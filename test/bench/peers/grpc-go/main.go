@@ -2,7 +2,8 @@
 // same endpoints and index, in the way of an experienced Go programmer. Its picks equal Tandem's, which the benchmark
 // proves before it measures anything.
 //
-// Configured by one JSON object, its only argument; prints {"address":"..."} once it serves.
+// Configured by one JSON object, its only argument; prints {"address":"..."} once it serves. From SIGUSR2 on, prefill
+// work expires with time; before, picks depend on the order of requests alone.
 package main
 
 import (
@@ -27,7 +28,6 @@ type config struct {
 	Blocks         int      `json:"blocks"`
 	BodyBytes      int      `json:"bodyBytes"`
 	Echo           bool     `json:"echo"`
-	Expire         bool     `json:"expire"`
 	CapacityBlocks int      `json:"capacityBlocks"`
 	BlockBytes     int      `json:"blockBytes"`
 	BytesPerToken  int      `json:"bytesPerToken"`
@@ -82,11 +82,16 @@ func serve(c config) error {
 		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))*64),
 	)
 	extproc.RegisterExternalProcessorServer(server, newServer(addresses, p, c))
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt, syscall.SIGUSR2)
 	go func() {
-		<-stop
-		server.Stop()
+		for next := range signals {
+			if next != syscall.SIGUSR2 {
+				server.Stop()
+				return
+			}
+			p.expireFromNow()
+		}
 	}()
 	fmt.Printf("{\"address\":%q}\n", listener.Addr().String())
 	return server.Serve(listener)

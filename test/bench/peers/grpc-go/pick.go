@@ -25,10 +25,10 @@ type picker struct {
 	blockBytes    int
 	bytesPerToken int
 	maxInflight   int
-	// expire ends prefill work after the time that it was thought to take. Off where picks must not depend on time.
-	expire bool
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	// expire ends prefill work after the time that it was thought to take.
+	expire   bool
 	index    *index
 	loads    []load
 	prices   []price
@@ -57,9 +57,14 @@ type work struct {
 func newPicker(endpoints, capacity int, c config) *picker {
 	return &picker{
 		costs: c.Costs, blockBytes: c.BlockBytes, bytesPerToken: c.BytesPerToken, maxInflight: c.MaxInflight,
-		expire: c.Expire, index: newIndex(endpoints, capacity),
-		loads: make([]load, endpoints), prices: make([]price, endpoints),
+		index: newIndex(endpoints, capacity), loads: make([]load, endpoints), prices: make([]price, endpoints),
 	}
+}
+
+func (p *picker) expireFromNow() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expire = true
 }
 
 // pick chooses the endpoint with the lowest J, and starts the request there; nil when all are full.

@@ -1,0 +1,75 @@
+/**
+ * The router of the benchmark: the real one, over static endpoints without engines, with an index that is filled.
+ * Composed as the router role does it (`src/cli/roles/router.ts`), but for scraping: there is nothing to scrape.
+ */
+import { loadConfig } from "../../../src/config/load.ts";
+import type { Config } from "../../../src/config/schema.ts";
+import { staticEndpoints } from "../../../src/endpoints/directory.ts";
+import type { Endpoint } from "../../../src/kinds/endpoint.ts";
+import type { EngineClient, Log, Metrics, Timers } from "../../../src/ports.ts";
+import type { KnownEndpoint } from "../../../src/router/directory.ts";
+import type { RequestRouter } from "../../../src/router/exchange.ts";
+import { Housekeeping } from "../../../src/router/housekeeping.ts";
+import { createBlockHasher } from "../../../src/router/kv/blocks.ts";
+import { geometryFor, HistoryIndex } from "../../../src/router/kv/history.ts";
+import { LoadBook } from "../../../src/router/load.ts";
+import { createRouter } from "../../../src/router/route.ts";
+import { indexCapacity } from "../../../src/router/select.ts";
+import { compatible } from "../../../src/profiles/connectors.ts";
+import { systemClock, systemRandom } from "../../../src/telemetry/process.ts";
+import { addressOf, BLOCK_BYTES, Content, fill, MODEL, type ContentSpec } from "./content.ts";
+
+/** Blocks that the index may hold over all endpoints, for each that it holds at first: room for what the load brings. */
+const ROOM = 4;
+const MIB = 2 ** 20;
+
+export const capacityBlocks = ({ blocks, endpoints }: ContentSpec): number => Math.ceil((ROOM * blocks) / endpoints);
+
+/** Production's defaults, but for the size of the index and the endpoints. */
+export function benchConfig(spec: ContentSpec): Config["router"] {
+  const statics = Array.from({ length: spec.endpoints }, (_, endpoint) => ({
+    address: addressOf(endpoint),
+    role: "both",
+    model: MODEL,
+  }));
+  const { bytesPerToken } = loadConfig({}).router.index;
+  const tokens = Math.ceil((capacityBlocks(spec) * BLOCK_BYTES) / bytesPerToken);
+  // 16 bytes a slot, three quarters of them filled, an eighth of the memory for rows; beyond 1 M blocks no room to spare.
+  const maxBytes = Math.max(64 * MIB, spec.blocks * (spec.blocks > MIB ? 64 : 256));
+  const index = { blockBytes: BLOCK_BYTES, capacityTokens: Math.max(1024, tokens), maxBytes };
+  return loadConfig({ text: JSON.stringify({ router: { endpoints: { static: statics }, index } }) }).router;
+}
+
+export interface World {
+  readonly config: Config["router"];
+  readonly router: RequestRouter;
+  /** To be called every second. */
+  tidy(): void;
+}
+
+export function createWorld(spec: ContentSpec, ports: { timers: Timers; metrics: Metrics; log: Log }): World {
+  const config = benchConfig(spec);
+  const endpoints = staticEndpoints(config.endpoints.static);
+  const known: readonly KnownEndpoint[] = endpoints.map((endpoint) => ({ endpoint, stats: undefined }));
+  const loads = new LoadBook();
+  const { maxBytes, maxEndpoints } = config.index;
+  const index = new HistoryIndex(
+    geometryFor(maxBytes, maxEndpoints),
+    indexCapacity({ stats: undefined }, config.index),
+    () => ports.metrics.count("tandem_router_index_full_total"),
+  );
+  const hasher = createBlockHasher();
+  fill(new Content(spec), index, hasher, (endpoint) => endpoints[endpoint]?.id ?? "");
+  const housekeeping = new Housekeeping({ index, loads, config, metrics: ports.metrics });
+  const router = createRouter({
+    ...{ config, loads, index, hasher, client: NO_ENGINES, ...ports },
+    directory: { list: () => known },
+    clock: systemClock,
+    random: systemRandom,
+    incompatible: (prefill: Endpoint, decode: Endpoint) => compatible(prefill.compatibility, decode.compatibility),
+  });
+  return { config, router, tidy: () => housekeeping.tidy(known) };
+}
+
+/** Role `both` prefills where it decodes: no leg is ever sent. */
+const NO_ENGINES: EngineClient = { send: () => Promise.resolve({ kind: "refused", detail: "no engines" }) };
