@@ -1,157 +1,109 @@
 /**
- * What ext_proc adds to a request: the same Envoy, body and upstream, without the filter, with the streamed and with the
- * buffered body mode, interleaved in one run. `npm run bench:extproc -- [--requests N] [--concurrency N] [--json]`.
+ * The ext_proc engine beside a grpc-go server that does the same work: `npm run bench:extproc -- --help`.
  *
- * The upstream answers at once and serves role `both`, so no prefill leg runs: what is measured is the filter, the
- * router's work on the body and the pick.
+ * Each server is a process on a core of its own, the load (which speaks ext_proc as Envoy does) another on the other core.
+ * CPU is what the scheduler charged to the server. First the picks of both are compared; then runs alternate, and the
+ * medians are shown. Absolute figures of a shared machine say little: compare only within one run.
  */
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { Agent } from "undici";
-import { startEnvoy, type Envoy, type EnvoyOptions } from "../e2e/cluster/envoy.ts";
-import { REPOSITORY } from "../e2e/cluster/paths.ts";
-import { freePorts, ready, startProcess, temporaryFolder } from "../e2e/cluster/process.ts";
-import { buildProgram } from "../e2e/cluster/tandem.ts";
+import { compare, type Plan, type Row } from "./extproc/compare.ts";
+import { growth } from "./extproc/growth.ts";
+import { WORKS, type Setting } from "./extproc/setting.ts";
+
+const HELP = `The ext_proc engine beside a grpc-go server that does the same work.
+
+  --quick      16 KB bodies and 100 endpoints alone, two short rounds: within a minute once the peer is built
+  --growth     instead: what a request costs as endpoints, index and bodies grow
+  --rounds N   runs of each server, alternating (5)
+  --seconds N  length of one run (2)
+  --seed N     of bodies and index (1)
+  --json       machine-readable rows (docs/reference/benchmarks.md)
+
+Example:
+  npm run --silent bench:extproc -- --quick --json`;
 
 const { values } = parseArgs({
   options: {
-    requests: { type: "string", default: "1000" },
-    concurrency: { type: "string", default: "4" },
+    quick: { type: "boolean", default: false },
+    growth: { type: "boolean", default: false },
+    rounds: { type: "string" },
+    seconds: { type: "string" },
+    seed: { type: "string", default: "1" },
     json: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
   },
 });
-if (values.help) {
-  console.log(
-    "npm run bench:extproc -- [--requests N] [--concurrency N] [--json]\nExample: npm run bench:extproc -- --requests 500",
-  );
-  process.exit(0);
+
+function positive(name: "rounds" | "seconds" | "seed", fallback: number): number {
+  const value = Number(values[name] ?? fallback);
+  if (Number.isInteger(value) && value >= 1) return value;
+  console.error(`--${name} ${values[name] ?? ""}: give a positive integer`);
+  process.exit(2);
 }
-const REQUESTS = Number(values.requests);
-const CONCURRENCY = Number(values.concurrency);
-const ROUNDS = 3;
-const MODEL = "bench";
 
-const VARIANTS: Readonly<Record<string, Partial<EnvoyOptions>>> = {
-  plain: { plain: true },
-  duplex: { bodyMode: "FULL_DUPLEX_STREAMED" },
-  buffered: { bodyMode: "BUFFERED" },
-};
-const BODIES = [2, 16, 64].map((kib) => kib * 1024);
+const KIB = 1024;
+const BLOCKS = 1_000_000;
+/** 1 MB bodies a thousand times a second would be 16 Gbit/s both ways. */
+const rateOf = (bodyBytes: number): number => (bodyBytes > 64 * KIB ? 50 : 1000);
 
-const say = (line: string): void => {
+function planOf(): Plan {
+  const seed = positive("seed", 1);
+  const bodies = values.quick ? [16] : [2, 16, 64, 1024];
+  const settings = WORKS.flatMap((work) =>
+    bodies.flatMap((kib) => {
+      const sizes = values.quick || work === "echo" ? [100] : [10, 100, 1000];
+      return sizes.map((endpoints): Setting => ({ seed, endpoints, blocks: BLOCKS, bodyBytes: kib * KIB, work }));
+    }),
+  );
+  return {
+    settings,
+    rounds: positive("rounds", values.quick ? 2 : 5),
+    seconds: positive("seconds", values.quick ? 1 : 2),
+    rateOf,
+  };
+}
+
+const tell = (line: string): void => {
   if (process.stderr.isTTY) process.stderr.write(`${line}\n`);
 };
-const quantile = (sorted: readonly number[], q: number): number =>
-  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? 0;
-const median = (values: readonly number[]): number =>
-  quantile(
-    values.toSorted((a, b) => a - b),
-    0.5,
-  );
 
-const upstream = createServer((request, response) => {
-  request.resume().on("end", () => {
-    const models = { data: [{ id: MODEL }] };
-    response
-      .writeHead(200, { "content-type": "application/json" })
-      .end(JSON.stringify(request.method === "GET" ? models : { ok: true }));
+/** Pairs of rows, Tandem's first. */
+function ratios(rows: readonly Row[]): object[] {
+  return rows.flatMap((ours) => {
+    const same = (row: Row): boolean =>
+      (["work", "bodyBytes", "endpoints", "ratePerSecond"] as const).every((key) => row[key] === ours[key]);
+    const peer = rows.find((row) => row.stack === "grpc-go" && same(row));
+    if (ours.stack !== "tandem" || peer === undefined) return [];
+    const to = (key: "streamsPerSecondPerCore" | "cpuMicrosPerStream" | "p50Ms" | "p99Ms"): string =>
+      `${(ours[key] / peer[key]).toFixed(2)} x`;
+    const { work, bodyBytes, endpoints, ratePerSecond } = ours;
+    return [
+      {
+        ...{ work, bodyBytes, endpoints, ratePerSecond },
+        "streams/s/core": to("streamsPerSecondPerCore"),
+        CPU: to("cpuMicrosPerStream"),
+        p50: to("p50Ms"),
+        p99: to("p99Ms"),
+      },
+    ];
   });
-});
-await new Promise<void>((resolve) => upstream.listen(0, "127.0.0.1", resolve));
-const engine = `127.0.0.1:${(upstream.address() as AddressInfo).port}`;
+}
 
-buildProgram();
-const { folder, remove } = temporaryFolder("tandem-bench-");
-const [extProc = 0, admin = 0] = await freePorts(2);
-const file = join(folder, "tandem.yaml");
-const statics = [{ address: engine, role: "both", model: MODEL }];
-writeFileSync(
-  file,
-  JSON.stringify({
-    router: { listen: `127.0.0.1:${extProc}`, healthListen: "", endpoints: { static: statics } },
-    metrics: { listen: "" },
-    admin: { listen: `127.0.0.1:${admin}` },
-    log: { level: "warn" },
-  }),
-);
-const args = [join(REPOSITORY, "dist", "tandem.js"), "serve", "--config", file, "--role", "router"];
-const router = startProcess({ name: "router", command: process.execPath, args, folder });
-await ready(router, async () => (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok);
-const envoys = new Map<string, Envoy>();
-for (const [name, options] of Object.entries(VARIANTS))
-  envoys.set(name, await startEnvoy({ ...options, extProcAddress: `127.0.0.1:${extProc}`, decodeEndpoints: [engine] }));
-
-const agent = new Agent({ connections: CONCURRENCY, pipelining: 1 });
-
-/** Latencies in milliseconds, sorted. */
-async function measure(url: string, bytes: number): Promise<number[]> {
-  const times: number[] = [];
-  let left = REQUESTS;
-  const client = async (): Promise<void> => {
-    while (left-- > 0) {
-      const content = `${left} ${"the quick brown fox ".repeat(Math.ceil(bytes / 20))}`.slice(0, bytes);
-      const body = JSON.stringify({ model: MODEL, max_tokens: 1, messages: [{ role: "user", content }] });
-      const started = performance.now();
-      const reply = await agent.request({
-        origin: url,
-        path: "/v1/chat/completions",
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body,
-      });
-      const text = await reply.body.text();
-      if (reply.statusCode !== 200) throw new Error(`${url}: status ${reply.statusCode}: ${text}`);
-      times.push(performance.now() - started);
+async function main(): Promise<void> {
+  if (values.help) console.log(HELP);
+  else if (values.growth) {
+    const rows = await growth(positive("seed", 1), tell);
+    if (values.json) console.log(JSON.stringify({ rows }));
+    else console.table(rows);
+  } else {
+    const rows = await compare(planOf(), tell);
+    if (values.json) console.log(JSON.stringify({ rows }));
+    else {
+      console.table(rows);
+      console.log("tandem : grpc-go");
+      console.table(ratios(rows));
     }
-  };
-  await Promise.all(Array.from({ length: CONCURRENCY }, client));
-  return times.sort((a, b) => a - b);
+  }
 }
 
-type Found = Map<string, { p50: number[]; p99: number[] }>;
-
-function note(found: Found, name: string, times: readonly number[]): void {
-  const entry = found.get(name) ?? { p50: [], p99: [] };
-  entry.p50.push(quantile(times, 0.5));
-  entry.p99.push(quantile(times, 0.99));
-  found.set(name, entry);
-}
-
-const rows: object[] = [];
-for (const bytes of BODIES) {
-  const found: Found = new Map();
-  const warm: Found = new Map();
-  for (let round = 0; round <= ROUNDS; round++)
-    for (const [name, envoy] of envoys) {
-      say(`${bytes} bytes, round ${round} of ${ROUNDS}, ${name}`);
-      const times = await measure(envoy.url, bytes);
-      // Round 0 warms up.
-      note(round === 0 ? warm : found, name, times);
-    }
-  const plain = found.get("plain") ?? { p50: [], p99: [] };
-  for (const [variant, { p50, p99 }] of found)
-    rows.push({
-      variant,
-      bodyBytes: bytes,
-      requests: REQUESTS * ROUNDS,
-      concurrency: CONCURRENCY,
-      p50Ms: median(p50),
-      p99Ms: median(p99),
-      addedP50Ms: median(p50) - median(plain.p50),
-      addedP99Ms: median(p99) - median(plain.p99),
-    });
-}
-
-if (values.json) console.log(JSON.stringify({ rows }, null, 2));
-else console.table(rows);
-for (const envoy of envoys.values()) await envoy.stop();
-await router.stop();
-await agent.destroy();
-upstream.close();
-upstream.closeAllConnections();
-remove();
-process.exit(0);
+await main();

@@ -82,6 +82,11 @@ export class Content {
     return Buffer.concat([Buffer.from(BODY_HEAD), prefix, Buffer.from(","), last, Buffer.from(BODY_TAIL)]);
   }
 
+  /** The bytes of a body that block keys are made of: its messages without the closing bracket. */
+  prompt(request: number): Buffer {
+    return this.body(request).subarray(BODY_HEAD.length, -BODY_TAIL.length);
+  }
+
   #message({ role, number, turn }: { role: string; number: number; turn: number }, size: number): Buffer {
     const head = `{"role":"${role}","content":"${String(number).padStart(10, "0")} `;
     const out = Buffer.alloc(size, "x");
@@ -100,7 +105,12 @@ export class Content {
 export const addressOf = (endpoint: number): string => `10.64.${endpoint >> 8}.${endpoint & 255}:8000`;
 
 /** Puts all conversations into an index, as if they had been served. */
-export function fill(content: Content, index: PrefixIndex, hasher: BlockHasher, idOf: (endpoint: number) => string): void {
+export function fill(
+  content: Content,
+  index: PrefixIndex,
+  hasher: BlockHasher,
+  idOf: (endpoint: number) => string,
+): void {
   for (let conversation = 0; conversation < content.conversations; conversation++) {
     const keys = hasher.keys([content.prefix(conversation)], BLOCK_BYTES, MODEL);
     for (const endpoint of content.holders(conversation)) index.record(idOf(endpoint), keys);

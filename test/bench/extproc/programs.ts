@@ -22,7 +22,8 @@ export async function buildPeer(): Promise<string> {
   if (version === undefined)
     throw new MissingTool("go is missing: the peer of the benchmark is a Go program. Install Go 1.24 or newer.");
   const hash = createHash("sha256").update(version);
-  for (const file of globSync("**/*.{go,mod,sum}", { cwd: MODULE }).sort()) hash.update(readFileSync(join(MODULE, file)));
+  for (const file of globSync("**/*.{go,mod,sum}", { cwd: MODULE }).sort())
+    hash.update(readFileSync(join(MODULE, file)));
   return cached(`bench-peer-${hash.digest("hex").slice(0, 16)}`, async (folder) => {
     await step(
       "building the grpc-go peer (cold: about 2 minutes on two cores)",
@@ -92,6 +93,11 @@ export interface Picks {
 /** Where `requests` in order are sent. */
 export async function picksOf(folder: string, server: Server, requests: number): Promise<Picks> {
   return (await runLoad(folder, server, [`-verify=${requests}`])) as unknown as Picks;
+}
+
+/** So many requests that nothing is measured of. */
+export async function warmUp(folder: string, server: Server, requests: number): Promise<void> {
+  await runLoad(folder, server, [`-count=${requests}`]);
 }
 
 export interface Run {

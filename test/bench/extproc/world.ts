@@ -10,7 +10,8 @@ import type { EngineClient, Log, Metrics, Timers } from "../../../src/ports.ts";
 import type { KnownEndpoint } from "../../../src/router/directory.ts";
 import type { RequestRouter } from "../../../src/router/exchange.ts";
 import { Housekeeping } from "../../../src/router/housekeeping.ts";
-import { createBlockHasher } from "../../../src/router/kv/blocks.ts";
+import { createBlockHasher, type BlockHasher } from "../../../src/router/kv/blocks.ts";
+import type { PrefixIndex } from "../../../src/router/kv/index.ts";
 import { geometryFor, HistoryIndex } from "../../../src/router/kv/history.ts";
 import { LoadBook } from "../../../src/router/load.ts";
 import { createRouter } from "../../../src/router/route.ts";
@@ -43,6 +44,9 @@ export function benchConfig(spec: ContentSpec): Config["router"] {
 export interface World {
   readonly config: Config["router"];
   readonly router: RequestRouter;
+  readonly index: PrefixIndex;
+  readonly hasher: BlockHasher;
+  readonly content: Content;
   /** To be called every second. */
   tidy(): void;
 }
@@ -59,7 +63,8 @@ export function createWorld(spec: ContentSpec, ports: { timers: Timers; metrics:
     () => ports.metrics.count("tandem_router_index_full_total"),
   );
   const hasher = createBlockHasher();
-  fill(new Content(spec), index, hasher, (endpoint) => endpoints[endpoint]?.id ?? "");
+  const content = new Content(spec);
+  fill(content, index, hasher, (endpoint) => endpoints[endpoint]?.id ?? "");
   const housekeeping = new Housekeeping({ index, loads, config, metrics: ports.metrics });
   const router = createRouter({
     ...{ config, loads, index, hasher, client: NO_ENGINES, ...ports },
@@ -68,7 +73,7 @@ export function createWorld(spec: ContentSpec, ports: { timers: Timers; metrics:
     random: systemRandom,
     incompatible: (prefill: Endpoint, decode: Endpoint) => compatible(prefill.compatibility, decode.compatibility),
   });
-  return { config, router, tidy: () => housekeeping.tidy(known) };
+  return { config, router, index, hasher, content, tidy: () => housekeeping.tidy(known) };
 }
 
 /** Role `both` prefills where it decodes: no leg is ever sent. */

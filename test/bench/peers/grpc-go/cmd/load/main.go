@@ -21,6 +21,8 @@ import (
 	"tandem.sh/test/bench/peers/grpc-go/content"
 )
 
+const drainTime = 30 * time.Second
+
 type load struct {
 	content  *content.Content
 	messages *messages
@@ -70,6 +72,7 @@ var (
 	blocks      = flag.Int("blocks", 1_000_000, "blocks of the content")
 	bodyBytes   = flag.Int("body-bytes", 16384, "bytes of each body")
 	first       = flag.Uint("first", 0, "number of the first request")
+	count       = flag.Int64("count", 0, "send so many requests in a closed loop, and measure nothing")
 	verify      = flag.Int("verify", 0, "send so many requests in order, and print a checksum of where they went")
 	window      = flag.Int("window", 256, "requests under way while verifying")
 )
@@ -129,6 +132,9 @@ func (l *load) measure() (result, error) {
 	if err != nil {
 		return result{}, err
 	}
+	if *count > 0 {
+		return l.warm(all)
+	}
 	begin := time.Now()
 	l.from, l.to = begin.Add(*warmup), begin.Add(*warmup+*duration)
 	if *rate > 0 {
@@ -155,6 +161,19 @@ func (l *load) measure() (result, error) {
 	out.CPUMicrosPerStream = (to.cpuMicros - from.cpuMicros) / float64(max(1, done))
 	out.Next = l.next.Load()
 	return out, nil
+}
+
+// warm sends requests until enough of them were answered: compilers and caches of the server have seen the work then.
+func (l *load) warm(all []*connection) (result, error) {
+	if err := l.fillUp(all); err != nil {
+		return result{}, err
+	}
+	for l.done.Load() < *count {
+		time.Sleep(time.Millisecond)
+	}
+	l.stopped.Store(true)
+	l.drain()
+	return result{Streams: l.done.Load(), Next: l.next.Load()}, nil
 }
 
 func (l *load) fillUp(all []*connection) error {
@@ -186,11 +205,11 @@ func (l *load) pace(all []*connection, begin time.Time) {
 	}
 }
 
-// drain waits for what is under way, five seconds at most: what is late until then fails the run.
+// drain waits for what is under way: what is late by drainTime fails the run.
 func (l *load) drain() {
-	for deadline := time.Now().Add(5 * time.Second); l.open.Load() > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(drainTime); l.open.Load() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			failed(fmt.Errorf("%d streams were not answered within 5 s", l.open.Load()))
+			failed(fmt.Errorf("%d streams were not answered within %v", l.open.Load(), drainTime))
 		}
 	}
 }
@@ -288,7 +307,7 @@ func within(told chan error) error {
 	select {
 	case err := <-told:
 		return err
-	case <-time.After(5 * time.Second):
-		return fmt.Errorf("no answer within 5 s")
+	case <-time.After(drainTime):
+		return fmt.Errorf("no answer within %v", drainTime)
 	}
 }
