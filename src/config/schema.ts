@@ -277,7 +277,7 @@ export const ConfigSchema = Type.Object(
           { ...closed, description: "Other replicas of the router." },
         ),
         maxBodyBytes: integer(16777216, 1024, 268435456, "Largest request body; 413 above."),
-        maxBufferedBytes: integer(536870912, 1048576, 8589934592, "Request bodies held at once; 503 above."),
+        maxBufferedBytes: integer(268435456, 1048576, 8589934592, "Request bodies held at once; 503 above."),
         encodedBodies: oneOf(
           ["refuse", "route"],
           "refuse",
@@ -325,6 +325,17 @@ export const ConfigSchema = Type.Object(
         ),
         maxStreams: integer(2000, 1, 100000, "Concurrent ext_proc streams of one connection."),
         maxInflightPerEndpoint: integer(512, 1, 100000, "Requests on one endpoint; 429 when all are full."),
+        fallbacks: integer(
+          0,
+          0,
+          8,
+          "Endpoints named behind the picked one, for Envoy to go on to; 0 where it takes one only, as ORIGINAL_DST does.",
+        ),
+        unseenBodies: oneOf(
+          ["plain", "any"],
+          "plain",
+          "Where requests go whose body Envoy does not send whole: to endpoints without a KV connector, or to any. A client's own KV transfer parameters stay in such a body.",
+        ),
         scrapeIntervalMs: integer(1000, 50, 60000, "Time between two reads of an engine's metrics."),
         scrapeTimeoutMs: integer(2000, 10, 60000, "Deadline of one such read."),
         explainHeaders: flag(false, "Answers name the endpoints chosen, in x-tandem-* headers."),
