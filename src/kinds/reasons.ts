@@ -112,6 +112,10 @@ export const REASONS = {
   Picked: "The endpoint had the lowest cost.",
   LocalPrefill: "Prefill runs on the decode endpoint: remote prefill would cost more, or is not to be had.",
   NoEndpoint: "No endpoint that is ready, of the right role and compatible serves this model.",
+  SubsetEmpty: "None of the endpoints that the proxy allows can take requests.",
+  SubsetMalformed: "The proxy's list of allowed endpoints cannot be read.",
+  BodyUnseen: "The body does not reach the router whole, and every endpoint takes KV transfer parameters from bodies.",
+  ModeRefused: "An ext_proc body mode that is not served; the message lists those that are.",
   ModelAmbiguous:
     "The model is served in several namespaces and nothing says which one the request is for: none gets it.",
   ModelUnknown: "No endpoint serves the requested model.",

@@ -111,7 +111,7 @@ export class Journey implements Ticket {
     const facts = this.#read(located);
     if (isProblem(facts)) return this.#refuse(facts);
     this.#streams = facts.stream;
-    const selection = select(this.#deps, facts, this.#request.namespace);
+    const selection = select(this.#deps, facts, this.#request);
     if (isRefused(selection)) return this.#refuse(selection);
     this.#deps.metrics.observe("tandem_router_pick_duration_seconds", (this.#deps.clock.monotonic() - started) / 1000);
     this.#deps.onPick?.(selection.pick.verdict);
@@ -195,11 +195,12 @@ export class Journey implements Ticket {
   }
 
   #forward(facts: RequestFacts, selection: Selection, leg: Extract<Leg, { kind: "transferred" | "local" }>): Forward {
-    const { address } = selection.pick.decode.endpoint;
+    const { decode, fallbacks } = selection.pick;
+    const destination = [decode.endpoint, ...fallbacks].map(({ address }) => address).join(",");
     return {
       kind: "forward",
-      destination: address,
-      requestHeaders: [[HEADER.destination, address], [HEADER.requestId, this.#requestId], ...this.#newPath()],
+      destination,
+      requestHeaders: [[HEADER.destination, destination], [HEADER.requestId, this.#requestId], ...this.#newPath()],
       responseHeaders: this.#deps.config.explainHeaders ? explain(selection, leg) : [],
       body: decodeBody(this.#request.body, facts, leg.kind === "transferred" ? leg.params : undefined),
     };

@@ -11,6 +11,7 @@ import type { BlockHasher, BlockKeys } from "./kv/blocks.ts";
 import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
 import type { LoadBook } from "./load.ts";
 import { pick, type Candidate, type Pick } from "./pick/pick.ts";
+import { isScoped, withinScope, type Scope } from "./scope.ts";
 import { seedFor, type RequestFacts } from "./request/facts.ts";
 
 export interface SelectDependencies {
@@ -38,22 +39,26 @@ export interface Selection {
 
 export const isRefused = (value: Selection | Problem): value is Problem => "status" in value;
 
-export function select(deps: SelectDependencies, facts: RequestFacts, namespace?: string): Selection | Problem {
+export function select(deps: SelectDependencies, facts: RequestFacts, scope: Scope = {}): Selection | Problem {
+  const { namespace } = scope;
   const known = deps.directory.list();
   const model = facts.model ?? onlyModel(known, namespace);
   if (model === undefined) return UNNAMED;
   const fleet = fleetOf(known, model, namespace);
-  const problem = fleetProblem(deps, fleet, model);
+  const scoped = fleet.decode.length === 0 ? fleet.decode : withinScope(fleet.decode, scope, deps.config);
+  if (!isScoped(scoped)) return scoped;
+  const problem = fleetProblem(deps, { ...fleet, decode: scoped }, model);
   if (problem !== undefined) return problem;
   const prompt = promptOf(deps, facts, model);
   const held = { prompt, matches: deps.index.match(prompt.keys) };
   const chosen = pick({
     prefill: facts.single ? candidates(deps, fleet.prefill, held) : [],
-    decode: candidates(deps, withRoom(deps, fleet.decode), held),
+    decode: candidates(deps, withRoom(deps, scoped), held),
     promptTokens: prompt.tokens,
     outputTokens: facts.maxTokens ?? deps.config.cost.decodeTokens,
     constants: deps.config.cost,
     policy: deps.config.prefill.policy,
+    fallbacks: deps.config.fallbacks,
     incompatible: deps.incompatible,
   });
   return chosen === undefined ? noEndpoint(model) : { prompt, pick: chosen };

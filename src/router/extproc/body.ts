@@ -49,3 +49,13 @@ export class BodyBuffer {
     this.#own = true;
   }
 }
+
+/** Envoy advises at most 64 KiB a chunk; the rest is room for framing. */
+export const CHUNK_BYTES = 62_000;
+
+/** In pieces that Envoy takes; at least one. */
+export function cut(body: Buffer): Buffer[] {
+  if (body.length <= CHUNK_BYTES) return [body];
+  const count = Math.ceil(body.length / CHUNK_BYTES);
+  return Array.from({ length: count }, (_, index) => body.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES));
+}

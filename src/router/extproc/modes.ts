@@ -12,7 +12,9 @@
  * | duplex | FULL_DUPLEX_STREAMED | the headers reply, held until the body is here | read, changed |
  * | refused | GRPC, or one that is not known | | |
  */
+import { problemAnswer } from "../answers.ts";
 import type { Answer } from "../exchange.ts";
+import { errorsOf } from "../request/head.ts";
 import { BODY_MODES, type BodyMode, type Modes } from "./codec.ts";
 
 export type How = "bodiless" | "none" | "streamed" | "early" | "buffered" | "partial" | "duplex" | "refused";
@@ -43,14 +45,9 @@ export const LATE_MS = 100;
 /** How long the headers are held while chunks come: the rest of the 200 ms is for the pick. */
 export const HOLD_MS = 100;
 
-export function modeRefused({ request, response }: Modes): Answer {
+/** In the shape that the clients of the path understand. */
+export function modeRefused({ request, response }: Modes, path: string): Answer {
   const accepted = BODY_MODES.filter((mode) => HOW[mode] !== "refused").join(", ");
   const message = `ext_proc body modes ${request} (request) and ${response} (response); accepted: ${accepted}`;
-  return {
-    kind: "answer",
-    status: 500,
-    headers: [["content-type", "application/json"]],
-    body: Buffer.from(JSON.stringify({ error: { message, type: "server_error", param: null, code: "ext_proc_mode" } })),
-    reason: "RequestMalformed",
-  };
+  return problemAnswer({ status: 500, reason: "ModeRefused", message }, errorsOf(path));
 }

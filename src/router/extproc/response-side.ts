@@ -18,7 +18,8 @@ import {
   type StreamEvent,
   type TrailersEvent,
 } from "./events.ts";
-import { cut, type RequestSide } from "./request-side.ts";
+import { cut } from "./body.ts";
+import type { RequestSide } from "./request-side.ts";
 import { UsageReader } from "./usage.ts";
 
 /** `silent`: the request was answered by us, or Envoy does not listen. */

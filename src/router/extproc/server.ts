@@ -177,9 +177,9 @@ class Exchange {
     if (this.#over) return;
     try {
       for (const message of this.#frames.push(chunk)) this.#feed(decodeRequest(message));
-      if (!this.#account()) this.#overflow(this.#shared.router.saturated());
+      if (!this.#account()) this.#overflow(this.#shared.router.saturated(this.#machine.path));
     } catch (error) {
-      if (error instanceof MessageTooLarge) this.#overflow(this.#shared.router.tooLarge());
+      if (error instanceof MessageTooLarge) this.#overflow(this.#shared.router.tooLarge(this.#machine.path));
       else if (error instanceof WireError) this.#fail(GRPC.invalidArgument, error.message);
       else throw error;
     }
@@ -189,7 +189,7 @@ class Exchange {
     if (this.#over) return;
     const actions = this.#machine.advance(event);
     if (!this.#account()) {
-      this.#overflow(this.#shared.router.saturated());
+      this.#overflow(this.#shared.router.saturated(this.#machine.path));
       return;
     }
     this.#out.send(encodeReplies(actions.flatMap((action) => (action.kind === "reply" ? [action.reply] : []))));
@@ -223,7 +223,7 @@ class Exchange {
         this.#route(this.#shared.router.begin({ ...action.request, ...this.#scope }));
         return true;
       case "tooLarge":
-        this.#routed(this.#shared.router.tooLarge());
+        this.#routed(this.#shared.router.tooLarge(this.#machine.path));
         return false;
       case "timer":
         this.#untimed();

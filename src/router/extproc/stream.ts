@@ -10,7 +10,7 @@ import { RequestSide, type RequestState } from "./request-side.ts";
 import { ResponseSide, type ResponseState } from "./response-side.ts";
 
 export type { Action, StreamEvent } from "./events.ts";
-export { CHUNK_BYTES } from "./request-side.ts";
+export { CHUNK_BYTES } from "./body.ts";
 
 const OF_RESPONSE: ReadonlySet<StreamEvent["kind"]> = new Set(["responseHeaders", "responseBody", "responseTrailers"]);
 
@@ -27,6 +27,11 @@ export class ExchangeStream {
   /** Bytes of request body held: until the request is forwarded or answered. */
   get held(): number {
     return this.#request.held;
+  }
+
+  /** Of the request, while it can be answered by us; else empty. */
+  get path(): string {
+    return this.#request.path;
   }
 
   /** True while the request can still be answered by us. */

@@ -27,6 +27,8 @@ export interface PickInput {
   readonly constants: CostConstants;
   /** `always`: a remote prefill is taken wherever one is to be had. */
   readonly policy: "cost" | "always";
+  /** Endpoints wanted behind the picked one. */
+  readonly fallbacks?: number;
   /** Undefined where KV blocks can travel from the first to the second, else the reason why not. */
   readonly incompatible: (prefill: Endpoint, decode: Endpoint) => string | undefined;
 }
@@ -46,7 +48,12 @@ export interface Pick {
   readonly localOwnMs: number;
   readonly costMs: number;
   readonly verdict: Verdict;
+  /** The next best decode endpoints that the same prefill can be handed to. */
+  readonly fallbacks: readonly Endpoint[];
 }
+
+/** Before it is known which option is taken. */
+type Option = Omit<Pick, "fallbacks">;
 
 /** Costs this close are a tie. */
 const TIE = 0.01;
@@ -55,7 +62,21 @@ const TIE = 0.01;
 export function pick(input: PickInput): Pick | undefined {
   const priced = input.prefill.map((candidate) => price(candidate, input)).sort(byCost);
   const options = input.decode.map((candidate) => option(candidate, priced, input));
-  return cheapest(options);
+  const chosen = cheapest(options);
+  return chosen === undefined ? undefined : { ...chosen, fallbacks: fallbacks(options, chosen, input) };
+}
+
+/** Cheapest first. The first prefill endpoint stands for all: those behind it are compatible with the same decoders. */
+function fallbacks(options: readonly Option[], chosen: Option, input: PickInput): readonly Endpoint[] {
+  const { fallbacks: count = 0 } = input;
+  if (count === 0) return [];
+  const prefill = chosen.prefill[0]?.candidate.endpoint;
+  return options
+    .filter((each) => each !== chosen)
+    .filter(({ decode }) => prefill === undefined || pairs(prefill, decode.endpoint, input))
+    .sort((a, b) => a.costMs - b.costMs)
+    .slice(0, count)
+    .map(({ decode }) => decode.endpoint);
 }
 
 function price(candidate: Candidate, input: PickInput): PricedPrefill {
@@ -74,7 +95,7 @@ function byCost(a: PricedPrefill, b: PricedPrefill): number {
 }
 
 /** One decode endpoint with the cheaper way to prefill for it. */
-function option(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): Pick {
+function option(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): Option {
   const local = price(decode, input);
   const partners = priced.filter(({ candidate }) => pairs(candidate.endpoint, decode.endpoint, input));
   const remoteMs = (partners[0]?.costMs ?? Infinity) + transferCost(input.promptTokens, input.constants);
@@ -109,7 +130,7 @@ function explain(
     : allowed("Picked", `prefill on ${prefill.candidate.endpoint.name}, decode on ${decode.endpoint.name}`, rest);
 }
 
-function cheapest(options: readonly Pick[]): Pick | undefined {
+function cheapest(options: readonly Option[]): Option | undefined {
   const lowest = Math.min(...options.map(({ costMs }) => costMs));
   return options
     .filter(({ costMs }) => costMs <= lowest * (1 + TIE))

@@ -6,7 +6,7 @@ import t from "tap";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { BODY_MODES, type Modes, type ProcessingRequest } from "../../../src/router/extproc/codec.ts";
+import { BODY_MODES, type Modes, type ProcessingRequest, type Reply } from "../../../src/router/extproc/codec.ts";
 import { ExchangeStream, type Action, type StreamEvent } from "../../../src/router/extproc/stream.ts";
 import type { Routed } from "../../../src/router/exchange.ts";
 
@@ -89,18 +89,40 @@ const play = (stream: ExchangeStream, event: StreamEvent): string => {
 };
 
 function told(action: Action): string {
-  if (action.kind === "route") return `route ${action.request.extent ?? "whole"} (${action.request.body.length} bytes)`;
-  if (action.kind === "timer") return `timer ${action.event}`;
-  if (action.kind === "violation") return `violation: ${action.detail}`;
-  if (action.kind !== "reply") return action.kind;
-  const { reply } = action;
-  const to = "destination" in reply && reply.destination !== undefined ? " with destination" : "";
-  if (reply.kind === "immediate") return `>answer ${reply.status}`;
-  if (reply.kind === "wait") return ">wait";
-  if (reply.kind === "chunk") return `>chunk${reply.endOfStream ? " end" : ""}`;
-  if (reply.kind !== "body" || reply.body === undefined) return `>${reply.kind}${to}`;
-  return `>${reply.body === "clear" ? "body cleared" : "body changed"}${to}`;
+  switch (action.kind) {
+    case "route":
+      return `route ${action.request.extent ?? "whole"} (${action.request.body.length} bytes)`;
+    case "timer":
+      return `timer ${action.event}`;
+    case "violation":
+      return `violation: ${action.detail}`;
+    case "reply":
+      return `>${repliedWith(action.reply)}`;
+    default:
+      return action.kind;
+  }
 }
+
+function repliedWith(reply: Reply): string {
+  switch (reply.kind) {
+    case "immediate":
+      return `answer ${reply.status}`;
+    case "chunk":
+      return `chunk${reply.endOfStream ? " end" : ""}`;
+    case "body":
+      return withDestination(
+        reply.body === undefined ? "body" : `body ${reply.body === "clear" ? "cleared" : "changed"}`,
+        reply,
+      );
+    case "headers":
+      return withDestination("headers", reply);
+    default:
+      return reply.kind;
+  }
+}
+
+const withDestination = (text: string, { destination }: { readonly destination?: string }): string =>
+  destination === undefined ? text : `${text} with destination`;
 
 function reach(ways: readonly (readonly string[])[], events: Readonly<Record<string, StreamEvent>>, state: string) {
   for (const way of ways) {
@@ -173,7 +195,7 @@ function responseTable(): string {
           const stream = new ExchangeStream(100, 5000);
           for (const each of events.length > 0 ? [headers(modes), ...events] : []) stream.advance(each);
           const first = events.length === 0 ? { ...value, modes } : value;
-          return [event, `${play(stream, first as StreamEvent)}${ends(stream)}`] as const;
+          return [event, `${play(stream, first)}${ends(stream)}`] as const;
         });
         return [name, cellsOf(cells)] as const;
       });
