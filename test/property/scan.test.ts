@@ -1,7 +1,7 @@
 import t from "tap";
 import fc from "fast-check";
 import { editObject, valueBytes } from "../../src/router/request/edit.ts";
-import { scanObject, ScanError } from "../../src/router/request/scan.ts";
+import { RequestScan, scanObject, ScanError, type Scan } from "../../src/router/request/scan.ts";
 
 const member = fc.tuple(fc.string(), fc.jsonValue({ maxDepth: 4 }));
 /** A JSON object with unique keys, written with some white space. */
@@ -26,6 +26,94 @@ t.test("members are found where JSON.parse finds them", (t) => {
   );
   t.end();
 });
+
+/** The result, or the words of the refusal. */
+function outcome(scan: () => Scan): object | string {
+  try {
+    const { members, close, media } = scan();
+    return { members, close, payloads: media.payloads, parts: media.parts };
+  } catch (error) {
+    if (error instanceof ScanError) return error.message;
+    throw error;
+  }
+}
+
+function inPieces(bytes: Buffer, cuts: readonly number[]): Scan {
+  const scan = new RequestScan();
+  for (const cut of cuts) scan.push(bytes.subarray(0, cut));
+  scan.push(bytes);
+  return scan.finish();
+}
+
+const picture = (more: string): string => `{"type" : "image_url","x":{"url":"data:${more.repeat(300)}"}}`;
+/** JSON and what looks like it: escapes, brackets, media and cut ends in all places. */
+const broken = fc
+  .array(
+    fc.oneof(
+      { weight: 4, arbitrary: object.map(({ text }) => text) },
+      fc.constantFrom('{"a":', '"b"', "\\", '\\"', '"', "[", "]", "{", "}", ",", ":", "12", "true", " ", "\\u00", "é"),
+      fc.constantFrom("ABCD", '\\"\\\\').map(picture),
+      fc.string({ maxLength: 90 }).map((text) => `{"k":[${JSON.stringify(text)}],"data":"${"y".repeat(1100)}"}`),
+    ),
+    { minLength: 1, maxLength: 4 },
+  )
+  .map((pieces) =>
+    Buffer.from(pieces.length > 1 && pieces.length < 4 ? `{"a":[${pieces.join(",")}]}` : pieces.join("")),
+  );
+
+t.test("a body cut anywhere, in any number of pieces, scans as the whole does", (t) => {
+  fc.assert(
+    fc.property(broken, fc.array(fc.nat(), { maxLength: 12 }), (bytes, seeds) => {
+      const cuts = seeds.map((seed) => seed % (bytes.length + 1)).sort((a, b) => a - b);
+      t.same(
+        outcome(() => inPieces(bytes, cuts)),
+        outcome(() => scanObject(bytes)),
+        bytes.toString(),
+      );
+    }),
+    { numRuns: 600 },
+  );
+  fc.assert(
+    fc.property(broken, (bytes) => {
+      const each = Array.from({ length: bytes.length }, (_, index) => index);
+      t.same(
+        outcome(() => inPieces(bytes, each)),
+        outcome(() => scanObject(bytes)),
+        bytes.toString(),
+      );
+    }),
+    { numRuns: 100 },
+  );
+  t.end();
+});
+
+t.test("what JSON.parse takes for an object is accepted, and the other way round at the top level", (t) => {
+  let accepted = 0;
+  fc.assert(
+    fc.property(broken, (bytes) => {
+      const scanned = outcome(() => scanObject(bytes));
+      const value = parsed(bytes.toString());
+      if (typeof value === "object") t.type(scanned, "object", bytes.toString());
+      if (typeof scanned === "string") return;
+      accepted += 1;
+      // The members are the whole: written again they are the body, and each name is one that JSON.parse finds.
+      const { members } = scanned as Scan;
+      const again = `{${members.map((each) => `${JSON.stringify(each.key)}:${valueBytes(bytes, each).toString()}`).join(",")}}`;
+      t.same(parsed(again), value, bytes.toString());
+    }),
+    { numRuns: 600 },
+  );
+  t.ok(accepted > 100);
+  t.end();
+});
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return "refused";
+  }
+}
 
 t.test("every cut of a valid body is refused", (t) => {
   fc.assert(
@@ -60,6 +148,27 @@ t.test("editing changes what it should and keeps every other byte", (t) => {
       }
       const set = after.members.find((each) => each.key === key)!;
       return valueBytes(edited, set).toString() === raw && after.members.length === kept.length + 1;
+    }),
+    { numRuns: 300 },
+  );
+  t.end();
+});
+
+t.test("values are exchanged where they stand: every other byte is equal, white space included", (t) => {
+  fc.assert(
+    fc.property(object, fc.array(fc.nat(7)), fc.jsonValue(), ({ text }, chosen, value) => {
+      const bytes = Buffer.from(text);
+      const scan = scanObject(bytes);
+      const members = scan.members.filter((_, index) => chosen.includes(index));
+      const raw = JSON.stringify(value);
+      const edited = editObject(bytes, scan, new Map(members.map(({ key }) => [key, raw])));
+      let wanted = "";
+      let at = 0;
+      for (const { start, end } of members) {
+        wanted += bytes.toString("utf8", at, start) + raw;
+        at = end;
+      }
+      t.equal(edited.toString(), wanted + bytes.toString("utf8", at));
     }),
     { numRuns: 300 },
   );
@@ -130,6 +239,9 @@ t.test("broken JSON names the byte", (t) => {
     [`{"a":${"[".repeat(65)}${"]".repeat(65)}}`, /nested deeper than 64/],
     [`{${Array.from({ length: 257 }, (_, i) => `"${i}":1`).join()}}`, /more than 256 members/],
     ['{"a":"x\\"}', /ends inside a string/],
+    [`{"${"k".repeat(1100)}":1}`, /a member name longer than 1024 bytes at byte 1/],
+    [`{"a":${"1".repeat(401)}}`, /not a JSON value at byte 5/],
+    [`{"a":${"1".repeat(400)}x}`, /not a JSON value at byte 5/],
     ['{"a":"x\\', /ends inside a string/],
   ];
   for (const [text, wanted] of table)
