@@ -36,6 +36,7 @@ const encodeModes = (modes: Modes): Buffer =>
   Buffer.concat([
     varintField(1, BODY_MODES.indexOf(modes.request)),
     varintField(2, BODY_MODES.indexOf(modes.response)),
+    boolField(3, modes.early === true),
   ]);
 
 export const encodeBody = (kind: BodyKind, chunk: Buffer, endOfStream: boolean): Buffer =>
@@ -53,6 +54,8 @@ export interface DecodedReply {
   /** StreamedBodyResponse */
   streamed?: { chunk: Buffer; endOfStream: boolean };
   status?: number;
+  /** override_message_timeout */
+  waitMs?: number;
   /** dynamic_metadata["envoy.lb"]["x-gateway-destination-endpoint"] */
   destination?: string;
 }
@@ -78,6 +81,7 @@ export function decodeReply(bytes: Buffer): DecodedReply {
         eachField(reader.message(), (inner, common) => inner === 1 && decodeCommon(common.message(), reply));
       else eachField(reader.message(), (inner, trailers) => inner === 1 && decodeMutation(trailers.message(), reply));
     } else if (field === 8) reply.destination = decodeMetadata(reader.message());
+    else if (field === 10) reply.waitMs = decodeDuration(reader.message());
     else return false;
     return true;
   });
@@ -146,6 +150,17 @@ function decodeImmediate(reader: Reader, reply: DecodedReply): void {
     else return false;
     return true;
   });
+}
+
+/** Duration{seconds=1, nanos=2}, in milliseconds. */
+function decodeDuration(reader: Reader): number {
+  let ms = 0;
+  eachField(reader, (field, inner) => {
+    if (field !== 1 && field !== 2) return false;
+    ms += field === 1 ? inner.varint() * 1000 : inner.varint() / 1e6;
+    return true;
+  });
+  return ms;
 }
 
 /** Struct of Struct of string: the one path that a destination has. */
