@@ -267,6 +267,48 @@ t.test("a reset at any point releases what the request holds, once", async (t) =
   }
 });
 
+t.test("a pick that waits asks Envoy once for more time, only where Envoy has a timer", async (t) => {
+  const { session, open, stop } = await rig({ route: () => new Promise(() => undefined) });
+  for (const [mode, wanted] of [
+    ["BUFFERED", [1000]],
+    ["STREAMED", [1000]],
+    ["FULL_DUPLEX_STREAMED", []],
+  ] as const) {
+    const stream = openStream(session);
+    const frames = new Deframer(MIB);
+    const waits: number[] = [];
+    stream.on("data", (chunk: Buffer) => {
+      for (const { waitMs } of frames.push(chunk).map(decodeReply)) if (waitMs !== undefined) waits.push(waitMs);
+    });
+    stream.write(Buffer.concat([head(mode), ...(mode === "STREAMED" ? [] : [body(Buffer.from("{}"))])]));
+    await sleep(400);
+    t.same(waits, wanted, mode);
+    stream.close(8);
+  }
+  await until(() => open.streams === 0);
+  t.match(open, { tickets: 0, streams: 0 });
+  await stop();
+});
+
+t.test("an answer that is not the engine's passes, and ends what was begun for the request", async (t) => {
+  const { session, open, stop } = await rig({ route: () => new Promise(() => undefined) });
+  const told = async (first: Buffer): Promise<string[]> => {
+    const stream = openStream(session);
+    const frames = new Deframer(MIB);
+    const kinds: string[] = [];
+    stream.on("data", (chunk: Buffer) => kinds.push(...frames.push(chunk).map((_, index) => String(index))));
+    stream.write(first);
+    await sleep(50);
+    stream.write(responseHead);
+    await until(() => kinds.length > 0);
+    return kinds;
+  };
+  t.same(await told(Buffer.concat([head("FULL_DUPLEX_STREAMED"), body(Buffer.from("{}"))])), ["0"], "while we look");
+  t.same(open, { tickets: 0, streams: 1, begun: 1 }, "the ticket is finished although the stream goes on");
+  t.same(await told(Buffer.alloc(0)), ["0"], "of a filter before ours, with nothing before it");
+  await stop();
+});
+
 t.test("2000 streams on one connection, each answered and released", async (t) => {
   const { session, open, stop } = await rig();
   await once(session, "remoteSettings");

@@ -14,6 +14,8 @@ export interface EnvoyChanges {
   readonly decode: { readonly addresses: readonly string[] } | { readonly file: string };
   /** Mode of the request body; default as shipped. */
   readonly bodyMode?: BodyMode;
+  /** Further settings of the ext_proc filter. */
+  readonly extProc?: Readonly<Record<string, unknown>>;
   /** Without the ext_proc filter, for comparison. */
   readonly plain?: boolean;
   readonly bufferLimitBytes?: number;
@@ -65,6 +67,7 @@ function changeFilters(chain: FilterChain, changes: EnvoyChanges): void {
   const extProc = manager.http_filters.find(({ name }) => name === EXT_PROC);
   if (extProc === undefined) throw new Error(`the shipped configuration has no ${EXT_PROC}`);
   if (changes.bodyMode !== undefined) extProc.typed_config.processing_mode["request_body_mode"] = changes.bodyMode;
+  Object.assign(extProc.typed_config, changes.extProc ?? {});
   if (changes.plain === true) manager.http_filters = manager.http_filters.filter(({ name }) => name !== EXT_PROC);
 }
 

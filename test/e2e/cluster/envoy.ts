@@ -29,6 +29,8 @@ export interface EnvoyOptions {
   readonly extProcAddress: string;
   /** `ip:port` of each decode engine. */
   readonly decodeEndpoints: readonly string[];
+  /** Further settings of the ext_proc filter. */
+  readonly extProc?: Readonly<Record<string, unknown>>;
   /** Without the ext_proc filter, for comparison. */
   readonly plain?: boolean;
   /** Listener's buffer limit; default as in the file. */
