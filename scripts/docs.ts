@@ -7,6 +7,7 @@ import { HINTS } from "../src/kinds/hints.ts";
 import { REASONS } from "../src/kinds/verdict.ts";
 import { METRICS } from "../src/kinds/names.ts";
 import { labelsReference } from "../src/workload/reference.ts";
+import { apisReference } from "../src/router/request/reference.ts";
 import { reasonsReference, metricsReference } from "../src/kinds/reference.ts";
 
 const page = (name: string, text: string, folder = "reference/"): void =>
@@ -16,4 +17,5 @@ page("configuration", configReference());
 page("reasons", reasonsReference(REASONS, HINTS));
 page("metrics", metricsReference(METRICS));
 page("labels", labelsReference());
+page("apis", apisReference());
 page("engines", enginesReference(loadConfig().admission), "");

@@ -204,28 +204,3 @@ export const OPAQUE: Api = {
   limits: [],
   work: "generate",
 };
-
-const code = (words: readonly string[]): string => words.map((word) => `\`${word}\``).join(", ");
-
-const row = (api: Api): string => {
-  const cells = [
-    api.name,
-    code(api.paths),
-    api.model,
-    code(api.prompt.map(({ key }) => key)),
-    api.needs.map((keys) => keys.map((key) => `\`${key}\``).join(" and ")).join(", or "),
-    code(api.limits),
-    api.work,
-    api.leg === undefined ? "no" : "yes",
-    api.salt === undefined ? "none" : `\`${api.salt}\``,
-    api.errors === "openai" ? "OpenAI" : "Anthropic",
-  ];
-  return `| ${cells.join(" | ")} |`;
-};
-
-/** The table of `docs/reference/apis.md`. */
-export const apisTable = (): readonly string[] => [
-  "| API | paths | model | prompt, in the order of its keys | needs | limits of the answer | work | prefill leg | cache salt | errors |",
-  "|---|---|---|---|---|---|---|---|---|---|",
-  ...APIS.map(row),
-];

@@ -15,7 +15,8 @@ import type { Edits } from "./edit.ts";
 import { Fields } from "./fields.ts";
 import { promptOf, type PromptRates, type PromptText } from "./prompt.ts";
 import { seedOf, tenantSalt } from "./salt.ts";
-import { Media, RequestScan, ScanError, type Scan } from "./scan.ts";
+import { Media } from "./media.ts";
+import { RequestScan, ScanError, type Scan } from "./scan.ts";
 
 /** Up to here the whole body is parsed too, so that broken JSON inside a message is refused by us (22 us at 33 KB). */
 const PARSE_LIMIT_BYTES = 65_536;

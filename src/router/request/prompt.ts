@@ -11,7 +11,7 @@
 import { createHash } from "node:crypto";
 import type { Api, PromptMember } from "./apis.ts";
 import type { Fields } from "./fields.ts";
-import type { Media, Range } from "./scan.ts";
+import type { Media, Range } from "./media.ts";
 
 export interface PromptRates {
   /** Bytes of prompt text counted as one token. */

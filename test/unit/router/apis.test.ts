@@ -1,10 +1,12 @@
 /** What is read off the body of each API, and what becomes of requests that are not looked into. */
 import { gzipSync } from "node:zlib";
+import { readFileSync } from "node:fs";
 import t from "tap";
 import type { Problem } from "../../../src/router/answers.ts";
 import type { HeaderList } from "../../../src/router/headers.ts";
 import { API_PATHS, apiOf, APIS, OPAQUE } from "../../../src/router/request/apis.ts";
 import { isProblem, readFacts, type FactsConfig, type RequestFacts } from "../../../src/router/request/facts.ts";
+import { apisReference } from "../../../src/router/request/reference.ts";
 import { prefillBody } from "../../../src/router/disagg/bodies.ts";
 import { Routing } from "../../support/routing.ts";
 
@@ -86,6 +88,12 @@ t.test("facts of each API", (t) => {
     untested.map(({ name }) => name),
     [],
   );
+  t.end();
+});
+
+t.test("the page of APIs is their table", (t) => {
+  const page = readFileSync(new URL("../../../docs/reference/apis.md", import.meta.url), "utf8");
+  t.equal(page, apisReference(), "run npm run docs");
   t.end();
 });
 
