@@ -1,6 +1,8 @@
 /**
  * What ext_proc adds to a request: the same Envoy, body and upstream, without the filter, with the streamed and with the
- * buffered body mode, interleaved in one run. `npm run bench:extproc -- [--requests N] [--concurrency N] [--json]`.
+ * buffered body mode, interleaved in one run. `npm run bench:envoy -- [--rate N] [--requests N] [--concurrency N] [--json]`.
+ * With `--rate` requests begin at even distances, whether or not the ones before were answered, and latencies count from
+ * the moment at which a request was to begin.
  *
  * The upstream answers at once and serves role `both`, so no prefill leg runs: what is measured is the filter, the
  * router's work on the body and the pick.
@@ -9,6 +11,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Agent } from "undici";
 import { startEnvoy, type Envoy, type EnvoyOptions } from "../e2e/cluster/envoy.ts";
@@ -18,20 +21,32 @@ import { buildProgram } from "../e2e/cluster/tandem.ts";
 
 const { values } = parseArgs({
   options: {
+    rate: { type: "string" },
     requests: { type: "string", default: "1000" },
-    concurrency: { type: "string", default: "4" },
+    concurrency: { type: "string" },
     json: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
   },
 });
 if (values.help) {
-  console.log(
-    "npm run bench:extproc -- [--requests N] [--concurrency N] [--json]\nExample: npm run bench:extproc -- --requests 500",
-  );
+  console.log(`What ext_proc adds to a request through Envoy, against the same Envoy without it.
+
+  --rate N         requests a second, in an open loop (as fast as answers come)
+  --requests N     of each variant and round (1000)
+  --concurrency N  connections (4; 64 with --rate)
+  --json           machine-readable rows (docs/reference/benchmarks.md)
+
+Example:
+  npm run --silent bench:envoy -- --rate 500 --json`);
   process.exit(0);
 }
 const REQUESTS = Number(values.requests);
-const CONCURRENCY = Number(values.concurrency);
+const RATE = values.rate === undefined ? null : Number(values.rate);
+const CONCURRENCY = Number(values.concurrency ?? (RATE === null ? 4 : 64));
+if (![REQUESTS, CONCURRENCY, RATE ?? 1].every((value) => Number.isInteger(value) && value > 0)) {
+  console.error("--rate, --requests and --concurrency take positive integers");
+  process.exit(2);
+}
 const ROUNDS = 3;
 const MODEL = "bench";
 
@@ -87,28 +102,53 @@ for (const [name, options] of Object.entries(VARIANTS))
 
 const agent = new Agent({ connections: CONCURRENCY, pipelining: 1 });
 
-/** Latencies in milliseconds, sorted. */
-async function measure(url: string, bytes: number): Promise<number[]> {
+/** One request; its latency in milliseconds counts from `due`. */
+async function ask(url: string, body: string, due: number): Promise<number> {
+  const reply = await agent.request({
+    origin: url,
+    path: "/v1/chat/completions",
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body,
+  });
+  const text = await reply.body.text();
+  if (reply.statusCode !== 200) throw new Error(`${url}: status ${reply.statusCode}: ${text}`);
+  return performance.now() - due;
+}
+
+function bodyOf(number: number, bytes: number): string {
+  const content = `${number} ${"the quick brown fox ".repeat(Math.ceil(bytes / 20))}`.slice(0, bytes);
+  return JSON.stringify({ model: MODEL, max_tokens: 1, messages: [{ role: "user", content }] });
+}
+
+/** As fast as answers come. */
+async function closedLoop(url: string, bytes: number): Promise<number[]> {
   const times: number[] = [];
   let left = REQUESTS;
   const client = async (): Promise<void> => {
-    while (left-- > 0) {
-      const content = `${left} ${"the quick brown fox ".repeat(Math.ceil(bytes / 20))}`.slice(0, bytes);
-      const body = JSON.stringify({ model: MODEL, max_tokens: 1, messages: [{ role: "user", content }] });
-      const started = performance.now();
-      const reply = await agent.request({
-        origin: url,
-        path: "/v1/chat/completions",
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body,
-      });
-      const text = await reply.body.text();
-      if (reply.statusCode !== 200) throw new Error(`${url}: status ${reply.statusCode}: ${text}`);
-      times.push(performance.now() - started);
-    }
+    while (left-- > 0) times.push(await ask(url, bodyOf(left, bytes), performance.now()));
   };
   await Promise.all(Array.from({ length: CONCURRENCY }, client));
+  return times;
+}
+
+async function openLoop(url: string, bytes: number, rate: number): Promise<number[]> {
+  const begun = performance.now();
+  const times: Promise<number>[] = [];
+  for (let number = 0; number < REQUESTS; number++) {
+    const due = begun + (number * 1000) / rate;
+    const body = bodyOf(number, bytes);
+    // The event loop sleeps in whole milliseconds; the rest is waited for in turns of it, which answers need too.
+    if (due - performance.now() > 1) await sleep(Math.floor(due - performance.now()));
+    while (performance.now() < due) await new Promise((resolve) => setImmediate(resolve));
+    times.push(ask(url, body, due));
+  }
+  return Promise.all(times);
+}
+
+/** Latencies in milliseconds, sorted. */
+async function measure(url: string, bytes: number): Promise<number[]> {
+  const times = await (RATE === null ? closedLoop(url, bytes) : openLoop(url, bytes, RATE));
   return times.sort((a, b) => a - b);
 }
 
@@ -139,6 +179,7 @@ for (const bytes of BODIES) {
       bodyBytes: bytes,
       requests: REQUESTS * ROUNDS,
       concurrency: CONCURRENCY,
+      ratePerSecond: RATE,
       p50Ms: median(p50),
       p99Ms: median(p99),
       addedP50Ms: median(p50) - median(plain.p50),

@@ -149,13 +149,14 @@ func (l *load) measure() (result, error) {
 	}
 	done := l.done.Load()
 	time.Sleep(time.Until(l.to))
+	l.stopped.Store(true)
+	// What began within the time counts whole, however late it ended.
+	l.drain()
 	to, err := usageOf(*pid)
 	if err != nil {
 		return result{}, err
 	}
 	done = l.done.Load() - done
-	l.stopped.Store(true)
-	l.drain()
 	out := l.quantiles()
 	out.Streams, out.Seconds, out.RSSMiB = done, duration.Seconds(), to.rssMiB
 	out.CPUMicrosPerStream = (to.cpuMicros - from.cpuMicros) / float64(max(1, done))
