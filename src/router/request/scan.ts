@@ -204,7 +204,12 @@ const keyText: Step = (progress, bytes) => {
   progress.step = colon;
 };
 
+/** Letters, digits and the like: the text between the quotes is the name. */
+const PLAIN_KEY = /^[\w.:$ -]*$/;
+
 function parseKey(bytes: Buffer, start: number, end: number): string {
+  const plain = bytes.toString("latin1", start + 1, end - 1);
+  if (PLAIN_KEY.test(plain)) return plain;
   try {
     return JSON.parse(bytes.toString("utf8", start, end)) as string;
   } catch {
