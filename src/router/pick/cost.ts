@@ -31,7 +31,7 @@ export const requestsOn = (load: EndpointLoad, stats: EngineStats | undefined): 
 export function prefillCost(
   own: number,
   role: Role,
-  load: EndpointLoad & { requests: number },
+  load: { readonly prefillMs: number; readonly requests: number },
   constants: CostConstants,
 ): number {
   const [mu, beta] = role === "decode" ? [constants.decodeMu, constants.decodeBeta] : [constants.mu, constants.beta];

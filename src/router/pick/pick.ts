@@ -53,7 +53,6 @@ export interface Pick {
 }
 
 /** Before it is known which option is taken. */
-type Option = Omit<Pick, "fallbacks">;
 
 /** Costs this close are a tie. */
 const TIE = 0.01;
@@ -61,54 +60,66 @@ const TIE = 0.01;
 /** The pick, or undefined without a decode endpoint. */
 export function pick(input: PickInput): Pick | undefined {
   const priced = input.prefill.map((candidate) => price(candidate, input)).sort(byCost);
-  const options = input.decode.map((candidate) => option(candidate, priced, input));
-  const chosen = cheapest(options);
-  return chosen === undefined ? undefined : { ...chosen, fallbacks: fallbacks(options, chosen, input) };
+  // One loop over numbers: a thousand endpoints are compared for each request, and one of them is chosen.
+  const costs = input.decode.map((decode) => termsOf(decode, priced, input).costMs);
+  const decode = leastRecent(input.decode, costs);
+  if (decode === undefined) return undefined;
+  const chosen = settle(decode, priced, input);
+  return { ...chosen, fallbacks: fallbacks(chosen, costs, input) };
 }
 
 /** Cheapest first. The first prefill endpoint stands for all: those behind it are compatible with the same decoders. */
-function fallbacks(options: readonly Option[], chosen: Option, input: PickInput): readonly Endpoint[] {
+function fallbacks(chosen: Settled, costs: readonly number[], input: PickInput): readonly Endpoint[] {
   const { fallbacks: count = 0 } = input;
   if (count === 0) return [];
   const prefill = chosen.prefill[0]?.candidate.endpoint;
-  return options
-    .filter((each) => each !== chosen)
-    .filter(({ decode }) => prefill === undefined || pairs(prefill, decode.endpoint, input))
+  return input.decode
+    .map((candidate, index) => ({ candidate, costMs: costs[index] ?? Infinity }))
+    .filter(({ candidate }) => candidate !== chosen.decode)
+    .filter(({ candidate }) => prefill === undefined || pairs(prefill, candidate.endpoint, input))
     .sort((a, b) => a.costMs - b.costMs)
     .slice(0, count)
-    .map(({ decode }) => decode.endpoint);
+    .map(({ candidate }) => candidate.endpoint);
 }
 
 function price(candidate: Candidate, input: PickInput): PricedPrefill {
-  const ownMs = ownPrefillMs(input.promptTokens, candidate.cachedTokens, input.constants);
-  return { candidate, ownMs, costMs: prefillCost(ownMs, candidate.endpoint.role, loadOf(candidate), input.constants) };
+  const { load, stats, endpoint, cachedTokens } = candidate;
+  const ownMs = ownPrefillMs(input.promptTokens, cachedTokens, input.constants);
+  const there = { prefillMs: load.prefillMs, requests: requestsOn(load, stats) };
+  return { candidate, ownMs, costMs: prefillCost(ownMs, endpoint.role, there, input.constants) };
 }
-
-const loadOf = ({ load, stats }: Candidate): EndpointLoad & { requests: number } => ({
-  ...load,
-  requests: requestsOn(load, stats),
-});
 
 function byCost(a: PricedPrefill, b: PricedPrefill): number {
   const near = Math.abs(a.costMs - b.costMs) <= TIE * Math.min(a.costMs, b.costMs);
   return near ? a.candidate.load.assigned - b.candidate.load.assigned : a.costMs - b.costMs;
 }
 
-/** One decode endpoint with the cheaper way to prefill for it. */
-function option(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): Option {
-  const local = price(decode, input);
-  const partners = priced.filter(({ candidate }) => pairs(candidate.endpoint, decode.endpoint, input));
-  const remoteMs = (partners[0]?.costMs ?? Infinity) + transferCost(input.promptTokens, input.constants);
-  const remote = partners.length > 0 && (input.policy === "always" || remoteMs < local.costMs);
+/** What a decode endpoint would cost, with the cheaper way to prefill for it. */
+interface Terms {
+  readonly localOwnMs: number;
+  readonly localMs: number;
+  readonly remoteMs: number;
+  readonly decodeMs: number;
+  readonly remote: boolean;
+  readonly costMs: number;
+}
+
+function termsOf(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): Terms {
+  const { ownMs: localOwnMs, costMs: localMs } = price(decode, input);
+  const partner = priced.find(({ candidate }) => pairs(candidate.endpoint, decode.endpoint, input));
+  const remoteMs = (partner?.costMs ?? Infinity) + transferCost(input.promptTokens, input.constants);
+  const remote = partner !== undefined && (input.policy === "always" || remoteMs < localMs);
   const decodeMs = decodeCost(requestsOn(decode.load, decode.stats), input.outputTokens, input.constants);
-  const costMs = decodeMs + (remote ? remoteMs : local.costMs);
-  return {
-    decode,
-    prefill: remote ? partners : [],
-    localOwnMs: local.ownMs,
-    costMs,
-    verdict: explain(decode, remote ? partners[0] : undefined, { decodeMs, remoteMs, localMs: local.costMs }),
-  };
+  return { localOwnMs, localMs, remoteMs, decodeMs, remote, costMs: decodeMs + (remote ? remoteMs : localMs) };
+}
+
+type Settled = Omit<Pick, "fallbacks">;
+
+/** The chosen endpoint, with all prefill endpoints that pair with it. */
+function settle(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): Settled {
+  const { remote, localOwnMs, costMs, ...terms } = termsOf(decode, priced, input);
+  const prefill = remote ? priced.filter(({ candidate }) => pairs(candidate.endpoint, decode.endpoint, input)) : [];
+  return { decode, prefill, localOwnMs, costMs, verdict: explain(decode, prefill[0], terms) };
 }
 
 const pairs = (prefill: Endpoint, decode: Endpoint, input: PickInput): boolean =>
@@ -130,9 +141,13 @@ function explain(
     : allowed("Picked", `prefill on ${prefill.candidate.endpoint.name}, decode on ${decode.endpoint.name}`, rest);
 }
 
-function cheapest(options: readonly Option[]): Option | undefined {
-  const lowest = Math.min(...options.map(({ costMs }) => costMs));
-  return options
-    .filter(({ costMs }) => costMs <= lowest * (1 + TIE))
-    .sort((a, b) => a.decode.load.assigned - b.decode.load.assigned)[0];
+/** Of those whose cost is as good as the lowest, the one that waited longest for a request. */
+function leastRecent(candidates: readonly Candidate[], costs: readonly number[]): Candidate | undefined {
+  let lowest = Infinity;
+  for (const cost of costs) lowest = Math.min(lowest, cost);
+  let best: Candidate | undefined;
+  for (const [index, candidate] of candidates.entries())
+    if ((costs[index] ?? Infinity) <= lowest * (1 + TIE))
+      best = best === undefined || candidate.load.assigned < best.load.assigned ? candidate : best;
+  return best;
 }
