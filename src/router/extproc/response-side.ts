@@ -29,7 +29,9 @@ export class ResponseSide {
   readonly #request: RequestSide;
   #state: Exclude<ResponseState, "silent"> = "before";
   #tokens = false;
-  /** There only where the answer is an engine's and its body is seen. */
+  /** An engine's, and no error. */
+  #tells = false;
+  /** There once the body is seen. */
   #usage: UsageReader | undefined;
 
   constructor(request: RequestSide) {
@@ -77,7 +79,7 @@ export class ResponseSide {
       return [{ kind: "abandoned" }];
     }
     // An error's body holds no tokens.
-    if (!("headers" in event) || headerOf(event.headers, ":status").startsWith("2")) this.#usage = new UsageReader();
+    this.#tells = !("headers" in event) || headerOf(event.headers, ":status").startsWith("2");
     const { served } = event;
     return [
       ...(served === undefined ? [] : [{ kind: "served", address: served } as const]),
@@ -86,7 +88,8 @@ export class ResponseSide {
   }
 
   #read(chunk: Buffer): readonly Action[] {
-    if (this.#usage === undefined || chunk.length === 0) return [];
+    if (!this.#tells || chunk.length === 0) return [];
+    this.#usage ??= new UsageReader();
     this.#usage.push(chunk);
     if (this.#tokens) return [];
     this.#tokens = true;

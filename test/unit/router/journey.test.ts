@@ -105,12 +105,18 @@ const REPLIES: readonly EngineReply[] = [
 type Step =
   | { do: "begin"; more: object }
   | { do: "answer"; reply: EngineReply }
-  | { do: "tick" | "headers" | "token" | "finish"; which: number };
+  | { do: "tick" | "headers" | "token" | "finish"; which: number }
+  | { do: "served"; which: number; address: string };
 const step: fc.Arbitrary<Step> = fc.oneof(
   fc
     .constantFrom({}, { stream: true }, { n: 2 }, { model: "x" }, { max_tokens: -1 })
     .map((more) => ({ do: "begin" as const, more })),
   fc.constantFrom(...REPLIES).map((reply) => ({ do: "answer" as const, reply })),
+  fc.record({
+    do: fc.constant("served" as const),
+    which: fc.nat(9),
+    address: fc.constantFrom(...ADDRESSES.decode, "nobody:1"),
+  }),
   fc.record({
     do: fc.constantFrom("tick" as const, "headers" as const, "token" as const, "finish" as const),
     which: fc.nat(9),
@@ -121,6 +127,7 @@ function take(world: World, begun: Begun[], each: Step): void {
   if (each.do === "begin") begun.push(world.router.begin(request(each.more)));
   else if (each.do === "answer") world.answer(each.reply);
   else if (each.do === "tick") world.tick();
+  else if (each.do === "served") begun[each.which % Math.max(1, begun.length)]?.ticket.served(each.address);
   else tell(begun[each.which % Math.max(1, begun.length)]?.ticket, each.do);
 }
 
@@ -200,3 +207,36 @@ t.test("several prompts or answers are prefilled where they are decoded", async 
     t.equal(world.asked.length, 0);
   }
 });
+
+t.test(
+  "load follows a request to where the proxy sent it, and the endpoint it could not use is left alone",
+  async (t) => {
+    const world = new World();
+    const { ticket, routed } = world.router.begin(request({ n: 2 }));
+    const outcome = await routed;
+    if (outcome.kind !== "forward") throw new Error("refused");
+    const elsewhere = ADDRESSES.decode.find((address) => address !== outcome.destination) ?? "";
+    const load = (address: string) => world.loads.of(`static:${address}`);
+    t.ok(load(outcome.destination).prefillMs > 0, "it prefills where it decodes");
+    const { prefillMs } = load(outcome.destination);
+    ticket.served("nobody:1");
+    ticket.served(elsewhere);
+    t.match(load(outcome.destination), { inflight: 1, prefillMs }, "only the first word counts");
+    ticket.finish();
+    const again = world.router.begin(request({ n: 2 }));
+    const second = await again.routed;
+    if (second.kind !== "forward") throw new Error("refused");
+    const [from, to] = [second.destination, ADDRESSES.decode.find((address) => address !== second.destination) ?? ""];
+    again.ticket.served(to);
+    t.match(
+      [load(from), load(to)],
+      [
+        { inflight: 0, prefillMs: 0, shunnedUntil: 2000 },
+        { inflight: 1, shunnedUntil: 0 },
+      ],
+    );
+    t.ok(load(to).prefillMs > 0, "the prefill that waits goes along");
+    again.ticket.finish();
+    t.same(world.sum(), { inflight: 0, prefillMs: 0 });
+  },
+);
