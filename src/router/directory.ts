@@ -22,8 +22,22 @@ export interface Fleet {
   readonly decode: readonly KnownEndpoint[];
 }
 
+/** Fleets of each list by namespace and model: lists live for a second, and a thousand requests ask for the same one. */
+const fleets = new WeakMap<readonly KnownEndpoint[], Map<string, Fleet>>();
+
 /** The endpoints, of one namespace, that may serve a model now, as far as the legs of their connectors can be run. */
 export function fleetOf(known: readonly KnownEndpoint[], model: string, namespace?: string): Fleet {
+  const found = fleets.get(known) ?? new Map<string, Fleet>();
+  fleets.set(known, found);
+  // No name of a model or a namespace holds a NUL.
+  const key = namespace === undefined ? model : `${namespace}\0${model}`;
+  const fleet = found.get(key) ?? findFleet(known, model, namespace);
+  // Names that nobody serves are the client's to invent, and would fill the memory.
+  if (fleet.modelKnown) found.set(key, fleet);
+  return fleet;
+}
+
+function findFleet(known: readonly KnownEndpoint[], model: string, namespace: string | undefined): Fleet {
   const serving = within(known, namespace).filter(({ endpoint }) => endpoint.models.includes(model));
   const fit = serving.filter(({ endpoint }) => endpoint.ready && !endpoint.draining);
   return {

@@ -90,7 +90,7 @@ function fleetProblem(deps: SelectDependencies, fleet: Fleet, model: string): Pr
     return { status: 404, reason: "ModelUnknown", message: `the model \`${model}\` does not exist`, param: "model" };
   if (fleet.ambiguous) return ambiguous(model);
   if (fleet.decode.length === 0) return noEndpoint(model);
-  if (withRoom(deps, fleet.decode).length > 0) return undefined;
+  if (fleet.decode.some((each) => hasRoom(deps, each))) return undefined;
   const message = `every endpoint of \`${model}\` has ${deps.config.maxInflightPerEndpoint} requests`;
   return { status: 429, reason: "Saturated", message };
 }
@@ -115,8 +115,11 @@ const noEndpoint = (model: string): Problem => ({
   message: `no endpoint of \`${model}\` can take requests now`,
 });
 
-const withRoom = ({ loads, config }: SelectDependencies, known: readonly KnownEndpoint[]): readonly KnownEndpoint[] =>
-  known.filter(({ endpoint }) => loads.of(endpoint.id).inflight < config.maxInflightPerEndpoint);
+const hasRoom = ({ loads, config }: SelectDependencies, { endpoint }: KnownEndpoint): boolean =>
+  loads.of(endpoint.id).inflight < config.maxInflightPerEndpoint;
+
+const withRoom = (deps: SelectDependencies, known: readonly KnownEndpoint[]): readonly KnownEndpoint[] =>
+  known.filter((each) => hasRoom(deps, each));
 
 /** Endpoints that did not just refuse a connection; all of them where every one did. */
 function unshunned({ loads, clock }: SelectDependencies, known: readonly KnownEndpoint[]): readonly KnownEndpoint[] {
