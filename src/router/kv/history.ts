@@ -12,7 +12,7 @@ import { holderOf } from "./holders.ts";
 import type { PrefixIndex, PrefixMatches } from "./index.ts";
 import { bytesOf, HolderTable, type Geometry } from "./table.ts";
 
-const MARKS = 8;
+const EVERY_MARK = 0xff;
 const GENERATIONS = 6;
 /** Slots swept for each block that is recorded: a round ends long before an endpoint has filled a generation anew. */
 const SWEPT_PER_BLOCK = 8;
@@ -26,6 +26,8 @@ interface Held {
   readonly counts: number[];
   /** Live marks, the oldest first; the last one is written. */
   marks: number[];
+  /** Marks that live or are not swept yet, as bits. */
+  busy: number;
 }
 
 /** A mark that is hidden and not yet swept, or, as `all`, a whole endpoint. */
@@ -47,6 +49,7 @@ export function geometryFor(maxBytes: number, endpoints: number): Geometry {
 export class HistoryIndex implements PrefixIndex {
   readonly #table: HolderTable;
   readonly #held = new Map<string, Held>();
+  readonly #byId: (Held | undefined)[] = [];
   readonly #defaultBlocks: number;
   readonly #freeIds: number[] = [];
   #freshId = 0;
@@ -98,6 +101,7 @@ export class HistoryIndex implements PrefixIndex {
     const held = this.#held.get(endpoint);
     if (held === undefined) return;
     this.#held.delete(endpoint);
+    this.#byId[held.id] = undefined;
     this.#table.live[held.id] = 0;
     this.#hidden.push({ id: held.id, mark: "all", rounds: 2 });
   }
@@ -111,17 +115,23 @@ export class HistoryIndex implements PrefixIndex {
     const mark = held.marks.at(-1) ?? 0;
     const before = this.#table.put(keys, block, holderOf(held.id, mark));
     if (before === undefined) this.#full();
-    if (before === undefined || before === mark) return;
-    if (before >= 0) held.counts[before] = (held.counts[before] ?? 1) - 1;
-    held.counts[mark] = (held.counts[mark] ?? 0) + 1;
-    if ((held.counts[mark] ?? 0) >= held.capacity / GENERATIONS) this.#turn(held);
+    else if (before !== mark) this.#moved(held, before, mark);
+  }
+
+  /** A block is in the youngest generation that was in another, or in none. */
+  #moved(held: Held, before: number, mark: number): void {
+    const { counts } = held;
+    if (before >= 0) counts[before] = (counts[before] ?? 1) - 1;
+    const count = (counts[mark] ?? 0) + 1;
+    counts[mark] = count;
+    if (count >= held.capacity / GENERATIONS && held.busy !== EVERY_MARK) this.#turn(held);
   }
 
   /** A new generation, where a clean mark is left for it; else the youngest goes on growing until one is. */
   #turn(held: Held): void {
-    const used = new Set([...held.marks, ...this.#hidden.flatMap(({ id, mark }) => (id === held.id ? mark : []))]);
-    const mark = Array.from({ length: MARKS }, (_, mark) => mark).find((mark) => !used.has(mark));
-    if (mark === undefined) return;
+    const clean = EVERY_MARK & ~held.busy;
+    const mark = 31 - Math.clz32(clean & -clean);
+    held.busy |= 1 << mark;
     if (held.marks.length === GENERATIONS) this.#hideOldest(held);
     held.marks.push(mark);
     held.counts[mark] = 0;
@@ -138,20 +148,30 @@ export class HistoryIndex implements PrefixIndex {
   #of(endpoint: string): Held | undefined {
     const known = this.#held.get(endpoint);
     if (known !== undefined) return known;
-    const fresh = this.#freshId < this.#table.geometry.endpoints ? this.#freshId++ : undefined;
-    const id = this.#freeIds.pop() ?? fresh;
+    const id = this.#freeIds.pop() ?? this.#newId();
     if (id === undefined) return undefined;
-    const held: Held = { id, capacity: this.#defaultBlocks, counts: [0], marks: [0] };
+    const held: Held = { id, capacity: this.#defaultBlocks, counts: [0], marks: [0], busy: 1 };
     this.#held.set(endpoint, held);
+    this.#byId[id] = held;
     this.#table.live[id] = 1;
     return held;
+  }
+
+  #newId(): number | undefined {
+    return this.#freshId < this.#table.geometry.endpoints ? this.#freshId++ : undefined;
   }
 
   #sweep(slots: number): void {
     if (this.#hidden.length === 0 || !this.#table.sweep(slots)) return;
     for (const each of this.#hidden) each.rounds -= 1;
-    for (const { id, mark, rounds } of this.#hidden) if (rounds === 0 && mark === "all") this.#freeIds.push(id);
+    for (const hidden of this.#hidden) if (hidden.rounds === 0) this.#clean(hidden);
     this.#hidden = this.#hidden.filter(({ rounds }) => rounds > 0);
+  }
+
+  #clean({ id, mark }: Hidden): void {
+    const held = this.#byId[id];
+    if (mark === "all") this.#freeIds.push(id);
+    else if (held !== undefined) held.busy &= ~(1 << mark);
   }
 }
 
