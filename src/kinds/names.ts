@@ -68,6 +68,10 @@ export const STATUS = {
   portBase: "status.tandem.sh/port-base",
   /** On the Service of an instance: uids of its pods, in the order of their node ranks. */
   members: "status.tandem.sh/members",
+  /** On a pod whose gate was lifted: the node that was planned for it, and when. Others take that room for used. */
+  placement: "status.tandem.sh/placement",
+  /** On a pod of a complete gang without room: since when it waits. */
+  waiting: "status.tandem.sh/waiting",
   /** On objects that the controller makes: hash of what it applied last, so that it writes only when that changes. */
   applied: "status.tandem.sh/applied",
 } as const;
@@ -77,6 +81,8 @@ export const OWNERSHIP = { label: "tandem.sh/owned-by", value: "controller" } as
 
 /** Scheduling gates of ours. A Pod carries them from its creation on, and the controller lifts them. */
 export const GATE = {
+  /** Held until the cell's minimum viable set has room, all of it. */
+  gang: "tandem.sh/gang",
   /** Held until the pod has its instance and its node rank. */
   rank: "tandem.sh/rank",
 } as const;

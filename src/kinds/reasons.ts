@@ -70,6 +70,11 @@ export const REASONS = {
   HyperNodeOverlaps: "A node or a HyperNode is claimed by two HyperNodes; the first of the closest tier has it.",
   GangIncomplete:
     "The pod waits: pods of the minimum viable set of its cell do not exist yet, or a scheduling gate holds it.",
+  GateLifted: "Pods of a gang were let go together: there is room for all of them.",
+  GateHeld: "The gang is complete and waits for room.",
+  GateExpired: "The gang waited for room too long, and was let go without a place for a node autoscaler to see it.",
+  GangGivenBack: "A gang that could not be bound whole gave back what it held; its pods are made anew.",
+  CellStands: "The minimum viable set of the cell is bound.",
   // controller
   PodGroupApplied: "The PodGroup of the cell was written.",
   PodGroupAbsent: "Volcano's PodGroup API is not installed; the gang is not enforced by Volcano.",

@@ -1,0 +1,286 @@
+/**
+ * Gates: what becomes of the waiting pods of each cell, under any scheduler.
+ *
+ * Decided from the pods, the contracts, free devices and the topology of one snapshot; the clock comes in. What was
+ * decided before stands on the pods (`waiting.ts`) and nowhere else, so that another replica goes on where one stopped.
+ *
+ * - A minimum viable set that is complete and has room is let go whole, in one step. One that has not holds nothing.
+ * - A set that was let go and that the scheduler could not bind gives back what did not bind; if that happens again, or
+ *   the rest has no room beside what did bind, all of it: of two gangs that each held half, one then finds room.
+ * - Pods beyond the minimum follow one by one, into the domain of their cell.
+ * - What waits for room longer than `liftAfterMs` is let go without a place: only then a node autoscaler sees it.
+ * It never touches a pod of a cell that once stood, save to let it go, and never a pod that another gate holds.
+ */
+import { annotationOf, keyOf, type Pod } from "../kinds/kube.ts";
+import { STATUS } from "../kinds/names.ts";
+import { allowed, denied, skipped, warned, type Verdict } from "../kinds/verdict.ts";
+import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
+import { placeCell, type CellField, type CellOutcome } from "./cell-plan.ts";
+import { isBound, scarcest, type Amounts } from "./devices.ts";
+import { podRole, topologyPolicy } from "./members.ts";
+import type { Pattern, Task } from "./pack.ts";
+import { minimumViableSet, type MinimumShare } from "./podgroup.ts";
+import { isHeld, isUnschedulable, liftedTo, otherGates, readySince, waitingSince } from "./waiting.ts";
+import type { WorkloadSpec } from "../workload/spec.ts";
+
+export interface GateTimes {
+  /** Milliseconds since the Unix epoch. */
+  readonly now: number;
+  /** A pod that was let go has this long to be bound, once the scheduler has refused it. */
+  readonly bindMs: number;
+  /** A gang without room is let go after so long; 0: never. */
+  readonly liftAfterMs: number;
+}
+
+export interface WaitingCell {
+  readonly key: string;
+  /** For messages. */
+  readonly name: string;
+  readonly specs: readonly WorkloadSpec[];
+  /** Pods of the cell that have not ended and are not on their way out. */
+  readonly members: readonly Pod[];
+  /** Its minimum viable set has been bound once. */
+  readonly stood: boolean;
+  /** How often in a row what was let go could not be bound. */
+  readonly failures: number;
+}
+
+/** Where the pods may go, and what is free there: what is let go is taken from `room`. */
+export interface GateField extends Omit<CellField, "resource"> {
+  demand(pod: Pod): Amounts;
+  pattern(pod: Pod): Pattern;
+}
+
+export type GateStep =
+  /** To the node planned for each; undefined: without a place. `domain` confines them, where the cell asks for it. */
+  | {
+      readonly do: "lift";
+      readonly pods: ReadonlyMap<Pod, string | undefined>;
+      readonly domain: Domain | undefined;
+      readonly verdict: Verdict;
+    }
+  /** The pods are deleted, so that their owners make new ones behind the gate. */
+  | { readonly do: "giveBack"; readonly pods: readonly Pod[]; readonly verdict: Verdict }
+  /** `fresh`: pods of a complete gang whose wait for room begins now. */
+  | { readonly do: "hold"; readonly fresh: readonly Pod[]; readonly verdict: Verdict }
+  /** The minimum viable set is bound, in this domain. */
+  | { readonly do: "stand"; readonly domain: Domain };
+
+/** Steps of every cell that has any, by its key. Cells that have begun come first, then those that wait longest. */
+export function gateSteps(
+  cells: readonly WaitingCell[],
+  field: GateField,
+  times: GateTimes,
+): ReadonlyMap<string, GateStep> {
+  const scenes = cells.map((cell) => sceneOf(cell)).sort(before);
+  for (const { reserved } of scenes) for (const [pod, node] of reserved) field.room.take(node, field.demand(pod));
+  const steps = new Map<string, GateStep>();
+  for (const scene of scenes) {
+    const step = stepOf(scene, field, times);
+    if (step !== undefined) steps.set(scene.cell.key, step);
+  }
+  return steps;
+}
+
+interface Scene {
+  readonly cell: WaitingCell;
+  readonly minimum: readonly MinimumShare[];
+  readonly bound: readonly Pod[];
+  /** Let go and not bound, with the nodes meant for them. */
+  readonly lifted: readonly Pod[];
+  readonly reserved: ReadonlyMap<Pod, string>;
+  /** Held by our gate alone. */
+  readonly ready: readonly Pod[];
+  /** Held by others, too. */
+  readonly blocked: readonly Pod[];
+}
+
+function sceneOf(cell: WaitingCell): Scene {
+  const members = cell.members.toSorted((a, b) => byText(keyOf(a), keyOf(b)));
+  const held = members.filter((pod) => isHeld(pod) && !isBound(pod));
+  const lifted = members.filter((pod) => liftedTo(pod) !== undefined);
+  return {
+    cell,
+    minimum: minimumViableSet(cell.specs),
+    bound: members.filter(isBound),
+    lifted,
+    reserved: new Map(
+      lifted.flatMap((pod) => {
+        const node = liftedTo(pod)?.node;
+        return node === undefined ? [] : [[pod, node] as const];
+      }),
+    ),
+    ready: held.filter((pod) => otherGates(pod).length === 0),
+    blocked: held.filter((pod) => otherGates(pod).length > 0),
+  };
+}
+
+const hasBegun = ({ bound, lifted }: Scene): boolean => bound.length + lifted.length > 0;
+const oldest = ({ ready }: Scene): number => Math.min(Infinity, ...ready.map((pod) => waitingSince(pod) ?? Infinity));
+const before = (a: Scene, b: Scene): number =>
+  Number(hasBegun(b)) - Number(hasBegun(a)) ||
+  // Two that have no time yet would give NaN.
+  (oldest(a) === oldest(b) ? 0 : oldest(a) - oldest(b)) ||
+  byText(a.cell.key, b.cell.key);
+
+function stepOf(scene: Scene, field: GateField, times: GateTimes): GateStep | undefined {
+  const { cell, bound, ready, blocked } = scene;
+  if (!cell.stood && stands(scene)) return { do: "stand", domain: field.tree.commonDomain(nodesOf(bound)) };
+  const failed = cell.stood ? [] : unbound(scene, times);
+  if (failed.length > 0) return giveBack(scene, failed, times);
+  if (ready.length + blocked.length === 0) return undefined;
+  const open = cell.stood ? [] : scene.minimum;
+  const missing = shortOf(open, [...bound, ...scene.lifted, ...ready]);
+  if (missing !== undefined) return hold(scene, [], waits(scene, missing));
+  return ready.length === 0 ? hold(scene, [], foreign(scene)) : placed(scene, open, { field, times });
+}
+
+/** The role of which the minimum viable set has too few among these pods, and how many. */
+function shortOf(minimum: readonly MinimumShare[], pods: readonly Pod[]): { role: string; pods: number } | undefined {
+  for (const role of new Set(minimum.map((share) => share.role))) {
+    const wanted = minimum.reduce((sum, share) => sum + (share.role === role ? share.pods : 0), 0);
+    const found = pods.filter((pod) => podRole(pod) === role).length;
+    if (found < wanted) return { role, pods: wanted - found };
+  }
+  return undefined;
+}
+
+const stands = ({ minimum, bound }: Scene): boolean => minimum.length > 0 && shortOf(minimum, bound) === undefined;
+
+/** Pods that were let go for a place which the scheduler does not give them. */
+const unbound = ({ lifted }: Scene, { now, bindMs, liftAfterMs }: GateTimes): readonly Pod[] =>
+  lifted.some((pod) => {
+    const { node, at } = liftedTo(pod) ?? { node: undefined, at: now };
+    // Without a place it waits for new nodes; then as long again, before what its gang holds is given back.
+    return isUnschedulable(pod) && now - at > (node === undefined ? liftAfterMs : bindMs);
+  })
+    ? lifted
+    : [];
+
+function giveBack(scene: Scene, failed: readonly Pod[], { now }: GateTimes): GateStep {
+  const { cell, bound } = scene;
+  const held = cell.failures > 0 ? bound.filter((pod) => isOurs(pod, now)) : [];
+  const end = held.length > 0 ? `${held.length} that were bound are given back, too` : "they are planned again";
+  const message = `${cell.name}: ${failed.length} pods could not be bound where they were planned; ${end}`;
+  return {
+    do: "giveBack",
+    pods: [...failed, ...held],
+    verdict: warned("GangGivenBack", message, { subject: cell.name }),
+  };
+}
+
+/**
+ * A bound pod of a gang that never stood may be given back if we let it go, and if it has not served for long: a pod that
+ * ran before Tandem came, or whose cell's record somebody deleted, is somebody's service.
+ */
+const isOurs = (pod: Pod, now: number): boolean =>
+  annotationOf(pod, STATUS.placement) !== undefined && now - (readySince(pod) ?? now) < SERVING_MS;
+
+/** Ten minutes: longer than a gang takes from its first binding to its last, or to its failure. */
+const SERVING_MS = 600_000;
+
+const hold = ({ cell }: Scene, fresh: readonly Pod[], verdict: Verdict): GateStep => ({
+  do: "hold",
+  fresh,
+  verdict: { ...verdict, subject: cell.name },
+});
+
+function waits({ cell, blocked }: Scene, { role, pods }: { role: string; pods: number }): Verdict {
+  const gates = [...new Set(blocked.flatMap(otherGates))].sort().join(", ");
+  const why = gates === "" ? "" : `; ${blocked.length} are still held by ${gates}`;
+  return skipped("GangIncomplete", `${cell.name} waits for ${pods} more ${role} ${pods === 1 ? "pod" : "pods"}${why}`);
+}
+
+const foreign = ({ cell, blocked }: Scene): Verdict =>
+  skipped(
+    "GangIncomplete",
+    `${cell.name}: ${[...new Set(blocked.flatMap(otherGates))].sort().join(", ")} still holds its pods`,
+  );
+
+interface Around {
+  readonly field: GateField;
+  readonly times: GateTimes;
+}
+
+/** Lets go what has a place now; else it waits, or gives back what it holds, or is let go without a place in the end. */
+function placed(scene: Scene, minimum: readonly MinimumShare[], { field, times }: Around): GateStep {
+  const planned = plan(scene, minimum, field);
+  return lift(scene, planned) ?? refused(scene, planned.outcome, times);
+}
+
+function lift({ cell }: Scene, { outcome, domain }: Planned): GateStep | undefined {
+  if (outcome.gang?.outcome === "denied" || outcome.nodes.size === 0) return undefined;
+  const pods = new Map([...outcome.nodes].map(([task, node]) => [task.pod, node] as const));
+  const why = outcome.gang ?? [...outcome.verdicts.values()].find(({ outcome }) => outcome === "allowed");
+  const message = `${cell.name}: ${pods.size} pods let go; ${why?.message ?? ""}`;
+  const verdict = allowed("GateLifted", message, { subject: cell.name, numbers: { pods: pods.size } });
+  return { do: "lift", pods, domain, verdict };
+}
+
+function refused(scene: Scene, { gang, verdicts }: CellOutcome, times: GateTimes): GateStep {
+  const refusal = [gang, ...verdicts.values()].find((verdict) => verdict?.outcome === "denied") ?? NO_ROOM;
+  const holds = gang?.outcome === "denied" && !scene.cell.stood ? held(scene, times) : [];
+  if (holds.length > 0) return returned(scene, holds, refusal);
+  const late = scene.ready.filter((pod) => isLate(pod, times));
+  if (late.length > 0) return expired(scene, late, refusal);
+  const fresh = scene.ready.filter((pod) => waitingSince(pod) === undefined);
+  return hold(scene, fresh, skipped("GateHeld", refusal.message, { numbers: refusal.numbers ?? {} }));
+}
+
+const NO_ROOM = denied("NoDomainFits", "no node has room");
+
+/** What a gang that never stood holds, by our doing. */
+const held = ({ bound, lifted }: Scene, { now }: GateTimes): readonly Pod[] => [
+  ...bound.filter((pod) => isOurs(pod, now)),
+  ...lifted,
+];
+
+const isLate = (pod: Pod, { now, liftAfterMs }: GateTimes): boolean =>
+  liftAfterMs > 0 && now - (waitingSince(pod) ?? now) >= liftAfterMs;
+
+/** Half a gang must not hold what another may use whole. */
+function returned({ cell }: Scene, pods: readonly Pod[], refusal: Verdict): GateStep {
+  const message = `${cell.name}: the rest of the gang has no room (${refusal.message}); ${pods.length} pods are given back`;
+  return { do: "giveBack", pods, verdict: warned("GangGivenBack", message, { subject: cell.name }) };
+}
+
+function expired({ cell }: Scene, late: readonly Pod[], refusal: Verdict): GateStep {
+  const message = `${cell.name}: ${late.length} pods are let go without a place, for a node autoscaler to see; ${refusal.message}`;
+  const pods = new Map(late.map((pod) => [pod, undefined] as const));
+  return { do: "lift", pods, domain: undefined, verdict: warned("GateExpired", message, { subject: cell.name }) };
+}
+
+const nodesOf = (pods: readonly Pod[]): string[] => pods.flatMap(({ spec }) => spec.nodeName ?? []);
+
+interface Planned {
+  readonly outcome: CellOutcome;
+  readonly domain: Domain | undefined;
+}
+
+function plan(scene: Scene, minimum: readonly MinimumShare[], field: GateField): Planned {
+  const { cell, bound, reserved, ready } = scene;
+  const tasks = ready.map((pod): Task => ({ pod, key: keyOf(pod), role: podRole(pod), pattern: field.pattern(pod) }));
+  const there = [...nodesOf(bound), ...reserved.values()].sort();
+  const policy = topologyPolicy(cell.specs, field.tree);
+  const outcome = placeCell(
+    {
+      name: cell.name,
+      tasks,
+      minimum,
+      bound: there,
+      boundRoles: [...bound, ...reserved.keys()].map(podRole),
+      policy,
+    },
+    { ...field, resource: scarcest(tasks.map(({ pattern }) => pattern.demand)) },
+  );
+  if (policy.mode === "off" || outcome.nodes.size === 0) return { outcome, domain: undefined };
+  return { outcome, domain: confining([...there, ...outcome.nodes.values()], policy.tier, field.tree) };
+}
+
+/** The chosen domain: the smallest that holds them all; the root confines nobody. */
+function confining(nodes: readonly string[], tier: number | undefined, tree: TopologyTree): Domain | undefined {
+  const common = tree.commonDomain(nodes);
+  const widest = tier === undefined || nodes[0] === undefined ? undefined : tree.domainOf(nodes[0], tier);
+  const domain = widest !== undefined && widest.step > common.step ? widest : common;
+  return domain === tree.root ? undefined : domain;
+}

@@ -1,0 +1,67 @@
+/**
+ * What a pod's gates, annotations and conditions say of its way to a node: held, let go for a node, or bound.
+ *
+ * A pod that was let go carries where it was meant to go and since when. That annotation is the reservation: every replica
+ * of every role reads the same one, and a restart loses nothing.
+ */
+import { annotationOf, isObject, type Pod } from "../kinds/kube.ts";
+import { GATE, STATUS } from "../kinds/names.ts";
+import { isBound } from "./devices.ts";
+
+/** Where a pod was meant to go when its gate was lifted. */
+export interface LiftedTo {
+  /** Undefined where no place was found, and the pod was let go for a node autoscaler to see. */
+  readonly node: string | undefined;
+  /** Milliseconds since the Unix epoch. */
+  readonly at: number;
+}
+
+/** True while our gate of gangs holds the pod. */
+export const isHeld = (pod: Pod): boolean => gateNames(pod).includes(GATE.gang);
+
+/** Gates beside it: Kueue's, or that of ranks. Ours is lifted last. */
+export const otherGates = (pod: Pod): readonly string[] => gateNames(pod).filter((name) => name !== GATE.gang);
+
+const gateNames = (pod: Pod): readonly string[] => (pod.spec.schedulingGates ?? []).map(({ name }) => name);
+
+/** Where an unbound pod was let go for; undefined for a bound pod, one that is held, or one that never was. */
+export function liftedTo(pod: Pod): LiftedTo | undefined {
+  if (isBound(pod) || isHeld(pod)) return undefined;
+  const record = parsed(annotationOf(pod, STATUS.placement));
+  const at = Date.parse(String(record?.["at"]));
+  if (record === undefined || Number.isNaN(at)) return undefined;
+  return { node: typeof record["node"] === "string" ? record["node"] : undefined, at };
+}
+
+/** The annotation of a pod that is let go. */
+export const placementOf = ({ node, at }: LiftedTo): string =>
+  JSON.stringify({ node: node ?? null, at: new Date(at).toISOString() });
+
+/** Since when the pod waits for room although nothing else of its gang is missing. */
+export function waitingSince(pod: Pod): number | undefined {
+  const at = Date.parse(annotationOf(pod, STATUS.waiting) ?? "");
+  return Number.isNaN(at) ? undefined : at;
+}
+
+/** The scheduler has tried the pod and found no node. */
+export const isUnschedulable = ({ status }: Pod): boolean =>
+  status?.conditions?.some(
+    ({ type, status, reason }) => type === "PodScheduled" && status === "False" && reason === "Unschedulable",
+  ) ?? false;
+
+/** Since when the pod is ready; undefined while it is not. */
+export function readySince({ status }: Pod): number | undefined {
+  const ready = status?.conditions?.find(({ type, status }) => type === "Ready" && status === "True");
+  const at = Date.parse(String(ready?.["lastTransitionTime"]));
+  return Number.isNaN(at) ? undefined : at;
+}
+
+function parsed(text: string | undefined): Record<string, unknown> | undefined {
+  if (text === undefined) return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
