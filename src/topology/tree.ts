@@ -11,6 +11,7 @@ import type { Verdict } from "../kinds/verdict.ts";
 import { hyperNodeDomains } from "./hypernodes.ts";
 import { labelDomains } from "./levels.ts";
 
+export { domainExpression, type DomainExpression } from "./expression.ts";
 export { topologyKeys } from "./keys.ts";
 
 /** A set of nodes that are close to one another: a HyperNode, one value of a node label, or the virtual root. */
@@ -28,6 +29,8 @@ export interface Domain {
   readonly children: readonly Domain[];
   /** Names of all nodes below, sorted. */
   readonly nodes: readonly string[];
+  /** Node label keys that its nodes are selected by; each may select others too. */
+  readonly keys: readonly string[];
 }
 
 export interface TopologyTree {
@@ -78,6 +81,8 @@ export interface DomainDraft {
   readonly parent?: string;
   /** Nodes that hang directly below. */
   readonly nodes: readonly string[];
+  /** As `Domain.keys`. */
+  readonly keys: readonly string[];
 }
 
 export interface DraftedDomains {
@@ -119,6 +124,7 @@ interface GrowingDomain {
   parent: GrowingDomain | undefined;
   readonly children: GrowingDomain[];
   readonly nodes: string[];
+  readonly keys: readonly string[];
 }
 
 class Tree implements TopologyTree {
@@ -135,7 +141,7 @@ class Tree implements TopologyTree {
     this.tiers = [...new Set(drafts.map(({ tier }) => tier))].sort((a, b) => a - b);
     this.diameter = this.tiers.length + 1;
     const root = { name: ROOT_NAME, tier: (this.tiers.at(-1) ?? 0) + 1, step: this.diameter };
-    const top: GrowingDomain = { ...root, parent: undefined, children: [], nodes: [] };
+    const top: GrowingDomain = { ...root, parent: undefined, children: [], nodes: [], keys: [] };
     this.root = top;
     this.#hang(top, drafts);
     for (const node of nodes) if (!this.#leafs.has(node)) top.nodes.push(node);
@@ -161,10 +167,10 @@ class Tree implements TopologyTree {
     const steps = new Map(this.tiers.map((tier, index) => [tier, index + 1]));
     const grown = new Map<string, GrowingDomain>();
     for (const tier of this.tiers) this.#byTier.set(tier, []);
-    for (const { name, tier, tierName } of [...drafts].sort((a, b) => byText(a.name, b.name))) {
+    for (const { name, tier, tierName, keys } of [...drafts].sort((a, b) => byText(a.name, b.name))) {
       const named = tierName === undefined ? {} : { tierName };
       const step = steps.get(tier) ?? 1;
-      grown.set(name, { name, tier, ...named, step, parent: top, children: [], nodes: [] });
+      grown.set(name, { name, tier, ...named, step, parent: top, children: [], nodes: [], keys });
     }
     return grown;
   }
