@@ -91,6 +91,11 @@ export const ConfigSchema = Type.Object(
           { ...closed, description: "RDMA of the nodes; Ascend devices bring their own network." },
         ),
         strict: flag(false, "Group checks deny instead of warn."),
+        gates: oneOf(
+          ["auto", "off"],
+          "auto",
+          "Pods of a gang wait behind a gate until there is room for all: under every scheduler but Volcano, which holds gangs itself; or never.",
+        ),
         optIn: Type.String({
           default: "",
           description: "Label that a namespace must carry for Tandem to act in it; empty: it acts in all.",
@@ -184,6 +189,23 @@ export const ConfigSchema = Type.Object(
         }),
       },
       { ...closed, description: "Network topology." },
+    ),
+    gang: Type.Object(
+      {
+        bindSeconds: integer(
+          60,
+          1,
+          3600,
+          "How long pods that were let go may fail to be bound before they are taken back.",
+        ),
+        liftAfterSeconds: integer(
+          600,
+          0,
+          86400,
+          "After so long without room a gang is let go without a place, so that a node autoscaler sees it; 0: never.",
+        ),
+      },
+      { ...closed, description: "Gangs behind scheduling gates." },
     ),
     controller: Type.Object(
       {

@@ -31,6 +31,8 @@ export interface PlanContext {
   readonly acts: Acts;
   /** Tells what admission makes of each workload; absent: nobody asked. */
   readonly explain?: (contracts: readonly Contract[], snapshot: ClusterSnapshot) => readonly Action[];
+  /** Lifts gates of gangs; absent: nobody does. */
+  readonly gates?: (contracts: Contracts, snapshot: ClusterSnapshot) => readonly Action[];
 }
 
 export function contractsOf(

@@ -16,6 +16,7 @@ import { kindOf, type Action } from "./action.ts";
 import { controllerPlan } from "./plan.ts";
 import { createExplainer, type Judge } from "./explanations.ts";
 import { optedIn, reachOf } from "./reach.ts";
+import { createGates, type Gates } from "./gates.ts";
 import { createRetries, type Retries } from "./retries.ts";
 
 /** Something else to reconcile: every `controller.resyncMs`, sooner after a failure. */
@@ -61,6 +62,7 @@ interface State {
   /** Said in the log already. */
   readonly said: Set<string>;
   readonly explain: ReturnType<typeof createExplainer>;
+  readonly gates: Gates;
   stopped: boolean;
 }
 
@@ -71,6 +73,7 @@ export function startController(options: ControllerOptions): Controller {
     dueAt: new Map(),
     said: new Set(),
     explain: createExplainer(options.judge ?? (() => [])),
+    gates: createGates(options.config, () => options.clock.now()),
     stopped: false,
   };
   let running: Promise<void> | undefined;
@@ -151,7 +154,12 @@ async function reconcile(state: State): Promise<number> {
   if (configuration === undefined) say(state, "reach", absentWebhooks(options));
   const snapshot = options.snapshot();
   const acts = optedIn(reachOf(configuration, snapshot), snapshot, options.config);
-  const actions = controllerPlan(snapshot, { config: options.config, acts, explain: state.explain });
+  const actions = controllerPlan(snapshot, {
+    config: options.config,
+    acts,
+    explain: state.explain,
+    gates: state.gates,
+  });
   for (const action of actions) {
     if (!mayAct(state)) return STANDBY_MS;
     if (retries.due(action, options.clock.monotonic())) await carryOut(state, action);

@@ -1,6 +1,6 @@
 /**
  * What the controller does next, decided from one snapshot: PodGroups of cells, ConfigMaps with sizes, instances over
- * several pods, labels of live pods. Never injects into workloads (admission does), never touches a status, never acts where no webhook reaches.
+ * several pods, gates of gangs, labels of live pods. Never injects into workloads (admission does), never touches a status, never acts where no webhook reaches.
  */
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { configuredDevices } from "../profiles/devices.ts";
@@ -22,6 +22,7 @@ export function controllerPlan(snapshot: ClusterSnapshot, context: PlanContext):
     ...sizesActions(contracts.cells, snapshot.configMaps),
     ...podGroupActions({ snapshot, contracts, acts, tree: treeFor(snapshot, contracts, context) }),
     ...slotsOf(snapshot, contracts, context),
+    ...(context.gates?.(contracts, snapshot) ?? []),
     ...labelActions(snapshot.pods, contracts, acts, (pod, owner) => missedActions(pod, owner, missedFacts(context))),
     ...budgetActions({ budgets: snapshot.budgets, contracts, acts }),
     ...(context.explain?.(contracts.all, snapshot) ?? []),

@@ -2,19 +2,19 @@
  * The cluster as the extender reads it: tree, free devices and cells of one snapshot, kept from one call to the next.
  *
  * kube-scheduler asks twice for each pod, and every binding makes a new snapshot. What did not change is not worked out
- * again: the tree stands while no node's labels and no HyperNode change, free devices are counted by difference,
- * workloads are decoded once for each version. The owner of the routes makes one ExtenderMemo; there is no other state.
+ * again: workloads are decoded once for each version. The owner of the routes makes one ExtenderMemo; there is no other
+ * state.
  */
 import type { Config } from "../config/schema.ts";
 import { replaced } from "../gang/change.ts";
-import { DeviceLedger, type Amounts } from "../gang/devices.ts";
+import type { Amounts, DeviceLedger } from "../gang/devices.ts";
+import { GroundMemo, type Ground } from "../gang/ground.ts";
 import { isMember, podCell, topologyPolicy, type CellMember, type TopologyPolicy } from "../gang/members.ts";
-import { Patterns, type Pattern } from "../gang/pack.ts";
-import { Tallies } from "../gang/tally.ts";
+import type { Pattern } from "../gang/pack.ts";
 import type { Namespace, Node, Pod, Workload } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Devices } from "../profiles/devices.ts";
-import { topologySource, topologyTree, type TopologyTree } from "../topology/tree.ts";
+import type { TopologyTree } from "../topology/tree.ts";
 import { cellKey } from "../workload/cell.ts";
 import { workloadSpec } from "../workload/decode.ts";
 import { templateOf } from "../workload/template.ts";
@@ -47,13 +47,6 @@ export interface CellDirectory {
   pattern(pod: Pod): Pattern;
 }
 
-/** What stands while no node comes, goes, or changes in what scheduling reads, and no HyperNode changes. */
-interface Ground {
-  readonly tree: TopologyTree;
-  readonly patterns: Patterns;
-  readonly tallies: Tallies;
-}
-
 interface Cell {
   readonly members: CellMember[];
 }
@@ -62,16 +55,16 @@ const NO_PODS: ReadonlySet<Pod> = new Set();
 
 export class ExtenderMemo {
   readonly #config: ViewConfig;
-  readonly #ledger = new DeviceLedger();
+  readonly #grounds: GroundMemo;
   readonly #pods = new Map<string, Set<Pod>>();
   #snapshot: ClusterSnapshot | undefined;
   #view: ClusterView | undefined;
-  #ground: Ground | undefined;
   #nodes: ReadonlyMap<string, Node> = new Map();
   #cells: ReadonlyMap<string, Cell> = new Map();
 
   constructor(config: ViewConfig) {
     this.#config = config;
+    this.#grounds = new GroundMemo(config.topology);
   }
 
   /** The view of this snapshot; the same object while the snapshot is. A view is spent once a later one is asked for. */
@@ -79,26 +72,16 @@ export class ExtenderMemo {
     if (this.#view !== undefined && this.#snapshot === snapshot) return this.#view;
     const before = this.#snapshot;
     this.#snapshot = snapshot;
-    const touched = this.#ledger.update(snapshot.nodes, snapshot.pods);
+    const ground = this.#grounds.of(snapshot);
     replaced(before?.pods ?? [], snapshot.pods, { left: (pod) => this.#leave(pod), came: (pod) => this.#come(pod) });
-    const ground = this.#groundOf(before, snapshot);
-    ground.tallies.refresh(touched);
     if (before?.workloads !== snapshot.workloads || before.namespaces !== snapshot.namespaces)
       this.#cells = cellsOf(snapshot, this.#config.devices);
     if (before?.nodes !== snapshot.nodes)
       this.#nodes = new Map(snapshot.nodes.map((node) => [node.metadata.name ?? "", node]));
     const cells = this.#directory(ground);
-    const plans = new CellPlans({ ...ground, ledger: this.#ledger, cells });
-    this.#view = { tree: ground.tree, ledger: this.#ledger, nodes: this.#nodes, cells, plans };
+    const plans = new CellPlans({ ...ground, cells });
+    this.#view = { tree: ground.tree, ledger: ground.ledger, nodes: this.#nodes, cells, plans };
     return this.#view;
-  }
-
-  #groundOf(before: ClusterSnapshot | undefined, { nodes, hyperNodes }: ClusterSnapshot): Ground {
-    const kept = before?.hyperNodes === hyperNodes && sameStanding(before.nodes, nodes) ? this.#ground : undefined;
-    if (kept !== undefined) return kept;
-    const tree = topologyTree(nodes, topologySource(this.#config.topology, hyperNodes));
-    this.#ground = { tree, patterns: new Patterns(nodes), tallies: new Tallies(tree, this.#ledger) };
-    return this.#ground;
   }
 
   #leave(pod: Pod): void {
@@ -114,8 +97,8 @@ export class ExtenderMemo {
     this.#pods.set(key, pods.add(pod));
   }
 
-  #directory({ tree, patterns }: Ground): CellDirectory {
-    const [cells, pods, ledger] = [this.#cells, this.#pods, this.#ledger];
+  #directory({ tree, patterns, ledger }: Ground): CellDirectory {
+    const [cells, pods] = [this.#cells, this.#pods];
     const policies = new Map<string, TopologyPolicy>();
     return {
       keys: () => cells.keys(),
@@ -137,26 +120,6 @@ export class ExtenderMemo {
 
 /** Workloads of the cell exist, but none that may be managed: mode off, or refused. */
 const UNMANAGED: TopologyPolicy = { mode: "off", tier: undefined, asked: undefined };
-
-/** Whether these are the same nodes, open to the same pods; most changes of a node are heartbeats. */
-function sameStanding(before: readonly Node[], after: readonly Node[]): boolean {
-  if (before === after) return true;
-  return before.length === after.length && after.every((node, index) => sameNode(before[index], node));
-}
-
-function sameNode(before: Node | undefined, after: Node): boolean {
-  return before === after || (before !== undefined && standing(before) === standing(after));
-}
-
-/** What tree and patterns read of a node; allocatable amounts are the ledger's. */
-const standing = ({ metadata, spec, status }: Node): string =>
-  JSON.stringify([
-    metadata.name,
-    metadata.labels ?? {},
-    spec?.unschedulable ?? false,
-    spec?.taints ?? [],
-    status?.conditions?.find(({ type }) => type === "Ready")?.status,
-  ]);
 
 function cellsOf({ workloads, namespaces }: ClusterSnapshot, devices: Devices): ReadonlyMap<string, Cell> {
   const byName = new Map(namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));

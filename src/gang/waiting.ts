@@ -5,8 +5,10 @@
  * of every role reads the same one, and a restart loses nothing.
  */
 import { annotationOf, isObject, type Pod } from "../kinds/kube.ts";
-import { GATE, STATUS } from "../kinds/names.ts";
+import { GATE, STATUS, VOLCANO } from "../kinds/names.ts";
+import type { WorkloadSpec } from "../workload/spec.ts";
 import { isBound } from "./devices.ts";
+import { gangMembers } from "./podgroup.ts";
 
 /** Where a pod was meant to go when its gate was lifted. */
 export interface LiftedTo {
@@ -15,6 +17,16 @@ export interface LiftedTo {
   /** Milliseconds since the Unix epoch. */
   readonly at: number;
 }
+
+/**
+ * Whether pods of this contract wait for one another behind a gate, under this scheduler. Volcano holds a gang by its
+ * PodGroup; a lone pod has nobody to wait for.
+ */
+export const waitsForGang = (spec: WorkloadSpec, scheduler: string): boolean =>
+  gangMembers([spec]).length > 0 && scheduler !== VOLCANO.schedulerName && !isAlone(spec);
+
+const isAlone = ({ role, nodesPerInstance, gang }: WorkloadSpec): boolean =>
+  role === "both" && nodesPerInstance === 1 && gang.kind === "auto";
 
 /** True while our gate of gangs holds the pod. */
 export const isHeld = (pod: Pod): boolean => gateNames(pod).includes(GATE.gang);

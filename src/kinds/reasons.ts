@@ -60,6 +60,7 @@ export const REASONS = {
   NodeLacksDevices: "The node has fewer free devices than the pod asks for.",
   NodeOutsideDomain: "The node lies outside the domain the cell is confined to.",
   NodeUnschedulable: "The node is cordoned, not ready, or carries a taint that is not tolerated.",
+  NodeConflicts: "Pod affinity, anti-affinity, topology spread or a host port keeps the pod off the node.",
   NodeNotSelected: "The node does not match the pod's node selector or required affinity.",
   NoDomainFits: "No domain of the allowed tier has room for the whole gang.",
   Placed: "The pod was given this node.",
@@ -74,6 +75,7 @@ export const REASONS = {
   GateHeld: "The gang is complete and waits for room.",
   GateExpired: "The gang waited for room too long, and was let go without a place for a node autoscaler to see it.",
   GangGivenBack: "A gang that could not be bound whole gave back what it held; its pods are made anew.",
+  CellFell: "No pod of the cell is bound any more: its next pods are held for one another again.",
   CellStands: "The minimum viable set of the cell is bound.",
   // controller
   PodGroupApplied: "The PodGroup of the cell was written.",

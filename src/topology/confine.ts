@@ -11,6 +11,7 @@ const WEIGHT = 100;
  */
 export function confined(affinity: Affinity | undefined, expression: DomainExpression, required: boolean): Affinity {
   const inside = { key: expression.key, operator: "In" as const, values: [...expression.values] };
+  if (isConfined(affinity, expression)) return affinity ?? {};
   const { requiredDuringSchedulingIgnoredDuringExecution: must, ...given } = affinity?.nodeAffinity ?? {};
   if (!required) {
     const wishes = [
@@ -29,4 +30,18 @@ export function confined(affinity: Affinity | undefined, expression: DomainExpre
     ...affinity,
     nodeAffinity: { ...given, requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms } },
   };
+}
+
+/** Whether some term of the pod's node affinity says so already: a webhook may see a pod twice. */
+function isConfined(affinity: Affinity | undefined, { key, values }: DomainExpression): boolean {
+  const {
+    requiredDuringSchedulingIgnoredDuringExecution: must,
+    preferredDuringSchedulingIgnoredDuringExecution: wishes,
+  } = affinity?.nodeAffinity ?? {};
+  const terms = [...(must?.nodeSelectorTerms ?? []), ...(wishes ?? []).map(({ preference }) => preference)];
+  return terms.some(({ matchExpressions = [] }) =>
+    matchExpressions.some(
+      (one) => one.key === key && one.operator === "In" && JSON.stringify(one.values) === JSON.stringify(values),
+    ),
+  );
 }

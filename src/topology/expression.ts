@@ -1,5 +1,5 @@
 /** A domain as one node-affinity requirement, which any scheduler honours. */
-import { labelOf, type Node } from "../kinds/kube.ts";
+import { isObject, labelOf, type Node } from "../kinds/kube.ts";
 import type { Domain, TopologyTree } from "./tree.ts";
 
 /** `key In values` of a node-affinity term. */
@@ -50,3 +50,20 @@ function exactValues(key: string, inside: ReadonlySet<string>, nodes: readonly N
   if (values.size === 0 || values.size > MOST_VALUES || values.has("")) return undefined;
   return [...values].some((value) => taken.has(value)) ? undefined : [...values].sort();
 }
+
+/** A requirement as it was written to a record; undefined for anything else. */
+export function readExpression(text: unknown): DomainExpression | undefined {
+  if (typeof text !== "string") return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    return isExpression(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const isExpression = (value: unknown): value is DomainExpression =>
+  isObject(value) &&
+  typeof value["key"] === "string" &&
+  Array.isArray(value["values"]) &&
+  value["values"].every((one) => typeof one === "string");

@@ -53,6 +53,10 @@ export const workloadObjectName = ({ kind, name }: Pick<WorkloadSpec, "kind" | "
 export const sizesName = (cell: CellId, compat: string): string =>
   `tandem-${slug(`${cell.group}-${cell.cell}`)}-${hash([cell.model, cell.group, cell.cell, compat, "sizes"])}`;
 
+/** The ConfigMap that says that the cell stands, and where. */
+export const standingName = (cell: CellId): string =>
+  `tandem-${slug(`${cell.group}-${cell.cell}`)}-${hash([cell.model, cell.group, cell.cell, "standing"])}`;
+
 /** The cells of some workloads, each with its workloads in their order. */
 export function groupByCell(specs: readonly WorkloadSpec[]): ReadonlyMap<string, readonly WorkloadSpec[]> {
   const cells = new Map<string, WorkloadSpec[]>();

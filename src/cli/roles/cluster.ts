@@ -7,7 +7,6 @@ import {
   type SourceName,
   type Watching,
 } from "../../cluster/sources.ts";
-import type { Config } from "../../config/schema.ts";
 import type { KubeObject } from "../../kinds/kube.ts";
 import { roleNames, type RoleName } from "./names.ts";
 import type { RolePorts } from "./ports.ts";
@@ -34,6 +33,7 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
     "namespaces",
     "hyperNodes",
     "nodes",
+    "configMaps",
     "horizontalPodAutoscalers",
     "scaledObjects",
   ],
@@ -44,6 +44,7 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
     "leaderWorkerSets",
     "namespaces",
     "hyperNodes",
+    "nodes",
     "pods",
     "podGroups",
     "configMaps",
@@ -55,18 +56,15 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
   router: ["pods"],
 };
 
-/** Tiers come from HyperNodes alone; where node labels make them, the controller needs the nodes as well. */
-function kindsOf(roles: ReadonlySet<RoleName>, { topology }: Config): readonly SourceName[] {
-  const kinds = new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role]));
-  if (roles.has("controller") && topology.levels.length > 0) kinds.add("nodes");
-  return [...kinds];
-}
+const kindsOf = (roles: ReadonlySet<RoleName>): readonly SourceName[] => [
+  ...new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role])),
+];
 
 export async function connectCluster(ports: RolePorts, roles: ReadonlySet<RoleName>): Promise<ClusterAccess> {
   const { config, clock, timers, random, log, metrics } = ports;
   const client = await createKubeClient(config.cluster, { clock });
   const reflector = { transport: client.transport, clock, timers, random, log, metrics };
-  const kinds = kindsOf(roles, config);
+  const kinds = kindsOf(roles);
   // The extender counts foreign pods, which hold devices too; the controller labels pods that have no label yet.
   const labelledPods = !roles.has("extender") && !roles.has("controller");
   const cluster = startCluster({ ...reflector, config: config.cluster, kinds, labelledPods });

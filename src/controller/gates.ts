@@ -1,0 +1,156 @@
+/**
+ * Gates of gangs: carries out what `gang/gates.ts` decides for the cells that wait, and records which of them stand.
+ *
+ * Nothing is worked out while nobody waits. What is remembered here (free devices, failures in a row) only spares work
+ * and haste: it can be lost at any time. It never looks at pods of Volcano's, which its PodGroup holds.
+ */
+import type { EMPTY_SNAPSHOT} from "../kinds/snapshot.ts";
+import { type ClusterSnapshot } from "../kinds/snapshot.ts";
+import { keyOf, labelOf, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
+import { OWNERSHIP } from "../kinds/names.ts";
+import { Trial } from "../gang/devices.ts";
+import { gateSteps, type GateField, type GateStep, type WaitingCell } from "../gang/gates.ts";
+import { GroundMemo, type Ground } from "../gang/ground.ts";
+import { cellName, podsByCell, topologyPolicy } from "../gang/members.ts";
+import { isHeld, liftedTo, waitsForGang } from "../gang/waiting.ts";
+import { isBound } from "../gang/devices.ts";
+import type { Config } from "../config/schema.ts";
+import { domainExpression } from "../topology/expression.ts";
+import { cellKey, cellOf } from "../workload/cell.ts";
+import { templateOf } from "../workload/template.ts";
+import type { Action } from "./action.ts";
+import type { Contract, Contracts } from "./contracts.ts";
+import { fallenAction, recordActions, recordKey, recordOf } from "./gates/record.ts";
+import { giveBackAction, liftAction, waitAction } from "./gates/writes.ts";
+
+export type Gates = (contracts: Contracts, snapshot: ClusterSnapshot) => readonly Action[];
+
+/** `now`: milliseconds since the Unix epoch. */
+export function createGates(config: Pick<Config, "topology" | "gang">, now: () => number): Gates {
+  const grounds = new GroundMemo(config.topology);
+  const failures = new Failures();
+  return (contracts, snapshot) => {
+    const cells = gatedCells(contracts, snapshot);
+    failures.keep(cells);
+    const waiting = cells.filter(({ members, record }) => record === undefined || members.some(isWaiting));
+    if (waiting.length === 0) return cells.flatMap(fallen);
+    const ground = grounds.of(snapshot);
+    const times = {
+      now: now(),
+      bindMs: config.gang.bindSeconds * 1000,
+      liftAfterMs: config.gang.liftAfterSeconds * 1000,
+    };
+    const scenes = waiting.map((cell) => ({ ...cell, failures: failures.of(cell.key) }));
+    const steps = gateSteps(scenes, fieldOf(ground), times);
+    return [
+      ...waiting.flatMap((cell) => {
+        const step = steps.get(cell.key);
+        if (step === undefined) return [];
+        if (step.do === "giveBack") failures.count(cell.key, step.pods);
+        return actionsOf(step, cell, { ground, snapshot, now: times.now });
+      }),
+      ...cells.flatMap(fallen),
+    ];
+  };
+}
+
+const isWaiting = (pod: Pod): boolean => isHeld(pod) || liftedTo(pod) !== undefined;
+
+/** How often in a row the pods of a cell could not be bound; pods that are asked for again count once. */
+class Failures {
+  readonly #cells = new Map<string, { readonly uids: ReadonlySet<string>; readonly count: number }>();
+
+  of(key: string): number {
+    return this.#cells.get(key)?.count ?? 0;
+  }
+
+  count(key: string, pods: readonly Pod[]): void {
+    const before = this.#cells.get(key);
+    const uids = new Set(pods.map(({ metadata }) => metadata.uid ?? ""));
+    if (before !== undefined && !uids.isDisjointFrom(before.uids)) return;
+    this.#cells.set(key, { uids, count: (before?.count ?? 0) + 1 });
+  }
+
+  keep(cells: readonly GatedCell[]): void {
+    const open = new Set(cells.filter(({ stood }) => !stood).map(({ key }) => key));
+    for (const key of this.#cells.keys()) if (!open.has(key)) this.#cells.delete(key);
+  }
+}
+
+interface GatedCell extends Omit<WaitingCell, "failures"> {
+  readonly owners: readonly [Contract, ...Contract[]];
+  /** The ConfigMap that says that it stood. */
+  readonly record: KubeObject | undefined;
+}
+
+/** Cells of which some workload's pods wait behind gates. */
+function gatedCells(contracts: Contracts, { pods, configMaps }: ClusterSnapshot): readonly GatedCell[] {
+  const members = podsByCell(pods);
+  const stored = new Map(configMaps.filter(isOwned).map((configMap) => [keyOf(configMap), configMap]));
+  return contracts.cells.flatMap((cell): GatedCell[] => {
+    const [first, ...rest] = cell.filter(({ spec, workload }) => waitsForGang(spec, schedulerOf(workload)));
+    if (first === undefined) return [];
+    const record = stored.get(recordKey(first));
+    const key = cellKey(cellOf(first.spec));
+    const specs = cell.map(({ spec }) => spec);
+    const found = members.get(key) ?? [];
+    const stood = record !== undefined;
+    return [{ key, name: cellName(first.spec), specs, members: found, owners: [first, ...rest], record, stood }];
+  });
+}
+
+const isOwned = (object: KubeObject): boolean => labelOf(object, OWNERSHIP.label) === OWNERSHIP.value;
+
+const schedulerOf = (workload: Workload): string => templateOf(workload)?.template.spec.schedulerName ?? "";
+
+/** The record of a cell without a bound pod. */
+const fallen = ({ record, members }: GatedCell): readonly Action[] =>
+  record === undefined || members.some(isBound) || record.metadata.deletionTimestamp !== undefined
+    ? []
+    : [fallenAction(record)];
+
+const fieldOf = ({ tree, ledger, patterns, tallies }: Ground): GateField => ({
+  tree,
+  tallies,
+  room: new Trial(ledger),
+  demand: (pod) => ledger.demand(pod),
+  pattern: (pod) => patterns.of(pod, ledger.demand(pod)),
+});
+
+interface Around {
+  readonly ground: Ground;
+  readonly snapshot: Pick<typeof EMPTY_SNAPSHOT, "nodes">;
+  readonly now: number;
+}
+
+function actionsOf(step: GateStep, cell: GatedCell, around: Around): readonly Action[] {
+  const { owners, record, key } = cell;
+  const about = owners.map(({ workload }) => workload);
+  const { tree } = around.ground;
+  const { nodes } = around.snapshot;
+  switch (step.do) {
+    case "stand": {
+      const { mode } = topologyPolicy(cell.specs, tree);
+      return recordActions(record, recordOf(owners, mode === "off" ? undefined : step.domain, { tree, nodes }), owners);
+    }
+    case "giveBack":
+      return step.pods.map((pod) => ({ ...giveBackAction(pod, step.verdict), about }));
+    case "hold":
+      return [
+        { do: "tell", key: `gang/${key}`, verdict: step.verdict, about },
+        ...step.fresh.flatMap((pod) => waitAction(pod, around.now)),
+      ];
+    case "lift":
+      return [{ do: "tell", key: `gang/${key}`, verdict: step.verdict, about }, ...lifts(step, cell, around)];
+  }
+}
+
+function lifts(
+  { pods, domain, verdict }: Extract<GateStep, { do: "lift" }>,
+  { specs }: GatedCell,
+  { ground: { tree }, snapshot: { nodes }, now }: Around,
+): readonly Action[] {
+  const expression = domain === undefined ? undefined : domainExpression(domain, tree, nodes);
+  const required = topologyPolicy(specs, tree).mode === "required";
+  return [...pods].map(([pod, node]) => liftAction(pod, { node, at: now, expression, required }, verdict));
+}

@@ -1,0 +1,59 @@
+/** What is written to the pods of a gang: that they may go, and where; since when they wait; or that they go. */
+import { annotationOf, keyOf, type Pod } from "../../kinds/kube.ts";
+import { GATE, STATUS } from "../../kinds/names.ts";
+import { refOf } from "../../kinds/resource.ts";
+import { skipped, type Verdict } from "../../kinds/verdict.ts";
+import { placementOf } from "../../gang/waiting.ts";
+import { confined } from "../../topology/confine.ts";
+import type { DomainExpression } from "../../topology/expression.ts";
+import type { Action } from "../action.ts";
+
+export interface Going {
+  readonly node: string | undefined;
+  readonly at: number;
+  readonly expression: DomainExpression | undefined;
+  readonly required: boolean;
+}
+
+/** Gate, domain and reservation in one patch, under the version that was read: no pod goes with half of them. */
+export function liftAction(pod: Pod, { node, at, expression, required }: Going, verdict: Verdict): Action {
+  const { uid, resourceVersion } = pod.metadata;
+  const gates = (pod.spec.schedulingGates ?? []).filter(({ name }) => name !== GATE.gang);
+  const affinity = expression === undefined ? undefined : confined(pod.spec.affinity, expression, required);
+  const annotations = { [STATUS.placement]: placementOf({ node, at }), [STATUS.waiting]: null };
+  return patch(pod, `gate/${keyOf(pod)}`, verdict, {
+    metadata: { uid, resourceVersion, annotations },
+    spec: { schedulingGates: gates, ...(affinity === undefined ? {} : { affinity }) },
+  });
+}
+
+/** Once, while it waits: time alone says nothing of it, for other gates may have held it before. */
+export const waitAction = (pod: Pod, now: number): readonly Action[] =>
+  annotationOf(pod, STATUS.waiting) !== undefined
+    ? []
+    : [
+        patch(pod, `waiting/${keyOf(pod)}`, skipped("GateHeld", "waits for room", { subject: keyOf(pod) }), {
+          metadata: { uid: pod.metadata.uid, annotations: { [STATUS.waiting]: new Date(now).toISOString() } },
+        }),
+      ];
+
+export const giveBackAction = (pod: Pod, verdict: Verdict): Action => ({
+  do: "remove",
+  key: `gang/${keyOf(pod)}`,
+  verdict,
+  about: [],
+  kind: "Pod",
+  ref: refOf(pod),
+  uid: pod.metadata.uid,
+});
+
+const patch = (pod: Pod, key: string, verdict: Verdict, body: object): Action => ({
+  do: "patch",
+  key,
+  verdict,
+  about: [],
+  kind: "Pod",
+  ref: refOf(pod),
+  type: "merge",
+  body,
+});
