@@ -110,7 +110,7 @@ function placeRest(scene: Scene, core: Assignment, why: string): CellOutcome {
     const node = firstNode(task, confined, { ...field, near });
     if (node === undefined) refusals.set(task, taskRefusal(scene, task, confined));
     else {
-      field.room.take(node, task.pattern.demand);
+      field.room.take(node, task.pattern.demand, task.pod);
       nodes.set(task, node);
     }
   }
@@ -126,7 +126,7 @@ function firstNode(task: Task, domains: readonly Domain[], field: Field): string
 }
 
 const take = ({ field }: Scene, nodes: Assignment): void => {
-  for (const [task, node] of nodes) field.room.take(node, task.pattern.demand);
+  for (const [task, node] of nodes) field.room.take(node, task.pattern.demand, task.pod);
 };
 
 interface Found {
@@ -154,7 +154,7 @@ function packWhole(scene: Scene, domain: Domain): Assignment | undefined {
   const core = firstFit(inner, gang, (smaller) => pack(gang, smaller, field));
   if (core === undefined) return pack(request.tasks, domain, field);
   const room = new Trial(field.room);
-  for (const [task, node] of core.nodes) room.take(node, task.pattern.demand);
+  for (const [task, node] of core.nodes) room.take(node, task.pattern.demand, task.pod);
   const near = field.near === undefined ? undefined : [...field.near, ...core.nodes.values()];
   const others = pack(rest, domain, { ...field, room, near });
   return others === undefined ? pack(request.tasks, domain, field) : new Map([...core.nodes, ...others]);
@@ -238,7 +238,8 @@ function taskRefusal({ field }: Scene, { key, pattern }: Task, confined: readonl
   return denied(
     usable.length === 0 ? "NodeNotSelected" : "NodeLacksDevices",
     `none of the ${nodes.length} nodes of ${where} has room: ${nodes.length - usable.length} are closed to the pod; of the ` +
-      `others the freest has ${formatAmount(resource, free)} of the ${formatAmount(resource, needs)} ${resource} it needs`,
+      `others the freest has ${formatAmount(resource, free)} of the ${formatAmount(resource, needs)} ${resource} it needs` +
+      (usable.length > 0 && free >= needs ? ", but other requests or its neighbours keep it off" : ""),
     { subject: key, numbers: { needs, free } },
   );
 }

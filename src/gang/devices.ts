@@ -2,10 +2,11 @@
  * What is free on each node: allocatable minus the requests of the pods bound to it.
  *
  * Counted as kube-scheduler counts (its NodeInfo): every bound pod that has not ended, terminating ones too, since their
- * devices are held until they are gone. Knows nothing of which device is which.
+ * devices are held until they are gone.
  */
-import type { Container, Node, Pod, PodSpec, ResourceRequirements } from "../kinds/kube.ts";
+import type { Container, Namespace, Node, Pod, PodSpec, ResourceRequirements } from "../kinds/kube.ts";
 import { replaced } from "./change.ts";
+import { Neighbours } from "./neighbours.ts";
 import { amountOf } from "./quantity.ts";
 
 /** Amounts by resource name, in the whole units of `amountOf`. */
@@ -19,6 +20,15 @@ export interface Room {
   free(node: string, resource: string): number;
   /** Allocatable amount, whoever holds it now. */
   allocatable(node: string, resource: string): number;
+  /** The pods that stand, for what pods demand of one another; absent: nothing of the kind is judged. */
+  readonly neighbours?: Neighbours | undefined;
+  /** Pods placed on trial. */
+  placed?(): Iterable<Placed>;
+}
+
+export interface Placed {
+  readonly pod: Pod;
+  readonly node: string;
 }
 
 /** An extended resource is named `vendor/device`; the bare names are Kubernetes' own (`cpu`, `hugepages-2Mi`, ...). */
@@ -78,6 +88,8 @@ function sum(a: Amounts, b: Amounts): Amounts {
   return total;
 }
 
+const NONE: readonly Namespace[] = [];
+
 /**
  * Free devices of every node, kept from one snapshot to the next.
  *
@@ -87,14 +99,19 @@ function sum(a: Amounts, b: Amounts): Amounts {
 export class DeviceLedger implements Room {
   #nodes: readonly Node[] = [];
   #pods: readonly Pod[] = [];
+  readonly neighbours = new Neighbours();
   readonly #allocatable = new Map<string, Amounts>();
   readonly #used = new Map<string, Counts>();
   /** A pod object never changes; its demand is worked out once. */
   readonly #demands = new WeakMap<Pod, Amounts>();
 
-  /** Brings the ledger to these nodes and pods, and tells on which nodes anything changed. */
-  update(nodes: readonly Node[], pods: readonly Pod[]): ReadonlySet<string> {
+  /**
+   * Brings the ledger to these nodes and pods, and tells on which nodes anything changed. Namespaces are for terms of pod
+   * affinity that select them by label.
+   */
+  update(nodes: readonly Node[], pods: readonly Pod[], namespaces: readonly Namespace[] = NONE): ReadonlySet<string> {
     const touched = new Set<string>();
+    const [left, came]: [Node[], Node[]] = [[], []];
     const node = (name: string, allocatable: Amounts | undefined): void => {
       touched.add(name);
       if (allocatable === undefined) this.#allocatable.delete(name);
@@ -104,11 +121,20 @@ export class DeviceLedger implements Room {
       if (!isBound(changed)) return;
       touched.add(changed.spec.nodeName ?? "");
       this.#count(changed, sign);
+      this.neighbours.pod(changed, sign);
     };
     replaced(this.#nodes, nodes, {
-      left: ({ metadata }) => node(metadata.name ?? "", undefined),
-      came: ({ metadata, status }) => node(metadata.name ?? "", amounts(status?.allocatable)),
+      left: (one) => {
+        left.push(one);
+        node(one.metadata.name ?? "", undefined);
+      },
+      came: (one) => {
+        came.push(one);
+        node(one.metadata.name ?? "", amounts(one.status?.allocatable));
+      },
     });
+    this.neighbours.nodes(left, came);
+    this.neighbours.namespaces(namespaces);
     replaced(this.#pods, pods, { left: (left) => pod(left, -1), came: (came) => pod(came, 1) });
     this.#nodes = nodes;
     this.#pods = pods;
@@ -141,9 +167,19 @@ export class DeviceLedger implements Room {
 export class Trial implements Room {
   readonly #below: Room;
   readonly #taken = new Map<string, Counts>();
+  readonly #placed: Placed[] = [];
 
   constructor(below: Room) {
     this.#below = below;
+  }
+
+  get neighbours(): Neighbours | undefined {
+    return this.#below.neighbours;
+  }
+
+  *placed(): Iterable<Placed> {
+    yield* this.#below.placed?.() ?? [];
+    yield* this.#placed;
   }
 
   free(node: string, resource: string): number {
@@ -163,7 +199,9 @@ export class Trial implements Room {
     return this.#taken.keys();
   }
 
-  take(node: string, demand: Amounts): void {
+  /** Takes what a pod demands; the pod itself, where its neighbours are to mind it. */
+  take(node: string, demand: Amounts, pod?: Pod): void {
+    if (pod !== undefined) this.#placed.push({ pod, node });
     const taken = this.#taken.get(node) ?? new Map<string, number>();
     this.#taken.set(node, taken);
     add(taken, demand);

@@ -1,7 +1,7 @@
 /**
  * Whether one node may carry one pod, judged as kube-scheduler's own filters judge it: readiness and cordon, taints,
- * node selector and required node affinity, and free resources. Not judged: pod affinity, topology spread, volumes and
- * host ports, which Tandem's placement does not plan with.
+ * node selector and required node affinity, and free resources. What the pods on it have to say is judged in `rules.ts`;
+ * volumes are not judged.
  */
 import {
   entry,
@@ -49,9 +49,17 @@ function unready(pod: Pod, node: Node): Verdict | undefined {
   const subject = node.metadata.name ?? "";
   const ready = node.status?.conditions?.find(({ type }) => type === "Ready");
   if (ready !== undefined && ready.status !== "True") return denied("NodeUnschedulable", "not ready", { subject });
-  const taint = taintsOf(node).find((found) => !tolerated(pod, found));
+  const taint = untolerated(pod, node);
   return taint === undefined ? undefined : denied("NodeUnschedulable", describe(taint), { subject });
 }
+
+const untolerated = (pod: Pod, node: Node): Taint | undefined => taintsOf(node).find((found) => !tolerated(pod, found));
+
+/** Whether the pod tolerates every taint of the node that keeps pods off. */
+export const toleratesNode = (pod: Pod, node: Node): boolean => untolerated(pod, node) === undefined;
+
+/** Whether the pod's node selector and required node affinity select the node. */
+export const selectsNode = (pod: Pod, node: Node): boolean => unselected(pod, node) === undefined;
 
 const taintsOf = ({ spec }: Node): readonly Taint[] =>
   spec?.unschedulable === true ? [UNSCHEDULABLE, ...(spec.taints ?? [])] : (spec?.taints ?? []);

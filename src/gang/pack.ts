@@ -11,6 +11,7 @@ import { distancesTo, type Distances } from "../topology/cost.ts";
 import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
 import { lacking, Trial, type Amounts, type Room } from "./devices.ts";
 import { unfit } from "./fit.ts";
+import { rulesFor, type Rules } from "./rules.ts";
 
 /** What many pods have in common: their demand, and the nodes that would carry them if they were empty. */
 export interface Pattern {
@@ -70,15 +71,37 @@ export class Patterns {
 export function pack(tasks: readonly Task[], domain: Domain, field: Field): Assignment | undefined {
   const trial = new Trial(field.room);
   const leaves = leavesOf(domain, field);
+  const rules = rulesFor(
+    tasks.map(({ pod }) => pod),
+    field.room,
+  );
   const placed = new Map<Task, string>();
-  for (const task of inOrder(tasks, field)) {
+  const place = (task: Task): boolean => {
     const near = field.near === undefined ? [] : [...field.near, ...placed.values()];
-    const node = bestNode(task, leaves, { ...field, room: trial, distances: distancesTo(field.tree, near) });
-    if (node === undefined) return undefined;
+    const node = bestNode(task, leaves, { ...field, room: trial, rules, distances: distancesTo(field.tree, near) });
+    if (node === undefined) return false;
     trial.take(node, task.pattern.demand);
+    rules?.place(task.pod, node);
     placed.set(task, node);
+    return true;
+  };
+  return placeAll(inOrder(tasks, field), place, rules) ? placed : undefined;
+}
+
+/** A pod that finds no node may find one after others are placed, but only where pods demand things of one another. */
+function placeAll(tasks: readonly Task[], place: (task: Task) => boolean, rules: Rules | undefined): boolean {
+  let waiting = tasks;
+  while (waiting.length > 0) {
+    const left: Task[] = [];
+    for (const task of waiting) {
+      if (place(task)) continue;
+      if (rules === undefined) return false;
+      left.push(task);
+    }
+    if (left.length === waiting.length) return false;
+    waiting = left;
   }
-  return placed;
+  return true;
 }
 
 const inOrder = (tasks: readonly Task[], { resource }: Field): readonly Task[] =>
@@ -99,6 +122,7 @@ const leavesOf = (domain: Domain, { tree }: Field): readonly Leaf[] =>
   [...Map.groupBy(domain.nodes, (node) => tree.leafOf(node))].map(([leaf, nodes]) => ({ domain: leaf, nodes }));
 
 interface Choice extends Field {
+  readonly rules: Rules | undefined;
   readonly distances: Distances;
 }
 
@@ -120,12 +144,14 @@ function bestNode(task: Task, leaves: readonly Leaf[], choice: Choice): string |
   return best?.node;
 }
 
-function bestOfLeaf({ pattern }: Task, { nodes }: Leaf, { room, resource, distances }: Choice): string | undefined {
+function bestOfLeaf({ pattern, pod }: Task, { nodes }: Leaf, choice: Choice): string | undefined {
+  const { room, resource, distances, rules } = choice;
   let best: { node: string; away: number; free: number } | undefined;
   for (const node of nodes) {
     if (!pattern.feasible.has(node) || lacking(room, node, pattern.demand) !== undefined) continue;
     const found = { node, away: distances.mean(node), free: room.free(node, resource) };
-    if (best === undefined || isBetter(found, best)) best = found;
+    const better = best === undefined || isBetter(found, best);
+    if (better && rules?.objection(pod, node) === undefined) best = found;
   }
   return best?.node;
 }

@@ -17,6 +17,7 @@ import { nodeVerdict } from "./fit.ts";
 import { cellName, nodesOf, podCell, podRole, podsByCell, topologyPolicy } from "./members.ts";
 import { Patterns, type Task } from "./pack.ts";
 import { minimumViableSet } from "./podgroup.ts";
+import { neighbourVerdict, rulesFor } from "./rules.ts";
 import { Tallies } from "./tally.ts";
 
 export interface PlacementInput {
@@ -152,7 +153,12 @@ class Run {
   }
 
   #refuse(task: Task, verdict: Verdict): void {
-    const judged = this.#input.nodes.map((node) => nodeVerdict(task.pod, node, task.pattern.demand, this.#room));
+    const rules = rulesFor([task.pod], this.#room);
+    const judged = this.#input.nodes.map((node) => {
+      const found = nodeVerdict(task.pod, node, task.pattern.demand, this.#room);
+      if (found.outcome === "denied") return found;
+      return neighbourVerdict(task.pod, node.metadata.name ?? "", rules) ?? found;
+    });
     const refused = judged.filter(({ outcome }) => outcome === "denied");
     this.placements.set(task.pod, { pod: task.pod, node: null, domain: null, tier: null, verdict, refused });
   }
