@@ -19,6 +19,8 @@ export interface StageContext {
   readonly snapshot: ClusterSnapshot;
   readonly settings: Settings;
   readonly namespace: Namespace | undefined;
+  /** The Pod stands for those that its workload makes. */
+  readonly sample?: boolean;
 }
 
 export interface StageResult {

@@ -47,6 +47,8 @@ export interface Planning {
   readonly namespace: Namespace | undefined;
   /** Nothing that is missing in the snapshot is still to come. */
   readonly settled?: boolean;
+  /** The Pod stands for those that its workload makes. */
+  readonly sample?: boolean;
 }
 
 export interface Planned {

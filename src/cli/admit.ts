@@ -36,7 +36,10 @@ function podOf({ result }: Admitted, context: AdmitContext): Admitted[] {
   const { object } = result;
   if (!ADMITTED_KINDS.includes(object.kind) || templateOf(object) === undefined) return [];
   if (result.verdicts.some(isDenied)) return [];
-  return samplePods(object as Workload).map((before) => ({ before, result: admitPod(before, context) }));
+  return samplePods(object as Workload).map((before) => ({
+    before,
+    result: admitPod(before, { ...context, sample: true }),
+  }));
 }
 
 /**

@@ -20,7 +20,8 @@ export function gate(context: StageContext): StageResult {
   const scheduler = effectiveScheduler(context);
   if (context.settings.gates === "off") return nothing("admission.gates is off");
   if (!waitsForGang(context.spec, scheduler)) return nothing(`no gang to wait for under ${scheduler}`);
-  if (controllerOf(context.object) === undefined) return nothing("nobody would make this pod anew");
+  if (controllerOf(context.object) === undefined && context.sample !== true)
+    return nothing("nobody would make this pod anew");
   const record = recordOf(context);
   if (record !== undefined) return follow(context, record);
   return {
