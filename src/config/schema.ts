@@ -182,10 +182,32 @@ export const ConfigSchema = Type.Object(
     ),
     topology: Type.Object(
       {
-        source: oneOf(["hypernodes", "labels", "none"], "hypernodes", "Where the tree of domains comes from."),
-        levels: Type.Array(Type.String({ minLength: 1 }), {
+        source: oneOf(
+          ["hypernodes", "labels", "none"],
+          "hypernodes",
+          "Where the tree of domains comes from; labels stand in while there are no HyperNodes.",
+        ),
+        preset: oneOf(
+          [
+            "",
+            "volcano",
+            "topograph",
+            "topograph-0.3",
+            "topograph-0.1",
+            "nvidia",
+            "mindcluster",
+            "aws",
+            "gcp",
+            "oci",
+            "zones",
+          ],
+          "",
+          "Whose node labels make the levels, where `levels` names none.",
+        ),
+        levels: Type.Array(Type.String({ minLength: 1, maxLength: 317 }), {
           default: [],
-          description: "Node labels from the closest domain to the widest, for source labels.",
+          maxItems: 16,
+          description: "Node labels from the closest domain to the widest.",
         }),
       },
       { ...closed, description: "Network topology." },

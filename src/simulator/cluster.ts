@@ -6,6 +6,7 @@
  * each bound before the next is looked at. It runs nothing: addresses and readiness are the caller's to set.
  */
 import { admitObject, admitPod } from "../admission/admit.ts";
+import { admissionSettings, type Settings } from "../admission/stage.ts";
 import type { Config } from "../config/schema.ts";
 import { filterNodes, MAX_SCORE, prioritizeNodes, type Scored } from "../extender/decide.ts";
 import { ExtenderMemo, type ClusterView } from "../extender/view.ts";
@@ -111,8 +112,8 @@ export class LocalCluster {
     return { before, after: result.object, verdicts: result.verdicts, stored };
   }
 
-  #context(): { snapshot: ClusterSnapshot; settings: Config["admission"] } {
-    return { snapshot: this.#snapshot, settings: this.#config.admission };
+  #context(): { snapshot: ClusterSnapshot; settings: Settings } {
+    return { snapshot: this.#snapshot, settings: admissionSettings(this.#config) };
   }
 
   #view(): ClusterView {

@@ -10,9 +10,11 @@ import type { HyperNode, Node } from "../kinds/kube.ts";
 import type { Verdict } from "../kinds/verdict.ts";
 import { hyperNodeDomains } from "./hypernodes.ts";
 import { labelDomains } from "./levels.ts";
+import { labelLevels } from "./presets.ts";
 
 export { domainExpression, type DomainExpression } from "./expression.ts";
 export { topologyKeys } from "./keys.ts";
+export { labelLevels } from "./presets.ts";
 
 /** A set of nodes that are close to one another: a HyperNode, one value of a node label, or the virtual root. */
 export interface Domain {
@@ -95,8 +97,9 @@ export interface DraftedDomains {
  */
 export function topologySource(config: Config["topology"], hyperNodes: readonly HyperNode[]): TopologySource {
   if (config.source === "none") return { kind: "none" };
-  const labels = config.source === "labels" || (hyperNodes.length === 0 && config.levels.length > 0);
-  return labels ? { kind: "labels", levels: config.levels } : { kind: "hypernodes", hyperNodes };
+  const levels = labelLevels(config);
+  const labels = config.source === "labels" || (hyperNodes.length === 0 && levels.length > 0);
+  return labels ? { kind: "labels", levels } : { kind: "hypernodes", hyperNodes };
 }
 
 /** The tree of these nodes. The same for any order of nodes and HyperNodes. */

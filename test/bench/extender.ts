@@ -63,7 +63,7 @@ function measure(nodes: number, topology: string): Row[] {
     ),
   );
   const memo = new ExtenderMemo({
-    topology: { source: "hypernodes", levels: [] },
+    topology: { source: "hypernodes", preset: "", levels: [] },
     devices: { defaultProfile: "nvidia", profiles: BUILT_IN },
   });
   const base = snapshotOf({ nodes: cluster.nodes.slice(0, nodes), hyperNodes: cluster.hyperNodes, workloads });

@@ -12,7 +12,7 @@ const cluster = fabric(3, 2);
 const NAMES = cluster.nodes.map(({ metadata }) => metadata.name ?? "");
 const memo = (): ExtenderMemo =>
   new ExtenderMemo({
-    topology: { source: "hypernodes", levels: [] },
+    topology: { source: "hypernodes", preset: "", levels: [] },
     devices: { defaultProfile: "nvidia", profiles: BUILT_IN },
   });
 

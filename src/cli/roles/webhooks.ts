@@ -1,6 +1,7 @@
 /** The admission and extender roles: one HTTPS server with the routes of the roles that run, its certificate kept fresh. */
 import fastify, { type FastifyInstance } from "fastify";
 import { admissionRoutes } from "../../admission/routes.ts";
+import { admissionSettings } from "../../admission/stage.ts";
 import { parseListen } from "../../config/listen.ts";
 import { extenderRoutes } from "../../extender/routes.ts";
 import { configuredDevices } from "../../profiles/devices.ts";
@@ -74,7 +75,7 @@ async function mount(
   const { config, clock, log, metrics } = ports;
   if (roles.has("admission"))
     await app.register(
-      admissionRoutes({ settings: config.admission, snapshot: () => cluster.snapshot(), clock, log, metrics }),
+      admissionRoutes({ settings: admissionSettings(config), snapshot: () => cluster.snapshot(), clock, log, metrics }),
     );
   if (roles.has("extender"))
     await app.register(
