@@ -1,0 +1,68 @@
+/**
+ * Volcano's scheduler and controllers in the test cluster, as the administrator; its CRDs come first (`applyCrds`).
+ * Its webhooks are left out: they default and refuse, and what Tandem writes must stand without either.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { volcanoBinaries } from "./binaries.ts";
+import { answers } from "./components.ts";
+import type { Cluster } from "./control-plane.ts";
+import { eventually, freePorts, ready, startProcess, type Running } from "./process.ts";
+
+/** The scheduler's default configuration, with the plugin that honours network topology. */
+const CONFIGURATION = {
+  actions: "enqueue, allocate, backfill",
+  tiers: [
+    { plugins: [{ name: "priority" }, { name: "gang", enablePreemptable: false }, { name: "conformance" }] },
+    {
+      plugins: [
+        { name: "overcommit" },
+        { name: "drf", enablePreemptable: false },
+        { name: "predicates" },
+        { name: "proportion" },
+        { name: "nodeorder" },
+        { name: "binpack" },
+        { name: "network-topology-aware" },
+      ],
+    },
+  ],
+};
+
+/** Those that make PodGroups and keep queues; jobs have CRDs of their own, which are not there. */
+const CONTROLLERS = ["pg-controller"];
+
+export interface Volcano {
+  readonly scheduler: Running;
+  readonly controllers: Running;
+  logs(): string;
+  stop(): Promise<void>;
+}
+
+/** Resolves when the queue `default` is open. */
+export async function startVolcano(cluster: Cluster): Promise<Volcano> {
+  const folder = await volcanoBinaries();
+  const [schedulerPort = 0, controllersPort = 0] = await freePorts(2);
+  const file = join(cluster.folder, "volcano-scheduler.yaml");
+  writeFileSync(file, JSON.stringify(CONFIGURATION));
+  const common = [`--kubeconfig=${cluster.kubeconfig}`, "--leader-elect=false", "--enable-healthz=true"];
+  const health = (port: number): string => `--healthz-address=127.0.0.1:${port}`;
+  const start = (name: string, args: readonly string[]): Running =>
+    startProcess({ name, command: join(folder, name), args: [...common, ...args], folder: cluster.folder });
+  const scheduler = start("vc-scheduler", [`--scheduler-conf=${file}`, "--cache-dumper=false", health(schedulerPort)]);
+  await ready(scheduler, () => answers(`http://127.0.0.1:${schedulerPort}/healthz`));
+  const controllers = start("vc-controller-manager", [
+    `--controllers=${CONTROLLERS.join(",")}`,
+    health(controllersPort),
+  ]);
+  await ready(controllers, () => answers(`http://127.0.0.1:${controllersPort}/healthz`));
+  await eventually("the queue default", () => cluster.api.get("/apis/scheduling.volcano.sh/v1beta1/queues/default"));
+  const all = [scheduler, controllers];
+  return {
+    scheduler,
+    controllers,
+    logs: () => all.map((running) => `--- ${running.name}\n${running.tail()}`).join("\n"),
+    stop: async () => {
+      await Promise.all(all.map((running) => running.stop()));
+    },
+  };
+}
