@@ -38,8 +38,22 @@ export const collect = (value: string, previous: readonly string[] = []): readon
 
 /** The objects of YAML or JSON files, folders of them, or `-`; Lists are opened. Bad input names file and document. */
 export function readObjects(paths: readonly string[]): KubeObject[] {
-  return paths.flatMap(expand).flatMap((path) => parseObjects(readText(path), path));
+  return readDocuments(paths).flatMap(objectsIn);
 }
+
+/** A document of a file, decoded; what it is has still to be found out. */
+export interface DecodedDocument {
+  readonly value: unknown;
+  /** For people: the file, and which of its documents. */
+  readonly place: string;
+}
+
+/** The documents of YAML or JSON files, folders of them, or `-`, whatever they are. */
+export const readDocuments = (paths: readonly string[]): readonly DecodedDocument[] =>
+  paths.flatMap(expand).flatMap((path) => parseDocuments(readText(path), path));
+
+/** The objects that a document is: one, or the items of a List. */
+export const objectsIn = ({ value, place }: DecodedDocument): KubeObject[] => openList(value, place);
 
 function expand(path: string): string[] {
   if (path === "-" || !statSync(path, { throwIfNoEntry: false })?.isDirectory()) return [path];
@@ -49,19 +63,21 @@ function expand(path: string): string[] {
     .map((file) => join(path, file));
 }
 
-export function parseObjects(text: string, name: string): KubeObject[] {
+export const parseObjects = (text: string, name: string): KubeObject[] => parseDocuments(text, name).flatMap(objectsIn);
+
+function parseDocuments(text: string, name: string): DecodedDocument[] {
   if (text.length > MOST_CHARACTERS)
     throw new UsageError(`${name}: ${text.length} characters; at most ${MOST_CHARACTERS} are read`);
   const documents = read(name, () => parseAllDocuments(text));
   if (!Array.isArray(documents)) return [];
-  return documents.flatMap((document, index) => {
+  return documents.map((document, index) => {
     const place = `${name}: document ${index + 1}`;
     const [error] = document.errors;
     if (error !== undefined) throw new UsageError(`${place}: not YAML: ${error.message}`);
     const value = read(place, () => document.toJS() as unknown);
     if (heightOf(value, new Set(), new Map()) > DEEPEST)
       throw new UsageError(`${place}: nested deeper than ${DEEPEST}, or an alias that stands for itself`);
-    return openList(value, place);
+    return { value, place };
   });
 }
 

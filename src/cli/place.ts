@@ -11,6 +11,7 @@ import { workloadSpec } from "../workload/decode.ts";
 import { isTemplate } from "../workload/template.ts";
 import type { Register } from "./index.ts";
 import { collect, readConfig, readObjects, UsageError } from "./input.ts";
+import { columns } from "./table.ts";
 
 interface PlaceOptions {
   readonly filename?: readonly string[];
@@ -162,16 +163,6 @@ function placeTable({ plan, tree, bound }: PlaceResult): string {
 
 const withNode = ({ pod, node }: Placement): Placement["pod"][] =>
   node === null ? [] : [{ ...pod, spec: { ...pod.spec, nodeName: node } }];
-
-/** Aligned columns, two spaces apart; the last is not padded. */
-function columns(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows
-    .map((row) =>
-      row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join("  "),
-    )
-    .join("\n");
-}
 
 function complaints({ tree, refused }: PlaceResult): string {
   const lines = [

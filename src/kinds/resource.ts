@@ -5,6 +5,7 @@ import type { KubeObject, ObjectRef } from "./kube.ts";
 const PLURALS: Readonly<Record<string, string>> = {
   ConfigMap: "configmaps",
   Deployment: "deployments",
+  EndpointSlice: "endpointslices",
   Event: "events",
   HorizontalPodAutoscaler: "horizontalpodautoscalers",
   HyperNode: "hypernodes",
@@ -16,6 +17,7 @@ const PLURALS: Readonly<Record<string, string>> = {
   Pod: "pods",
   PodDisruptionBudget: "poddisruptionbudgets",
   PodGroup: "podgroups",
+  Queue: "queues",
   ReplicaSet: "replicasets",
   ScaledObject: "scaledobjects",
   Secret: "secrets",
