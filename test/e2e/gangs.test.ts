@@ -1,20 +1,29 @@
 /**
  * Gangs on real parts: with room for one of two gangs, one runs whole and the other holds nothing; behind gates under
- * kube-scheduler, and by PodGroups under Volcano, whose own PodGroups place halves.
+ * kube-scheduler, and by PodGroups under Volcano, whose own PodGroups place halves. Then what may befall a gang behind
+ * gates: nodes that close, no room, gates of others, scaling to nothing, and processes that are killed.
  * Real kube-apiserver, controller-manager, kube-scheduler and Volcano; kwok's nodes; Tandem's webhooks and controller.
  */
 import t from "tap";
-import { contest, CONTEST_NODES, type Contest } from "./cluster/contest.ts";
+import { annotationOf, type KubeObject, type Pod } from "../../src/kinds/kube.ts";
+import { GATE, OWNERSHIP, STATUS } from "../../src/kinds/names.ts";
+import { contest, CONTEST_NODES, nativeContest, type Contest } from "./cluster/contest.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
+import { createGangs, isWhole, removeGang, scale, standing, whole, type GangShape } from "./cluster/gangs.ts";
 import { install, type Installation } from "./cluster/installation.ts";
+import { LEAF_LABEL } from "./cluster/nodes.ts";
+import { eventually, type Running } from "./cluster/process.ts";
 import { buildProgram } from "./cluster/tandem.ts";
 import { startVolcano, type Volcano } from "./cluster/volcano-scheduler.ts";
 
-t.setTimeout(600_000);
+t.setTimeout(900_000);
 const RUNS = 20;
+const NATIVE_RUNS = 5;
+const GANGS = 20;
 
 let cluster: Cluster;
 let tandem: Installation;
+let scheduler: Running;
 let volcano: Volcano | undefined;
 const begun = performance.now();
 const lap = (what: string): void => t.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
@@ -24,9 +33,9 @@ t.before(async () => {
   cluster = await startCluster();
   await cluster.applyCrds();
   await cluster.addNodes({ count: CONTEST_NODES });
-  tandem = await install(cluster, { replicas: 1 });
-  await cluster.startScheduler();
-  for (const namespace of ["gates", "volcano", "plain"]) await cluster.must(["create", "namespace", namespace]);
+  tandem = await install(cluster);
+  scheduler = await cluster.startScheduler();
+  for (const name of ["gates", "volcano", "native", "fate", "many"]) await cluster.must(["create", "namespace", name]);
   lap("cluster and Tandem");
 });
 
@@ -48,25 +57,212 @@ async function contests(path: "gates" | "volcano"): Promise<readonly Contest[]> 
 t.test(`gates: room for one of two gangs, ${RUNS} times`, async (t) => {
   const results = await contests("gates");
   t.equal(results.length, RUNS);
-  t.same(
-    results.filter(({ loserBound }) => loserBound > 0),
-    [],
-    "the loser never holds anything",
-  );
-  t.same(
-    results.filter(({ loserRemade }) => loserRemade > 0),
-    [],
-    "nothing had to be given back",
-  );
+  const held = results.filter(({ loserBound }) => loserBound > 0);
+  t.same(held, [], "the loser never holds anything");
+  const remade = results.filter(({ loserRemade }) => loserRemade > 0);
+  t.same(remade, [], "nothing had to be given back");
 });
 
 t.test(`Volcano: room for one of two gangs, ${RUNS} times`, async (t) => {
   volcano = await startVolcano(cluster);
   const results = await contests("volcano");
   t.equal(results.length, RUNS);
-  t.same(
-    results.filter(({ loserBound }) => loserBound > 0),
-    [],
-    "the loser never holds anything",
+  const held = results.filter(({ loserBound }) => loserBound > 0);
+  t.same(held, [], "the loser never holds anything");
+});
+
+t.test("Volcano's own PodGroups, one for each ReplicaSet, place halves", async (t) => {
+  const results: number[][] = [];
+  for (let run = 1; run <= NATIVE_RUNS; run++) results.push(await nativeContest(cluster, { namespace: "native", run }));
+  const halves = results.filter((bound) => bound.every((count) => count > 0));
+  lap(`${NATIVE_RUNS} contests of ReplicaSets (bound of each: ${results.map((bound) => bound.join("+")).join(", ")})`);
+  t.ok(halves.length > 0, `in ${halves.length} of ${NATIVE_RUNS} both services hold some of what neither can use`);
+  await volcano?.stop();
+  volcano = undefined;
+});
+
+/** Two leaves of two nodes, each with room for one gang of a prefill and a decode pod. */
+const PAIR = { prefill: 1, decode: 1 };
+const live = async (name: string): Promise<readonly Pod[]> => (await standing(cluster, "fate", name)).pods;
+const leafOf = async (pods: readonly Pod[]): Promise<string[]> => {
+  const nodes = await cluster.api.list("/api/v1/nodes");
+  const leaf = new Map(nodes.map(({ metadata }) => [metadata.name ?? "", metadata.labels?.[LEAF_LABEL] ?? ""]));
+  return [...new Set(pods.map(({ spec }) => leaf.get(spec.nodeName ?? "") ?? "nowhere"))];
+};
+const gatesOf = (pod: Pod): string[] => (pod.spec.schedulingGates ?? []).map(({ name }) => name);
+const placementOf = (pod: Pod): string | undefined => annotationOf(pod, STATUS.placement);
+/** What went by the gate: a pod that never had one carries no placement. */
+const wentByGate = (pods: readonly Pod[]): boolean => pods.every((pod) => placementOf(pod) !== undefined);
+const restart = (...settings: string[]): Promise<void> => tandem.restartController({ settings });
+
+t.test("what cannot be bound where it was planned is given back and placed elsewhere", async (t) => {
+  await cluster.must(["delete", "nodes", "--all"]);
+  await cluster.addNodes({ prefix: "two", count: 4, leafSize: 2 });
+  await restart("gang.bindSeconds=2", "gang.liftAfterSeconds=0");
+  await scheduler.stop();
+  const gang: GangShape = { name: "closed", ...PAIR, annotations: { "tandem.sh/topology": "required" } };
+  await createGangs(cluster, "fate", [gang]);
+  const lifted = await eventually("the gang is let go", async () => {
+    const pods = await live("closed");
+    return pods.length === 2 && wentByGate(pods) ? pods : undefined;
+  });
+  const planned = lifted.map((pod) => (JSON.parse(placementOf(pod) ?? "{}") as { node: string }).node);
+  t.equal(new Set(planned).size, 2);
+  for (const node of planned) await cluster.must(["cordon", node]);
+  scheduler = await cluster.startScheduler();
+  const { bound } = await whole(cluster, "fate", gang, 60_000);
+  const before = new Set(lifted.map(({ metadata }) => metadata.uid));
+  t.notOk(
+    bound.some(({ metadata }) => before.has(metadata.uid)),
+    "others took their place",
   );
+  t.notOk(bound.some(({ spec }) => planned.includes(spec.nodeName ?? "")));
+  t.equal((await leafOf(bound)).length, 1);
+  for (const node of planned) await cluster.must(["uncordon", node]);
+  await removeGang(cluster, "fate", "closed");
+  lap("given back");
+});
+
+t.test("a gang without room is let go in the end, for a node autoscaler to see", async (t) => {
+  await restart("gang.bindSeconds=2", "gang.liftAfterSeconds=2");
+  const gang: GangShape = { name: "wide", prefill: 1, decode: 4, annotations: { "tandem.sh/topology": "off" } };
+  await createGangs(cluster, "fate", [gang]);
+  await eventually("the scheduler says that it finds no node", async () => {
+    const pods = await live("wide");
+    const seen = pods.filter(({ status }) => status?.conditions?.some(({ reason }) => reason === "Unschedulable"));
+    return seen.length > 0 ? true : undefined;
+  });
+  await cluster.addNodes({ prefix: "more", count: 1, leafSize: 1 });
+  const { bound } = await whole(cluster, "fate", gang, 60_000);
+  t.equal(bound.length, 5, "it runs on what the autoscaler added");
+  await removeGang(cluster, "fate", "wide");
+  await cluster.must(["delete", "node", "more-00"]);
+  await restart();
+  lap("let go without room");
+});
+
+t.test("a gate of another's on one member: ours are lifted last, and what it injected is honoured", async (t) => {
+  const KUEUE = "kueue.x-k8s.io/admission";
+  const gang: GangShape = { name: "queued", ...PAIR, annotations: { "tandem.sh/topology": "required" } };
+  await createGangs(cluster, "fate", [{ ...gang, podSpec: { schedulingGates: [{ name: KUEUE }] } }]);
+  const pods = await eventually("both pods wait", async () => {
+    const pods = await live("queued");
+    return pods.length === 2 ? pods : undefined;
+  });
+  for (const pod of pods) t.same(gatesOf(pod).sort(), [KUEUE, GATE.gang].sort());
+  const [first, last] = pods.map(({ metadata }) => metadata.name ?? "") as [string, string];
+  // As Kueue does: its gate goes in the same write in which the flavor's selector comes.
+  const admit = (name: string): Promise<KubeObject> =>
+    cluster.api.patch(`/api/v1/namespaces/fate/pods/${name}`, "merge-patch", {
+      spec: { schedulingGates: [{ name: GATE.gang }], nodeSelector: { [LEAF_LABEL]: "two-leaf-1" } },
+    });
+  await admit(first);
+  await eventually("the controller says that the other gate still holds it", async () => {
+    const events = await cluster.api.list("/api/v1/namespaces/fate/events");
+    return events.some(({ message }) => String(message).includes(KUEUE)) || undefined;
+  });
+  t.ok(
+    (await live("queued")).every((pod) => gatesOf(pod).includes(GATE.gang)),
+    "no member has gone ahead",
+  );
+  await admit(last);
+  const { bound } = await whole(cluster, "fate", gang);
+  t.same(await leafOf(bound), ["two-leaf-1"]);
+  await removeGang(cluster, "fate", "queued");
+  lap("another's gate");
+});
+
+t.test("followers go into the cell's domain without a gate; after a scale to 0 there are gates again", async (t) => {
+  const gang: GangShape = {
+    name: "grown",
+    ...PAIR,
+    devices: 2,
+    annotations: { "tandem.sh/topology": "required", "tandem.sh/gang": "prefill=1,decode=1" },
+  };
+  const records = async (): Promise<KubeObject[]> =>
+    cluster.api.list(
+      `/api/v1/namespaces/fate/configmaps?labelSelector=${encodeURIComponent(`${OWNERSHIP.label}=${OWNERSHIP.value}`)}`,
+    );
+  const recorded = (count: number): Promise<KubeObject[]> =>
+    eventually(`${count} records`, async () => {
+      const found = await records();
+      return found.length === count ? found : undefined;
+    });
+  await createGangs(cluster, "fate", [gang]);
+  const first = await whole(cluster, "fate", gang);
+  const [record] = await recorded(1);
+  const [leaf = ""] = await leafOf(first.bound);
+  t.match((record?.["data"] as { domain: string }).domain, leaf);
+
+  await scale(cluster, "fate", "grown-decode", 3);
+  const grown = await whole(cluster, "fate", { ...gang, decode: 3 });
+  const known = new Set(first.pods.map(({ metadata }) => metadata.uid));
+  const followers = grown.bound.filter(({ metadata }) => !known.has(metadata.uid));
+  t.equal(followers.length, 2);
+  t.notOk(
+    followers.some((pod) => wentByGate([pod])),
+    "they waited for nobody",
+  );
+  t.same(await leafOf(followers), [leaf]);
+  for (const { spec } of followers) t.match(JSON.stringify(spec.affinity), leaf);
+
+  for (const role of ["prefill", "decode"]) await scale(cluster, "fate", `grown-${role}`, 0);
+  await eventually("no pods", async () => ((await live("grown")).length === 0 ? true : undefined));
+  await recorded(0);
+  for (const role of ["prefill", "decode"]) await scale(cluster, "fate", `grown-${role}`, 1);
+  const again = await whole(cluster, "fate", gang);
+  t.ok(wentByGate(again.bound), "held until there was room for all");
+  await recorded(1);
+  await removeGang(cluster, "fate", "grown");
+  lap("grown, gone and back");
+});
+
+t.test(`controller and admission killed while ${GANGS} gangs are placed: all whole, none doubled`, async (t) => {
+  await cluster.must(["delete", "nodes", "--all"]);
+  // Exactly the room that they need: whatever were held twice would leave another without.
+  await cluster.addNodes({ prefix: "many", count: 15, leafSize: 3 });
+  const gangs = Array.from({ length: GANGS }, (_, index): GangShape => ({
+    name: `gang-${String(index).padStart(2, "0")}`,
+    prefill: 1,
+    decode: 2,
+    devices: 2,
+  }));
+  const [first] = tandem.replicas;
+  const created = createGangs(cluster, "many", gangs);
+  if (first !== undefined) await tandem.end(first, "SIGKILL");
+  await tandem.startReplica();
+  await created;
+  const survey = async (): Promise<{ bound: number; whole: number }> => {
+    const all = await Promise.all(gangs.map(({ name }) => standing(cluster, "many", name)));
+    return {
+      bound: all.reduce((sum, one) => sum + one.bound.length, 0),
+      whole: all.filter((one, index) => isWhole(one, gangs[index] as GangShape)).length,
+    };
+  };
+  const kills: string[] = [];
+  for (const least of [1, 20]) {
+    const { bound } = await eventually(`${least} pods are bound`, async () => {
+      const seen = await survey();
+      return seen.bound >= least ? seen : undefined;
+    });
+    kills.push(`${bound} bound`);
+    await tandem.restartController({ signal: "SIGKILL" });
+  }
+  await eventually(
+    "all gangs run whole",
+    async () => {
+      const seen = await survey();
+      if (seen.whole < GANGS) throw new Error(`${seen.whole} whole, ${seen.bound} pods bound`);
+      return true;
+    },
+    120_000,
+  );
+  const all = await cluster.pods("many");
+  t.equal(all.length, GANGS * 3, "no pod twice");
+  const perNode = Map.groupBy(all, ({ spec }) => spec.nodeName);
+  t.ok(
+    [...perNode.values()].every((pods) => pods.length === 4),
+    "every device is used once",
+  );
+  lap(`${GANGS} gangs with the controller killed at ${kills.join(" and ")}`);
 });

@@ -89,3 +89,26 @@ async function refused(
     ) ?? false
   );
 }
+
+/**
+ * The same two services as Volcano holds them by itself: a PodGroup for each ReplicaSet, nothing of Tandem's. Gives the
+ * pods that each has bound once all room is taken.
+ */
+export async function nativeContest(
+  cluster: Cluster,
+  { namespace, run }: Omit<ContestOptions, "path">,
+): Promise<number[]> {
+  const gangs = ["one", "other"].map((name): GangShape => ({
+    ...shapeOf({ namespace, run, path: "volcano" }, name),
+    labelled: false,
+    podSpec: { schedulerName: VOLCANO.schedulerName },
+  }));
+  await createGangs(cluster, namespace, gangs);
+  const bound = await eventually(`${CONTEST_NODES} pods are bound`, async () => {
+    const seen = await Promise.all(gangs.map(({ name }) => standing(cluster, namespace, name)));
+    const counts = seen.map((one) => one.bound.length);
+    return counts.reduce((sum, count) => sum + count, 0) === CONTEST_NODES ? counts : undefined;
+  });
+  for (const { name } of gangs.toReversed()) await removeGang(cluster, namespace, name);
+  return bound;
+}

@@ -2,8 +2,8 @@
  * Volcano's scheduler and controllers in the test cluster, as the administrator; its CRDs come first (`applyCrds`).
  * Its webhooks are left out: they default and refuse, and what Tandem writes must stand without either.
  */
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { volcanoBinaries } from "./binaries.ts";
 import { answers } from "./components.ts";
 import type { Cluster } from "./control-plane.ts";
@@ -28,8 +28,10 @@ const CONFIGURATION = {
   ],
 };
 
-/** Those that make PodGroups and keep queues; jobs have CRDs of their own, which are not there. */
-const CONTROLLERS = ["pg-controller"];
+/** Those that make PodGroups and open queues: nothing is placed from a queue that is not open. */
+const CONTROLLERS = ["pg-controller", "queue-controller"];
+/** Commands have a CRD of their own, which is not there. */
+const FEATURES = "QueueCommandSync=false";
 
 export interface Volcano {
   readonly scheduler: Running;
@@ -42,7 +44,9 @@ export interface Volcano {
 export async function startVolcano(cluster: Cluster): Promise<Volcano> {
   const folder = await volcanoBinaries();
   const [schedulerPort = 0, controllersPort = 0] = await freePorts(2);
-  const file = join(cluster.folder, "volcano-scheduler.yaml");
+  // A folder of its own: the scheduler reads it again after every write to the folder, and logs are written there.
+  const file = join(cluster.folder, "volcano", "scheduler.yaml");
+  mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, JSON.stringify(CONFIGURATION));
   const common = [`--kubeconfig=${cluster.kubeconfig}`, "--leader-elect=false", "--enable-healthz=true"];
   const health = (port: number): string => `--healthz-address=127.0.0.1:${port}`;
@@ -52,10 +56,14 @@ export async function startVolcano(cluster: Cluster): Promise<Volcano> {
   await ready(scheduler, () => answers(`http://127.0.0.1:${schedulerPort}/healthz`));
   const controllers = start("vc-controller-manager", [
     `--controllers=${CONTROLLERS.join(",")}`,
+    `--feature-gates=${FEATURES}`,
     health(controllersPort),
   ]);
   await ready(controllers, () => answers(`http://127.0.0.1:${controllersPort}/healthz`));
-  await eventually("the queue default", () => cluster.api.get("/apis/scheduling.volcano.sh/v1beta1/queues/default"));
+  await eventually("the queue default is open", async () => {
+    const { status } = await cluster.api.get("/apis/scheduling.volcano.sh/v1beta1/queues/default");
+    return (status as { state?: string } | undefined)?.state === "Open" ? true : undefined;
+  });
   const all = [scheduler, controllers];
   return {
     scheduler,
