@@ -4,7 +4,7 @@ import { allowed, denied, type Verdict } from "../kinds/verdict.ts";
 import { placementCost } from "../topology/cost.ts";
 import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
 import { Census } from "./census.ts";
-import { Trial } from "./devices.ts";
+import { lacking, sumOf, Trial } from "./devices.ts";
 import { anchorsOf, isWithin, nothingPermitted, permittedDomains, ranked } from "./domains.ts";
 import type { TopologyPolicy } from "./members.ts";
 import { pack, totalOf, type Assignment, type Field, type Task } from "./pack.ts";
@@ -135,12 +135,42 @@ interface Found {
 }
 
 function firstFit(
-  { domains, census }: Scene,
+  scene: Scene,
   tasks: readonly Task[],
   attempt: (domain: Domain) => Assignment | undefined,
 ): Found | undefined {
+  const { domains, census } = scene;
+  const single = onOneNode(scene, tasks);
+  if (single !== undefined) return single;
   for (const domain of domains) {
     const nodes = census.mayFit(domain, tasks) ? attempt(domain) : undefined;
+    if (nodes !== undefined) return { domain, nodes };
+  }
+  return undefined;
+}
+
+/** A node is the smallest domain of all: the tightest that takes every pod, in the tightest leaf among equals. */
+function onOneNode({ request, field, domains, census }: Scene, tasks: readonly Task[]): Found | undefined {
+  if (tasks.length < 2 || request.bound.length > 0 || request.policy.mode === "off") return undefined;
+  const demand = sumOf(tasks.map(({ pattern }) => pattern.demand));
+  const { tree, room, resource } = field;
+  const needs = demand.get(resource) ?? 0;
+  const names = new Set(domains.flatMap(({ nodes }) => nodes));
+  const fitting = [...names].filter(
+    (node) =>
+      room.free(node, resource) >= needs &&
+      lacking(room, node, demand) === undefined &&
+      tasks.every(({ pattern }) => pattern.feasible.has(node)),
+  );
+  const found = fitting.toSorted(
+    (a, b) =>
+      room.free(a, resource) - room.free(b, resource) ||
+      census.free(tree.leafOf(a)) - census.free(tree.leafOf(b)) ||
+      byText(a, b),
+  );
+  for (const node of found) {
+    const domain = tree.leafOf(node);
+    const nodes = pack(tasks, { ...domain, nodes: [node], children: [] }, field);
     if (nodes !== undefined) return { domain, nodes };
   }
   return undefined;

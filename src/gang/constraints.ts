@@ -60,7 +60,15 @@ export function constraintsOf(pod: Pod): Constraints | undefined {
   return known === false ? undefined : known;
 }
 
+/** Most pods: told apart without a list being made. */
+const isFree = ({ spec }: Pod): boolean =>
+  spec.affinity === undefined &&
+  spec["topologySpreadConstraints"] === undefined &&
+  spec.containers.every(({ ports }) => ports === undefined) &&
+  spec.initContainers === undefined;
+
 function decode(pod: Pod): Constraints | false {
+  if (isFree(pod)) return false;
   const { affinity, hostNetwork } = pod.spec;
   const found: Constraints = {
     affinity: required(affinity?.podAffinity).map((term) => termOf(term, pod)),

@@ -206,6 +206,12 @@ export class Trial implements Room {
     this.#taken.set(node, taken);
     add(taken, demand);
   }
+
+  /** Takes back what `take` took. */
+  give(node: string, demand: Amounts): void {
+    const taken = this.#taken.get(node);
+    if (taken !== undefined) add(taken, demand, -1);
+  }
 }
 
 /** The first resource of which the node has too little, or undefined where the demand fits. */
@@ -222,11 +228,16 @@ export function capacity(room: Room, node: string, demand: Amounts): number {
   return Math.max(0, pods);
 }
 
-/** The resource that decides where pods go: the device asked for most, else `cpu`. */
-export function scarcest(demands: Iterable<Amounts>): string {
+/** All of these demands together. */
+export function sumOf(demands: Iterable<Amounts>): Amounts {
   const total: Counts = new Map();
   for (const demand of demands) add(total, demand);
-  const devices = [...total].filter(([resource, amount]) => isDevice(resource) && amount > 0);
+  return total;
+}
+
+/** The resource that decides where pods go: the device asked for most, else `cpu`. */
+export function scarcest(demands: Iterable<Amounts>): string {
+  const devices = [...sumOf(demands)].filter(([resource, amount]) => isDevice(resource) && amount > 0);
   devices.sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
   return devices[0]?.[0] ?? "cpu";
 }

@@ -2,8 +2,9 @@
  * Packing pods onto the nodes of one domain: all of them or none.
  *
  * Greedy and deterministic: the largest and the most constrained pods first, each to the node nearest to those already
- * placed, and among equals to the one that is left with least free. For the pods of one cell, which come in one or two
- * sizes that divide a node, this finds a packing whenever there is one; in general it may miss one.
+ * placed; among equals to the tightest that has room for all that is left, else to the roomiest, so that few nodes and
+ * leaves are opened. A few pods on a few nodes are searched exactly beside (`search.ts`). For the pods of one cell,
+ * which come in one or two sizes that divide a node, greed finds a packing whenever there is one.
  */
 import type { Role } from "../kinds/endpoint.ts";
 import type { Node, Pod } from "../kinds/kube.ts";
@@ -12,6 +13,7 @@ import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
 import { lacking, Trial, type Amounts, type Room } from "./devices.ts";
 import { unfit } from "./fit.ts";
 import { rulesFor, type Rules } from "./rules.ts";
+import { searched } from "./search.ts";
 
 /** What many pods have in common: their demand, and the nodes that would carry them if they were empty. */
 export interface Pattern {
@@ -76,16 +78,23 @@ export function pack(tasks: readonly Task[], domain: Domain, field: Field): Assi
     field.room,
   );
   const placed = new Map<Task, string>();
+  const ordered = inOrder(tasks, field);
+  let left = totalOf(tasks, field.resource);
   const place = (task: Task): boolean => {
     const near = field.near === undefined ? [] : [...field.near, ...placed.values()];
-    const node = bestNode(task, leaves, { ...field, room: trial, rules, distances: distancesTo(field.tree, near) });
+    const own = task.pattern.demand.get(field.resource) ?? 0;
+    const rest = field.near === undefined ? own : left;
+    const choice = { ...field, room: trial, rules, rest, distances: distancesTo(field.tree, near) };
+    const node = bestNode(task, leaves, choice);
     if (node === undefined) return false;
     trial.take(node, task.pattern.demand);
     rules?.place(task.pod, node);
     placed.set(task, node);
+    left -= own;
     return true;
   };
-  return placeAll(inOrder(tasks, field), place, rules) ? placed : undefined;
+  const greedy = placeAll(ordered, place, rules) ? placed : undefined;
+  return rules === undefined ? searched(ordered, domain, { ...field, greedy }) : greedy;
 }
 
 /** A pod that finds no node may find one after others are placed, but only where pods demand things of one another. */
@@ -123,6 +132,8 @@ const leavesOf = (domain: Domain, { tree }: Field): readonly Leaf[] =>
 
 interface Choice extends Field {
   readonly rules: Rules | undefined;
+  /** Amount of the resource that is still to be placed, this pod's included. */
+  readonly rest: number;
   readonly distances: Distances;
 }
 
@@ -135,22 +146,23 @@ function bestNode(task: Task, leaves: readonly Leaf[], choice: Choice): string |
   let reach = Infinity;
   for (const { leaf, away } of ranked) {
     if (away > reach) break;
-    const node = bestOfLeaf(task, leaf, choice);
+    const node = bestOfLeaf(task, leaf, { ...choice, away });
     if (node === undefined) continue;
     reach = away;
     const free = leaf.nodes.reduce((sum, name) => sum + choice.room.free(name, choice.resource), 0);
-    if (best === undefined || free < best.free || (free === best.free && node < best.node)) best = { node, free };
+    if (best === undefined || (byRoom(free, best.free, choice.rest) || byText(node, best.node)) < 0)
+      best = { node, free };
   }
   return best?.node;
 }
 
-function bestOfLeaf({ pattern, pod }: Task, { nodes }: Leaf, choice: Choice): string | undefined {
-  const { room, resource, distances, rules } = choice;
+function bestOfLeaf({ pattern, pod }: Task, { nodes }: Leaf, choice: Choice & { away: number }): string | undefined {
+  const { room, resource, distances, rules, away } = choice;
   let best: { node: string; away: number; free: number } | undefined;
   for (const node of nodes) {
     if (!pattern.feasible.has(node) || lacking(room, node, pattern.demand) !== undefined) continue;
-    const found = { node, away: distances.mean(node), free: room.free(node, resource) };
-    const better = best === undefined || isBetter(found, best);
+    const found = { node, away: distances.holds(node) ? distances.mean(node) : away, free: room.free(node, resource) };
+    const better = best === undefined || isBetter(found, best, choice.rest);
     if (better && rules?.objection(pod, node) === undefined) best = found;
   }
   return best?.node;
@@ -158,7 +170,14 @@ function bestOfLeaf({ pattern, pod }: Task, { nodes }: Leaf, choice: Choice): st
 
 type Rank = { readonly node: string; readonly away: number; readonly free: number };
 
-const isBetter = (a: Rank, b: Rank): boolean => (a.away - b.away || a.free - b.free || byText(a.node, b.node)) < 0;
+const isBetter = (a: Rank, b: Rank, rest: number): boolean =>
+  (a.away - b.away || byRoom(a.free, b.free, rest) || byText(a.node, b.node)) < 0;
+
+/** The tightest that has room for the rest; where none has, the roomiest. */
+function byRoom(a: number, b: number, rest: number): number {
+  if (a >= rest !== b >= rest) return a >= rest ? -1 : 1;
+  return a >= rest ? a - b : b - a;
+}
 
 export const totalOf = (tasks: readonly Task[], resource: string): number =>
   tasks.reduce((sum, { pattern }) => sum + (pattern.demand.get(resource) ?? 0), 0);

@@ -194,6 +194,8 @@ class Count {
   readonly #below: ReadonlyMap<string, number>;
   readonly #added = new Map<string, number>();
   #least: number | undefined;
+  /** How many names have no more than the least. */
+  #atLeast = 0;
   #total: number | undefined;
   #keys: ReadonlySet<string> | undefined;
 
@@ -222,8 +224,15 @@ class Count {
 
   /** The count of the emptiest; without any name no limit binds. */
   get least(): number {
-    this.#least ??= [...this.#below.keys()].reduce((least, name) => Math.min(least, this.of(name)), Infinity);
-    return this.#least;
+    if (this.#least !== undefined && this.#atLeast > 0) return this.#least;
+    let least = Infinity;
+    for (const name of this.#below.keys()) {
+      const count = this.of(name);
+      if (count < least) [least, this.#atLeast] = [count, 0];
+      if (count === least) this.#atLeast += 1;
+    }
+    this.#least = least;
+    return least;
   }
 
   get total(): number {
@@ -233,8 +242,8 @@ class Count {
 
   add(pod: Pod, node: Node): void {
     for (const name of this.#question.contribution(pod, node)) {
+      if (this.of(name) === this.#least) this.#atLeast -= 1;
       this.#added.set(name, (this.#added.get(name) ?? 0) + 1);
-      this.#least = undefined;
       this.#total = undefined;
       this.#keys = undefined;
     }
