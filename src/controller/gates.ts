@@ -4,23 +4,20 @@
  * Nothing is worked out while nobody waits. What is remembered here (free devices, failures in a row) only spares work
  * and haste: it can be lost at any time. It never looks at pods of Volcano's, which its PodGroup holds.
  */
-import type { EMPTY_SNAPSHOT} from "../kinds/snapshot.ts";
-import { type ClusterSnapshot } from "../kinds/snapshot.ts";
-import { keyOf, labelOf, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
-import { OWNERSHIP } from "../kinds/names.ts";
+import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import type { Pod } from "../kinds/kube.ts";
 import { Trial } from "../gang/devices.ts";
-import { gateSteps, type GateField, type GateStep, type WaitingCell } from "../gang/gates.ts";
+import { gateSteps, type GateField, type GateStep } from "../gang/gates.ts";
 import { GroundMemo, type Ground } from "../gang/ground.ts";
-import { cellName, podsByCell, topologyPolicy } from "../gang/members.ts";
-import { isHeld, liftedTo, waitsForGang } from "../gang/waiting.ts";
+import { topologyPolicy } from "../gang/members.ts";
+import { isHeld, liftedTo } from "../gang/waiting.ts";
 import { isBound } from "../gang/devices.ts";
 import type { Config } from "../config/schema.ts";
 import { domainExpression } from "../topology/expression.ts";
-import { cellKey, cellOf } from "../workload/cell.ts";
-import { templateOf } from "../workload/template.ts";
 import type { Action } from "./action.ts";
-import type { Contract, Contracts } from "./contracts.ts";
-import { fallenAction, recordActions, recordKey, recordOf } from "./gates/record.ts";
+import type { Contracts } from "./contracts.ts";
+import { gatedCells, type GatedCell } from "./gates/cells.ts";
+import { fallenAction, recordActions, recordOf } from "./gates/record.ts";
 import { giveBackAction, liftAction, waitAction } from "./gates/writes.ts";
 
 export type Gates = (contracts: Contracts, snapshot: ClusterSnapshot) => readonly Action[];
@@ -77,32 +74,6 @@ class Failures {
   }
 }
 
-interface GatedCell extends Omit<WaitingCell, "failures"> {
-  readonly owners: readonly [Contract, ...Contract[]];
-  /** The ConfigMap that says that it stood. */
-  readonly record: KubeObject | undefined;
-}
-
-/** Cells of which some workload's pods wait behind gates. */
-function gatedCells(contracts: Contracts, { pods, configMaps }: ClusterSnapshot): readonly GatedCell[] {
-  const members = podsByCell(pods);
-  const stored = new Map(configMaps.filter(isOwned).map((configMap) => [keyOf(configMap), configMap]));
-  return contracts.cells.flatMap((cell): GatedCell[] => {
-    const [first, ...rest] = cell.filter(({ spec, workload }) => waitsForGang(spec, schedulerOf(workload)));
-    if (first === undefined) return [];
-    const record = stored.get(recordKey(first));
-    const key = cellKey(cellOf(first.spec));
-    const specs = cell.map(({ spec }) => spec);
-    const found = members.get(key) ?? [];
-    const stood = record !== undefined;
-    return [{ key, name: cellName(first.spec), specs, members: found, owners: [first, ...rest], record, stood }];
-  });
-}
-
-const isOwned = (object: KubeObject): boolean => labelOf(object, OWNERSHIP.label) === OWNERSHIP.value;
-
-const schedulerOf = (workload: Workload): string => templateOf(workload)?.template.spec.schedulerName ?? "";
-
 /** The record of a cell without a bound pod. */
 const fallen = ({ record, members }: GatedCell): readonly Action[] =>
   record === undefined || members.some(isBound) || record.metadata.deletionTimestamp !== undefined
@@ -119,7 +90,7 @@ const fieldOf = ({ tree, ledger, patterns, tallies }: Ground): GateField => ({
 
 interface Around {
   readonly ground: Ground;
-  readonly snapshot: Pick<typeof EMPTY_SNAPSHOT, "nodes">;
+  readonly snapshot: Pick<ClusterSnapshot, "nodes">;
   readonly now: number;
 }
 

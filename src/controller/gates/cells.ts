@@ -1,0 +1,77 @@
+/** The cells of which some workload's pods wait behind gates, with all of their pods. */
+import { keyOf, labelOf, type KubeObject, type Pod, type Workload } from "../../kinds/kube.ts";
+import { LABEL, OWNERSHIP, VOLCANO } from "../../kinds/names.ts";
+import type { ClusterSnapshot } from "../../kinds/snapshot.ts";
+import type { WaitingCell } from "../../gang/gates.ts";
+import { cellName, isMember, podsByCell } from "../../gang/members.ts";
+import { waitsForGang } from "../../gang/waiting.ts";
+import { cellKey, cellOf } from "../../workload/cell.ts";
+import type { WorkloadSpec } from "../../workload/spec.ts";
+import { templateOf } from "../../workload/template.ts";
+import type { Contract, Contracts } from "../contracts.ts";
+import { selects } from "../labels.ts";
+import { recordKey } from "./record.ts";
+
+export interface GatedCell extends Omit<WaitingCell, "failures"> {
+  readonly owners: readonly [Contract, ...Contract[]];
+  /** The ConfigMap that says that it stood. */
+  readonly record: KubeObject | undefined;
+}
+
+export function gatedCells(contracts: Contracts, { pods, configMaps }: ClusterSnapshot): readonly GatedCell[] {
+  const members = podsByCell(pods);
+  const stored = new Map(configMaps.filter(isOwned).map((configMap) => [keyOf(configMap), configMap]));
+  return contracts.cells.flatMap((cell): GatedCell[] => {
+    const [first, ...rest] = cell.filter((contract) => waitsForGang(contract.spec, schedulerOf(contract)));
+    if (first === undefined) return [];
+    const record = stored.get(recordKey(first));
+    const key = cellKey(cellOf(first.spec));
+    const specs = cell.map(({ spec }) => spec);
+    const found = [...(members.get(key) ?? []), ...strays(cell, pods)];
+    const stood = record !== undefined;
+    return [{ key, name: cellName(first.spec), specs, members: found, owners: [first, ...rest], record, stood }];
+  });
+}
+
+const isOwned = (object: KubeObject): boolean => labelOf(object, OWNERSHIP.label) === OWNERSHIP.value;
+
+/** The scheduler that the pods of a workload get: by its template once it was admitted; else as it asks for. */
+export const schedulerOf = ({ spec, workload }: Contract): string =>
+  spec.scheduler === "volcano" && !spec.skip.includes("scheduling")
+    ? VOLCANO.schedulerName
+    : templateScheduler(workload);
+
+const templateScheduler = (workload: Workload): string => templateOf(workload)?.template.spec.schedulerName ?? "";
+
+/**
+ * Pods of workloads that admission missed, while no webhook answered: without labels, but the rest of their cell must
+ * not wait for them behind gates. They count as they are, and nobody gives them back.
+ */
+function strays(cell: readonly Contract[], pods: readonly Pod[]): readonly Pod[] {
+  const missed = cell.filter(
+    ({ workload }) => templateOf(workload)?.template.metadata?.labels?.[LABEL.model] === undefined,
+  );
+  return missed.flatMap((contract) =>
+    pods.filter((pod) => isStray(pod, contract)).map((pod) => labelled(pod, contract.spec)),
+  );
+}
+
+const isStray = (pod: Pod, contract: Contract): boolean =>
+  pod.metadata.namespace === contract.spec.namespace &&
+  labelOf(pod, LABEL.model) === undefined &&
+  isMember(pod) &&
+  selects(contract, pod);
+
+const labelled = (pod: Pod, { model, role, group, cell }: WorkloadSpec): Pod => ({
+  ...pod,
+  metadata: {
+    ...pod.metadata,
+    labels: {
+      ...pod.metadata.labels,
+      [LABEL.model]: model,
+      [LABEL.role]: role,
+      [LABEL.group]: group,
+      [LABEL.cell]: cell,
+    },
+  },
+});
