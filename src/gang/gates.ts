@@ -72,7 +72,7 @@ export function gateSteps(
   field: GateField,
   times: GateTimes,
 ): ReadonlyMap<string, GateStep> {
-  const scenes = cells.map((cell) => sceneOf(cell)).sort(before);
+  const scenes = cells.map((cell) => sceneOf(cell, times)).sort(before);
   for (const { reserved } of scenes) for (const [pod, node] of reserved) field.room.take(node, field.demand(pod));
   const steps = new Map<string, GateStep>();
   for (const scene of scenes) {
@@ -86,8 +86,9 @@ interface Scene {
   readonly cell: WaitingCell;
   readonly minimum: readonly MinimumShare[];
   readonly bound: readonly Pod[];
-  /** Let go and not bound, with the nodes meant for them. */
+  /** Let go and not bound. */
   readonly lifted: readonly Pod[];
+  /** The nodes meant for them; a pod beyond the minimum that does not get its own keeps no room from other gangs. */
   readonly reserved: ReadonlyMap<Pod, string>;
   /** Held by our gate alone. */
   readonly ready: readonly Pod[];
@@ -95,7 +96,7 @@ interface Scene {
   readonly blocked: readonly Pod[];
 }
 
-function sceneOf(cell: WaitingCell): Scene {
+function sceneOf(cell: WaitingCell, times: GateTimes): Scene {
   const members = cell.members.toSorted((a, b) => byText(keyOf(a), keyOf(b)));
   const held = members.filter((pod) => isHeld(pod) && !isBound(pod));
   const lifted = members.filter((pod) => liftedTo(pod) !== undefined);
@@ -107,7 +108,7 @@ function sceneOf(cell: WaitingCell): Scene {
     reserved: new Map(
       lifted.flatMap((pod) => {
         const node = liftedTo(pod)?.node;
-        return node === undefined ? [] : [[pod, node] as const];
+        return node === undefined || (cell.stood && isLapsed(pod, times)) ? [] : [[pod, node] as const];
       }),
     ),
     ready: held.filter((pod) => otherGates(pod).length === 0),
@@ -148,14 +149,15 @@ function shortOf(minimum: readonly MinimumShare[], pods: readonly Pod[]): { role
 const stands = ({ minimum, bound }: Scene): boolean => minimum.length > 0 && shortOf(minimum, bound) === undefined;
 
 /** Pods that were let go for a place which the scheduler does not give them. */
-const unbound = ({ lifted }: Scene, { now, bindMs, liftAfterMs }: GateTimes): readonly Pod[] =>
-  lifted.some((pod) => {
-    const { node, at } = liftedTo(pod) ?? { node: undefined, at: now };
-    // Without a place it waits for new nodes; then as long again, before what its gang holds is given back.
-    return isUnschedulable(pod) && now - at > (node === undefined ? liftAfterMs : bindMs);
-  })
-    ? lifted
-    : [];
+const unbound = ({ lifted }: Scene, times: GateTimes): readonly Pod[] =>
+  lifted.some((pod) => isLapsed(pod, times)) ? lifted : [];
+
+/** The scheduler has refused it for too long. */
+function isLapsed(pod: Pod, { now, bindMs, liftAfterMs }: GateTimes): boolean {
+  const { node, at } = liftedTo(pod) ?? { node: undefined, at: now };
+  // Without a place it waits for new nodes; then as long again, before what its gang holds is given back.
+  return isUnschedulable(pod) && now - at > (node === undefined ? liftAfterMs : bindMs);
+}
 
 function giveBack(scene: Scene, failed: readonly Pod[], { now }: GateTimes): GateStep {
   const { cell, bound } = scene;
