@@ -3,9 +3,10 @@ import t from "tap";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { parse } from "yaml";
-import type { JsonObject } from "../../src/kinds/kube.ts";
+import { parseObjects } from "../../src/cli/input.ts";
+import type { JsonObject, Workload } from "../../src/kinds/kube.ts";
 import { kubernetesBinaries } from "./cluster/binaries.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
@@ -90,6 +91,39 @@ t.test("kube-scheduler takes the configuration of the manifests", async (t) => {
   ]);
   t.equal(code, 0, err);
   t.match(readFileSync(written, "utf8"), /filterVerb: filter[^]*percentageOfNodesToScore: 100/);
+});
+
+t.test("the second scheduler is rendered, taken without a warning, and may do what a scheduler does", async (t) => {
+  const overlay = t.testdir({
+    "kustomization.yaml": JSON.stringify({
+      resources: [relative(t.testdirName, join(REPOSITORY, "manifests", "base"))],
+      components: [relative(t.testdirName, COMPONENT)],
+    }),
+  });
+  const rendered = parseObjects(await cluster.must(["kustomize", overlay]), "second-scheduler");
+  const own = rendered.filter(({ metadata }) => metadata.name?.startsWith("tandem-scheduler") === true);
+  const [map] = own.filter(({ kind }) => kind === "ConfigMap");
+  const pod = own.find(({ kind }) => kind === "Deployment") as Workload | undefined;
+  t.match(pod?.spec.template.spec.volumes, [{ configMap: { name: map?.metadata.name } }]);
+  const text = JSON.stringify({ kind: "List", apiVersion: "v1", items: own });
+  const taken = await cluster.kubectl(["apply", "--server-side", "-f", "-"], text);
+  t.match(taken, { code: 0, stderr: "" });
+  for (const [verb, what, allowed] of [
+    ["create", "pods --subresource=binding", "yes"],
+    ["update", "leases.coordination.k8s.io/tandem-scheduler", "yes"],
+    ["update", "leases.coordination.k8s.io/kube-scheduler-x", "no"],
+    ["get", "secrets", "no"],
+  ] as const) {
+    const as = "--as=system:serviceaccount:tandem-system:tandem-scheduler";
+    const { stdout } = await cluster.kubectl(["auth", "can-i", verb, ...what.split(" "), "-n", "tandem-system", as]);
+    t.equal(stdout.trim(), allowed, `${verb} ${what}`);
+  }
+  // It finds its own configuration there, and the Service of its extender does not exist here.
+  t.match((await doctor()).found.get("extender-reachable"), {
+    state: "fail",
+    message: /services "tandem-webhook" not found/,
+  });
+  await cluster.must(["delete", "-f", "-"], text);
 });
 
 t.test("nothing is wrong with what was installed: the webhooks and the extender answer", async (t) => {
