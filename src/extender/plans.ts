@@ -20,6 +20,7 @@ import type { Role } from "../kinds/endpoint.ts";
 import { keyOf, type Pod } from "../kinds/kube.ts";
 import type { Verdict } from "../kinds/verdict.ts";
 import { byText, type TopologyTree } from "../topology/tree.ts";
+import { serviceKey } from "../workload/cell.ts";
 import type { CellDirectory } from "./view.ts";
 
 export interface CellPlan {
@@ -117,10 +118,18 @@ export class CellPlans {
         bound: nodesOf(bound),
         boundRoles: bound.map(podRole),
         policy: policy ?? { mode: "off", tier: undefined, asked: undefined },
+        others: this.#othersOf(key),
       },
       { tree, room, tallies, resource: scarcest(tasks.map(({ pattern }) => pattern.demand)) },
     );
     return toPlan(outcome);
+  }
+
+  /** Nodes of the other cells of the service. */
+  #othersOf(key: string): readonly string[] {
+    const { cells } = this.#ground;
+    const others = [...cells.keys()].filter((other) => other !== key && serviceKey(other) === serviceKey(key));
+    return others.flatMap((other) => nodesOf([...cells.pods(other)]));
   }
 
   #task(pod: Pod): Task {

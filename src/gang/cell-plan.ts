@@ -1,7 +1,7 @@
 /** Places the unbound pods of one cell: whole, or its minimum viable set and what more fits, or not at all. */
 import type { Role } from "../kinds/endpoint.ts";
 import { allowed, denied, type Verdict } from "../kinds/verdict.ts";
-import { placementCost } from "../topology/cost.ts";
+import { distancesTo, placementCost } from "../topology/cost.ts";
 import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
 import { Census } from "./census.ts";
 import { lacking, sumOf, Trial } from "./devices.ts";
@@ -22,6 +22,8 @@ export interface CellRequest {
   readonly bound: readonly string[];
   readonly boundRoles: readonly Role[];
   readonly policy: TopologyPolicy;
+  /** Nodes of the other cells of the service, one entry a pod: of domains as good, one far from them is taken. */
+  readonly others?: readonly string[];
 }
 
 export interface CellField {
@@ -62,7 +64,8 @@ export function placeCell(given: CellRequest, field: CellField): CellOutcome {
   const near = policy.mode === "off" ? undefined : bound;
   const census = new Census(tasks, field.resource, { tallies: field.tallies, trial: field.room });
   const home = near === undefined || near.length === 0 ? undefined : field.tree.commonDomain(near);
-  const domains = ranked(permitted, home, census);
+  const others = (request.others ?? []).length === 0 ? undefined : distancesTo(field.tree, request.others ?? []);
+  const domains = ranked(permitted, { census, home, others });
   const rest = tasks.filter((task) => !gang.includes(task));
   return decide({ request, field: { ...field, near }, census, domains, gang, rest });
 }

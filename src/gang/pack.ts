@@ -7,7 +7,8 @@
  * which come in one or two sizes that divide a node, greed finds a packing whenever there is one.
  */
 import type { Role } from "../kinds/endpoint.ts";
-import type { Node, Pod } from "../kinds/kube.ts";
+import { labelOf, type Node, type Pod } from "../kinds/kube.ts";
+import { LABEL } from "../kinds/names.ts";
 import { distancesTo, type Distances } from "../topology/cost.ts";
 import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
 import { lacking, Trial, type Amounts, type Room } from "./devices.ts";
@@ -71,31 +72,55 @@ export class Patterns {
 
 /** A node for each task within the domain, or undefined where not all of them fit. */
 export function pack(tasks: readonly Task[], domain: Domain, field: Field): Assignment | undefined {
-  const trial = new Trial(field.room);
-  const leaves = leavesOf(domain, field);
   const rules = rulesFor(
     tasks.map(({ pod }) => pod),
     field.room,
   );
-  const placed = new Map<Task, string>();
   const ordered = inOrder(tasks, field);
-  let left = totalOf(tasks, field.resource);
+  const greedy = packInOrder(ordered, domain, { ...field, rules });
+  // `Rules` count up only; what pods demand of one another is left to greed.
+  return rules === undefined ? searched(ordered, domain, { ...field, greedy }) : greedy;
+}
+
+function packInOrder(
+  ordered: readonly Task[],
+  domain: Domain,
+  field: Field & { readonly rules: Rules | undefined },
+): Assignment | undefined {
+  const { tree, resource, rules } = field;
+  const trial = new Trial(field.room);
+  const leaves = leavesOf(domain, field);
+  const placed = new Map<Task, string>();
+  let left = totalOf(ordered, resource);
   const place = (task: Task): boolean => {
-    const near = field.near === undefined ? [] : [...field.near, ...placed.values()];
-    const own = task.pattern.demand.get(field.resource) ?? 0;
+    const own = task.pattern.demand.get(resource) ?? 0;
     const rest = field.near === undefined ? own : left;
-    const choice = { ...field, room: trial, rules, rest, distances: distancesTo(field.tree, near) };
-    const node = bestNode(task, leaves, choice);
+    const distances = distancesTo(tree, neighboursOf(task, placed, field));
+    const node = bestNode(task, leaves.values(), { ...field, room: trial, rest, distances });
     if (node === undefined) return false;
     trial.take(node, task.pattern.demand);
+    const leaf = leaves.get(tree.leafOf(node));
+    if (leaf !== undefined) leaf.free -= own;
     rules?.place(task.pod, node);
     placed.set(task, node);
     left -= own;
     return true;
   };
-  const greedy = placeAll(ordered, place, rules) ? placed : undefined;
-  return rules === undefined ? searched(ordered, domain, { ...field, greedy }) : greedy;
+  return placeAll(ordered, place, rules) ? placed : undefined;
 }
+
+/** Nodes to be close to; those of the pod's own instance weigh more than all others together. */
+function neighboursOf(task: Task, placed: Assignment, { near }: Field): readonly string[] {
+  if (near === undefined) return [];
+  const all = [...near, ...placed.values()];
+  const instance = instanceOf(task);
+  if (instance === undefined) return all;
+  const own = [...placed].filter(([other]) => instanceOf(other) === instance).map(([, node]) => node);
+  return [...all, ...own.flatMap((node) => all.map(() => node))];
+}
+
+/** The instance over several pods that a pod belongs to, where it has one already. */
+const instanceOf = ({ pod }: Task): string | undefined => labelOf(pod, LABEL.instance);
 
 /** A pod that finds no node may find one after others are placed, but only where pods demand things of one another. */
 function placeAll(tasks: readonly Task[], place: (task: Task) => boolean, rules: Rules | undefined): boolean {
@@ -113,22 +138,47 @@ function placeAll(tasks: readonly Task[], place: (task: Task) => boolean, rules:
   return true;
 }
 
-const inOrder = (tasks: readonly Task[], { resource }: Field): readonly Task[] =>
-  tasks.toSorted(
-    (a, b) =>
-      (b.pattern.demand.get(resource) ?? 0) - (a.pattern.demand.get(resource) ?? 0) ||
-      a.pattern.feasible.size - b.pattern.feasible.size ||
-      byText(a.key, b.key),
-  );
+/**
+ * The largest first, then those with the fewest nodes; pods alike go instance by instance, by turns of each role: where
+ * they need several leaves, each leaf gets both.
+ */
+function inOrder(tasks: readonly Task[], { resource }: Field): readonly Task[] {
+  const turns = new Map<string, number>();
+  const counts = new Map<Role, number>();
+  const unit = (task: Task): string => `${task.role} ${instanceOf(task) ?? task.key}`;
+  for (const task of tasks.toSorted((a, b) => byText(a.key, b.key))) {
+    if (turns.has(unit(task))) continue;
+    turns.set(unit(task), counts.get(task.role) ?? 0);
+    counts.set(task.role, (counts.get(task.role) ?? 0) + 1);
+  }
+  return tasks
+    .map((task) => ({ task, unit: unit(task), needs: task.pattern.demand.get(resource) ?? 0 }))
+    .sort(
+      (a, b) =>
+        b.needs - a.needs ||
+        a.task.pattern.feasible.size - b.task.pattern.feasible.size ||
+        (turns.get(a.unit) ?? 0) - (turns.get(b.unit) ?? 0) ||
+        byText(a.unit, b.unit) ||
+        byText(a.task.key, b.task.key),
+    )
+    .map(({ task }) => task);
+}
 
 /** The nodes of a domain by their leaf: all nodes of a leaf are equally far from everything outside it. */
 interface Leaf {
   readonly domain: Domain;
   readonly nodes: readonly string[];
+  /** Free amount of the resource on all of them. */
+  free: number;
 }
 
-const leavesOf = (domain: Domain, { tree }: Field): readonly Leaf[] =>
-  [...Map.groupBy(domain.nodes, (node) => tree.leafOf(node))].map(([leaf, nodes]) => ({ domain: leaf, nodes }));
+const leavesOf = (domain: Domain, { tree, room, resource }: Field): ReadonlyMap<Domain, Leaf> =>
+  new Map(
+    [...Map.groupBy(domain.nodes, (node) => tree.leafOf(node))].map(([leaf, nodes]) => [
+      leaf,
+      { domain: leaf, nodes, free: nodes.reduce((sum, node) => sum + Math.max(0, room.free(node, resource)), 0) },
+    ]),
+  );
 
 interface Choice extends Field {
   readonly rules: Rules | undefined;
@@ -138,8 +188,10 @@ interface Choice extends Field {
 }
 
 /** The best node of the nearest leaf that has one; leaves equally near are compared by what is free in them. */
-function bestNode(task: Task, leaves: readonly Leaf[], choice: Choice): string | undefined {
-  const ranked = leaves
+function bestNode(task: Task, leaves: Iterable<Leaf>, choice: Choice): string | undefined {
+  const needs = task.pattern.demand.get(choice.resource) ?? 0;
+  const ranked = [...leaves]
+    .filter(({ free }) => free >= needs)
     .map((leaf) => ({ leaf, away: choice.distances.meanFrom(leaf.domain) }))
     .sort((a, b) => a.away - b.away);
   let best: { node: string; free: number } | undefined;
@@ -149,7 +201,7 @@ function bestNode(task: Task, leaves: readonly Leaf[], choice: Choice): string |
     const node = bestOfLeaf(task, leaf, { ...choice, away });
     if (node === undefined) continue;
     reach = away;
-    const free = leaf.nodes.reduce((sum, name) => sum + choice.room.free(name, choice.resource), 0);
+    const { free } = leaf;
     if (best === undefined || (byRoom(free, best.free, choice.rest) || byText(node, best.node)) < 0)
       best = { node, free };
   }

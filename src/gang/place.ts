@@ -9,7 +9,7 @@
 import { keyOf, type Node, type Pod } from "../kinds/kube.ts";
 import { denied, type Verdict } from "../kinds/verdict.ts";
 import { byText, type TopologyTree } from "../topology/tree.ts";
-import { cellKey, cellOf } from "../workload/cell.ts";
+import { cellKey, cellOf, serviceKey } from "../workload/cell.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import { placeCell, type CellField, type CellOutcome } from "./cell-plan.ts";
 import { DeviceLedger, isBound, hasEnded, scarcest, Trial } from "./devices.ts";
@@ -118,6 +118,7 @@ class Run {
         boundRoles: bound.map(podRole),
         bound: nodesOf(bound),
         policy: topologyPolicy(cell.specs, this.#input.tree),
+        others: this.#othersOf(key),
       },
       this.#field(tasks),
     );
@@ -131,6 +132,15 @@ class Run {
         placed: outcome.gang.outcome === "allowed",
         verdict: outcome.gang,
       });
+  }
+
+  /** Nodes of the other cells of the service: of bound pods, and of those placed before. */
+  #othersOf(key: string): readonly string[] {
+    return this.#input.pods.flatMap((pod) => {
+      const id = podCell(pod);
+      if (id === undefined || cellKey(id) === key || serviceKey(cellKey(id)) !== serviceKey(key)) return [];
+      return (isBound(pod) ? pod.spec.nodeName : this.placements.get(pod)?.node) ?? [];
+    });
   }
 
   #keep(outcome: CellOutcome, tasks: readonly Task[], bound: readonly string[]): void {

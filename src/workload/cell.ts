@@ -24,6 +24,9 @@ export const cellOf = (spec: WorkloadSpec): CellId => ({
 /** Unique over the cluster; for maps. Label values hold no slash. */
 export const cellKey = (cell: CellId): string => `${cell.namespace}/${cell.model}/${cell.group}/${cell.cell}`;
 
+/** What the keys of the cells of one service have in common. */
+export const serviceKey = (key: string): string => key.slice(0, key.lastIndexOf("/"));
+
 /** Object names have 253 characters at most, but some become label values (63); hash and prefix take 16 of them. */
 const SLUG_LENGTH = 40;
 

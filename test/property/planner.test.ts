@@ -46,8 +46,9 @@ function ground({ leaves, split, used, idle, prefill, decode }: Scene): Ground {
       hyperNodes.push(hyperNode(name, 2, exact("HyperNode", ...below.map((leaf) => `leaf-${leaf}`))));
   const nodes = named.flat();
   const sizes = leaves.flat();
-  const holders: Pod[] = nodes.flatMap(({ metadata: { name = "" } }, index) => {
-    const gpus = idle ? 0 : Math.min(sizes[index] ?? 0, used[index] ?? 0);
+  const holders: Pod[] = nodes.flatMap(({ metadata }, index) => {
+    const { name = "" } = metadata;
+    const gpus = idle ? 0 : Math.min(sizes[index] as number, used[index] as number);
     return gpus === 0 ? [] : [pod(`held-${name}`, { model: null, gpus, nodeName: name })];
   });
   const ledger = new DeviceLedger();
@@ -71,11 +72,14 @@ function reference({ tree, ledger, tasks }: Ground): { steps: number; cost: numb
   const free = names.map((name) => ledger.free(name, RESOURCE));
   const chosen: string[] = [];
   let best: { steps: number; cost: number } | undefined;
+  const keep = (): void => {
+    const [steps, cost] = [stepsOf(tree, chosen), meanTiers(tree, chosen)];
+    best = { steps: Math.min(steps, best?.steps ?? Infinity), cost: Math.min(cost, best?.cost ?? Infinity) };
+  };
   const descend = (): void => {
     const task = tasks[chosen.length];
     if (task === undefined) {
-      const [steps, cost] = [stepsOf(tree, chosen), meanTiers(tree, chosen)];
-      best = { steps: Math.min(steps, best?.steps ?? Infinity), cost: Math.min(cost, best?.cost ?? Infinity) };
+      keep();
       return;
     }
     for (const [index, name] of names.entries()) {
