@@ -75,7 +75,7 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   ExtenderUnmanaged: "List every device resource in managedResources, with ignoredByScheduler false.",
   ExtenderWeight: "Set weight to 5 or more.",
   ExtenderSlow: "Set httpTimeout to 1s.",
-  ExtenderUnverified: "Set enableHTTPS, and caData to the caBundle of the webhook configuration.",
+  ExtenderUnverified: "Set enableHTTPS, and caData to the caBundle of the webhook configuration; restart the scheduler then.",
   ExtenderUnreachable: "Look at the pods behind the Service, at urlPrefix, and at network policies.",
   NodesSampled: "Set percentageOfNodesToScore to 100.",
   // router

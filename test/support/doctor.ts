@@ -20,7 +20,7 @@ export const SHIPPED: SchedulerConfiguration = documentsOf(
 ).schedulers[0]!;
 
 const context = { now: NOW, id: randomUUID };
-const authority = await issueAuthority(context);
+export const authority = await issueAuthority(context);
 const serving = await issueServing(context, authority, ["tandem-webhook.tandem-system.svc"]);
 export const stranger = await issueAuthority(context);
 

@@ -9,7 +9,7 @@ import { LABEL } from "../../kinds/names.ts";
 import { good, idle, listed, worst, type Check, type Complaint } from "../check.ts";
 import { durationMs, isOurs, type ExtenderEntry, type SchedulerConfiguration } from "../documents.ts";
 import { itemsOf, type Facts } from "../facts.ts";
-import { vouchesFor } from "../certificates.ts";
+import { certificateOf, spent, vouchesFor } from "../certificates.ts";
 import { servingCertificate } from "./webhooks.ts";
 
 interface Entry {
@@ -126,9 +126,20 @@ const trust: Rule = (entry, facts) => {
   if (insecure) return [unverified("tlsConfig.insecure is true: anybody may answer")];
   if (caData === "" && caFile === "") return [unverified("tlsConfig has no CA, so kube-scheduler verifies nothing")];
   const leaf = servingCertificate(facts);
-  if (caData === "" || leaf === undefined || vouchesFor(caData, leaf)) return [];
-  return [unverified("caData did not sign the certificate that Tandem serves")];
+  if (caData !== "" && leaf !== undefined && !vouchesFor(caData, leaf))
+    return [unverified("caData did not sign the certificate that Tandem serves")];
+  return ageing(caData, facts.now);
 };
+
+/** Authorities are replaced after two thirds of their life, and kube-scheduler reads the CA at its start only. */
+const SOON = 0.6;
+
+function ageing(caData: string, now: number): readonly Complaint[] {
+  const authority = certificateOf(caData);
+  if (authority === undefined || spent(authority, now) < SOON) return [];
+  const message = `the authority in caData, valid until ${authority.validTo}, is about to be replaced`;
+  return [{ ...unverified(message), mild: true }];
+}
 
 const unverified = (message: string): Complaint => ({ reason: "ExtenderUnverified", message });
 

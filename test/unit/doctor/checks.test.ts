@@ -6,6 +6,7 @@ import { objectsOf, type Facts } from "../../../src/doctor/facts.ts";
 import { HINTS } from "../../../src/kinds/hints.ts";
 import type { KubeObject, Workload } from "../../../src/kinds/kube.ts";
 import {
+  authority,
   base64,
   endpoints,
   factsOf,
@@ -76,6 +77,8 @@ const flat = (objects: readonly KubeObject[]): Facts["objects"] => ({
   ...objectsOf(objects),
   HyperNode: { known: true, items: [] },
 });
+
+const pinned = scheduled({ caData: authority.certificate });
 
 type Row = [check: string, state: State, message: RegExp, objects: readonly KubeObject[], more?: Partial<Facts>];
 
@@ -269,6 +272,8 @@ const ROWS: readonly Row[] = [
   ["extender-tls", "fail", /has no CA/, HEALTHY, scheduled({ caFile: "" })],
   ["extender-tls", "fail", /insecure/, HEALTHY, scheduled({ insecure: true })],
   ["extender-tls", "fail", /caData did not sign/, HEALTHY, scheduled({ caData: stranger.certificate })],
+  ["extender-tls", "warn", /about to be replaced/, without("Secret"), { ...pinned, ...at(230 * DAY) }],
+  ["extender-tls", "ok", /verified/, HEALTHY, { ...pinned, ...at(20 * DAY) }],
   [
     "extender-nodes",
     "warn",
