@@ -73,7 +73,7 @@ export function gateSteps(
   times: GateTimes,
 ): ReadonlyMap<string, GateStep> {
   const scenes = cells.map((cell) => sceneOf(cell, times)).sort(before);
-  for (const { reserved } of scenes) for (const [pod, node] of reserved) field.room.take(node, field.demand(pod));
+  for (const { reserved } of scenes) for (const [pod, node] of reserved) field.room.take(node, field.demand(pod), pod);
   const steps = new Map<string, GateStep>();
   for (const scene of scenes) {
     const step = stepOf(scene, field, times);

@@ -35,7 +35,7 @@ export class GroundMemo {
     const before = this.#snapshot;
     if (this.#ground !== undefined && before === snapshot) return this.#ground;
     this.#snapshot = snapshot;
-    const touched = this.#ledger.update(snapshot.nodes, snapshot.pods);
+    const touched = this.#ledger.update(snapshot.nodes, snapshot.pods, snapshot.namespaces);
     const stands = before?.hyperNodes === snapshot.hyperNodes && sameStanding(before.nodes, snapshot.nodes);
     this.#ground = stands && this.#ground !== undefined ? this.#ground : this.#build(snapshot);
     this.#ground.tallies.refresh(touched);
