@@ -2,7 +2,15 @@
  * What is kept of a watched object: the fields that decisions read. A cluster of 50,000 pods holds some 500 MB as the
  * server sends them; containers' environment, images' lists, managed fields and volumes of foreign pods make most of it.
  */
-import { labelOf, type Container, type KubeObject, type Node, type ObjectMeta, type Pod } from "../kinds/kube.ts";
+import {
+  labelOf,
+  type Affinity,
+  type Container,
+  type KubeObject,
+  type Node,
+  type ObjectMeta,
+  type Pod,
+} from "../kinds/kube.ts";
 import { LABEL } from "../kinds/names.ts";
 
 const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
@@ -20,17 +28,20 @@ function slimMeta(metadata: ObjectMeta): ObjectMeta {
   return { ...kept, annotations: Object.fromEntries(annotations) };
 }
 
-/** Pods of ours keep their spec; of all others only what they take from their node remains. */
+/** Pods of ours keep their spec; of all others only what they take from their node, and whom they keep away from it. */
 export function slimPod(object: KubeObject): Pod {
   const pod = slimObject(object as Pod);
   return labelOf(pod, LABEL.model) === undefined ? { ...pod, spec: foreignSpec(pod), status: podStatus(pod) } : pod;
 }
 
 function foreignSpec({ spec }: Pod): Pod["spec"] {
-  const { nodeName, schedulerName, overhead, initContainers } = spec;
+  const { nodeName, schedulerName, overhead, initContainers, hostNetwork } = spec;
+  const slim = (container: Container): Container => takesOnly(container, hostNetwork === true);
   return defined({
-    containers: spec.containers.map(resourcesOnly),
-    initContainers: initContainers?.map(resourcesOnly),
+    containers: spec.containers.map(slim),
+    initContainers: initContainers?.map(slim),
+    hostNetwork,
+    affinity: repelling(spec.affinity),
     nodeName,
     schedulerName,
     overhead,
@@ -38,8 +49,17 @@ function foreignSpec({ spec }: Pod): Pod["spec"] {
 }
 
 /** `restartPolicy: Always` makes an init container a sidecar, whose requests add up with the others. */
-const resourcesOnly = ({ name, resources, restartPolicy }: Container): Container =>
-  defined({ name, resources, restartPolicy }) as Container;
+function takesOnly({ name, resources, restartPolicy, ports }: Container, hostNetwork: boolean): Container {
+  const taken = ports?.filter((port) => hostNetwork || port["hostPort"] !== undefined);
+  return defined({ name, resources, restartPolicy, ports: taken?.length === 0 ? undefined : taken }) as Container;
+}
+
+/** Required anti-affinity binds in both directions; what else a bound pod wished for is past. */
+function repelling(affinity: Affinity | undefined): Affinity | undefined {
+  const required = affinity?.podAntiAffinity?.["requiredDuringSchedulingIgnoredDuringExecution"];
+  if (required === undefined) return undefined;
+  return { podAntiAffinity: { requiredDuringSchedulingIgnoredDuringExecution: required } };
+}
 
 function podStatus({ status }: Pod): NonNullable<Pod["status"]> {
   return defined({ phase: status?.phase, podIP: status?.podIP, conditions: status?.conditions });

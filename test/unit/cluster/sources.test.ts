@@ -145,6 +145,24 @@ t.test("of foreign pods only what they take from their node is kept, of ours the
     containers: [{ name: "c", resources: { requests: { cpu: "1" } } }],
     initContainers: [{ name: "i", restartPolicy: "Always" }],
   });
+  const apart = { requiredDuringSchedulingIgnoredDuringExecution: [{ topologyKey: "zone" }] };
+  const [open, host] = [{ containerPort: 80 }, { containerPort: 90, hostPort: 90 }];
+  const spec = {
+    affinity: { podAffinity: apart, podAntiAffinity: apart },
+    containers: [{ name: "c", ports: [open, host] }],
+    initContainers: [{ name: "i", ports: [open] }],
+  };
+  t.same(
+    slimPod({ ...pod({}), spec }).spec,
+    {
+      affinity: { podAntiAffinity: apart },
+      containers: [{ name: "c", ports: [host] }],
+      initContainers: [{ name: "i" }],
+    },
+    "whom it keeps away stays",
+  );
+  const onHost = slimPod({ ...pod({}), spec: { ...spec, hostNetwork: true } });
+  t.same(onHost.spec.containers[0]?.ports, [open, host], "on the host's network all ports count");
   t.same(foreign.metadata, { name: "p", labels: {}, annotations: { keep: "1" } });
   t.same(foreign.status, { phase: "Running", podIP: "10.0.0.1" });
   const ours = slimPod(pod({ "tandem.sh/model": "m" }));
