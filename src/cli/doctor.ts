@@ -96,7 +96,10 @@ async function examineCluster({ documents }: Given, config: Config): Promise<rea
     await client.transport.call({ method: "GET", path: "/version" });
     const post = (path: string, body: unknown): Promise<unknown> =>
       client.transport.call({ method: "POST", path, body });
-    return examine(await gather({ reader: client, config, now: systemClock.now(), post, documents, readCa }));
+    // Certificates and gates are judged by the clock of the API server, which set their dates.
+    return examine(
+      await gather({ reader: client, config, now: client.serverNow() ?? systemClock.now(), post, documents, readCa }),
+    );
   } catch (error) {
     const message = (error as Error).message;
     return [findingOf(denied("ClusterUnreachable", message, { subject: "api-server" }))];

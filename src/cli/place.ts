@@ -1,17 +1,16 @@
 /** `tandem place`: a node for each pod of the given workloads, or the reason why not. Nothing is sent anywhere. */
-import { cellName } from "../gang/members.ts";
-import { placePods, type Placement, type PlacementPlan } from "../gang/place.ts";
-import { isObject, keyOf, type KubeObject } from "../kinds/kube.ts";
-import { isDenied, type Verdict } from "../kinds/verdict.ts";
+import { placePods, type PlacementPlan } from "../gang/place.ts";
+import { isObject, keyOf, type KubeObject, type Node, type Pod } from "../kinds/kube.ts";
 import { configuredDevices } from "../profiles/devices.ts";
-import { LocalCluster, topologyPicture, type Admitted, type LocalConfig } from "../simulator/cluster.ts";
+import { LocalCluster, type Admitted, type LocalConfig } from "../simulator/cluster.ts";
 import type { TopologyTree } from "../topology/tree.ts";
 import { groupByCell } from "../workload/cell.ts";
 import { workloadSpec } from "../workload/decode.ts";
-import { isTemplate } from "../workload/template.ts";
+import { isTemplate, templateOf } from "../workload/template.ts";
 import type { Register } from "./index.ts";
 import { collect, readConfig, readObjects, UsageError } from "./input.ts";
-import { columns } from "./table.ts";
+import { onlyLast, unplaceable } from "./place/given.ts";
+import { complaints, placeJson, placeTable } from "./place/report.ts";
 
 interface PlaceOptions {
   readonly filename?: readonly string[];
@@ -27,7 +26,8 @@ export interface PlaceResult {
   /** Workloads and pods that admission refused. */
   readonly refused: readonly Admitted[];
   /** Pods that were bound already. */
-  readonly bound: readonly KubeObject[];
+  readonly bound: readonly Pod[];
+  readonly nodes: readonly Node[];
 }
 
 const EXAMPLE = `
@@ -35,6 +35,8 @@ Example:
   tandem place -f manifests/examples/cluster-16-nodes.yaml -f manifests/examples/qwen3-32b-nvidia.yaml
 
 Exit codes: 0 every pod has a node, 1 some pod has none or was refused by admission, 2 bad usage or unreadable input.`;
+
+export { placeJson } from "./place/report.ts";
 
 export const registerPlace: Register = (program, exit) => {
   program
@@ -52,8 +54,9 @@ function place(options: PlaceOptions): number {
   const { filename = [], output } = options;
   if (filename.length === 0) throw new UsageError("give at least one file: -f FILE");
   if (output !== "table" && output !== "json") throw new UsageError(`-o ${output}: accepted are table, json`);
-  const objects = readObjects(filename);
+  const { objects, twice } = onlyLast(readObjects(filename));
   for (const object of objects) checkShape(object);
+  for (const line of [...twice, ...unplaceable(objects)]) process.stderr.write(`warning: ${line}\n`);
   const result = placeObjects(objects, readConfig(options));
   process.stdout.write(output === "json" ? `${JSON.stringify(placeJson(result), null, 2)}\n` : placeTable(result));
   process.stderr.write(complaints(result));
@@ -91,6 +94,11 @@ const SHAPES: Readonly<Record<string, Shape>> = {
   Pod: { needs: "spec.containers with names", holds: isTemplate },
   Deployment: WORKLOAD,
   StatefulSet: WORKLOAD,
+  LeaderWorkerSet: {
+    needs: `spec.leaderWorkerTemplate.workerTemplate, or spec.replicas from 0 to ${MOST_REPLICAS},`,
+    holds: (object) =>
+      isObject(object["spec"]) && templateOf(object) !== undefined && isCount(object["spec"]["replicas"] ?? 1),
+  },
 };
 
 function checkShape(object: KubeObject): void {
@@ -113,63 +121,8 @@ export function placeObjects(objects: readonly KubeObject[], config: LocalConfig
   return {
     plan: placePods({ nodes, tree, pods, cells: [...groupByCell(specs).values()] }),
     tree,
+    nodes,
     refused: admitted.filter(({ stored }) => !stored),
     bound: pods.filter(({ spec }) => (spec.nodeName ?? "") !== ""),
   };
-}
-
-const reasonOf = ({ reason, message }: Verdict): string => `${reason}: ${message}`;
-
-interface PlaceJson {
-  readonly pods: readonly Readonly<Record<"name" | "namespace" | "node" | "domain" | "tier" | "reason", unknown>>[];
-  readonly gangs: readonly Readonly<Record<"group" | "namespace" | "placed" | "reason", unknown>>[];
-}
-
-/** The stable form of `-o json`. `domain` is the smallest that holds the pod's whole cell. */
-export const placeJson = ({ plan }: PlaceResult): PlaceJson => ({
-  pods: plan.pods.map(({ pod, node, domain, tier, verdict }) => ({
-    name: pod.metadata.name ?? "",
-    namespace: pod.metadata.namespace ?? "default",
-    ...{ node, domain, tier },
-    reason: reasonOf(verdict),
-  })),
-  gangs: plan.gangs.map((gang) => ({
-    group: cellName(gang),
-    namespace: gang.key.split("/")[0] ?? "",
-    placed: gang.placed,
-    reason: reasonOf(gang.verdict),
-  })),
-});
-
-function placeTable({ plan, tree, bound }: PlaceResult): string {
-  const rows = plan.pods.map((placement) => [
-    keyOf(placement.pod),
-    placement.node ?? "-",
-    placement.domain ?? "-",
-    placement.tier === null ? "-" : String(placement.tier),
-    reasonOf(placement.verdict),
-  ]);
-  const placed = plan.pods.flatMap(withNode);
-  return [
-    columns([["POD", "NODE", "DOMAIN", "TIER", "REASON"], ...rows]),
-    ...plan.gangs.map(
-      (gang) => `gang ${cellName(gang)}: ${gang.placed ? "placed" : "not placed"}. ${gang.verdict.message}`,
-    ),
-    "",
-    topologyPicture(tree, [...(bound as Placement["pod"][]), ...placed]),
-    "",
-  ].join("\n");
-}
-
-const withNode = ({ pod, node }: Placement): Placement["pod"][] =>
-  node === null ? [] : [{ ...pod, spec: { ...pod.spec, nodeName: node } }];
-
-function complaints({ tree, refused }: PlaceResult): string {
-  const lines = [
-    ...tree.verdicts.map((verdict) => `warning: ${reasonOf(verdict)}`),
-    ...refused.flatMap(({ before, verdicts }) =>
-      verdicts.filter(isDenied).map((verdict) => `${before.kind} ${keyOf(before)}: ${reasonOf(verdict)}`),
-    ),
-  ];
-  return lines.map((line) => `${line}\n`).join("");
 }

@@ -103,3 +103,65 @@ t.test("members of a HyperNode that say nothing select nothing", async (t) => {
   const { code, err } = await run(t, [...cluster, hyperNode("odd", 1, members), ...pair]);
   t.equal(code, 0, err);
 });
+
+t.test("the tree says of every domain and node how many devices pods hold and how many are free", async (t) => {
+  const { code, out } = await run(t, [...cluster, pod("bound", { gpus: 4, model: null, nodeName: "r1n1" }), ...pair]);
+  t.equal(code, 0);
+  for (const line of [
+    "cluster: 20 used, 12 free nvidia.com/gpu",
+    "   ├─ rack-0 (tier 1, rack): 16 used, 0 free nvidia.com/gpu",
+    "   │  ├─ r0n0: 8 used, 0 free nvidia.com/gpu",
+    "   └─ rack-1 (tier 1, rack): 4 used, 12 free nvidia.com/gpu",
+    "      ├─ r1n1: 4 used, 4 free nvidia.com/gpu",
+    "      │  └─ default/bound",
+    "      └─ 1 more node without pods: 0 used, 8 free nvidia.com/gpu",
+  ])
+    t.ok(out.includes(`${line}\n`), line);
+});
+
+t.test("for a pod without a node it says how many nodes were refused for which reason, and what to do", async (t) => {
+  const cordoned = { ...nodes[0], spec: { unschedulable: true } };
+  const { code, out, err } = await run(t, [cordoned, ...nodes.slice(1), pod("alone", { gpus: 16, model: null })]);
+  t.equal(code, 1);
+  t.match(out, /nodes refused to 1 pod: 3 NodeLacksDevices \(.*\), 1 NodeUnschedulable \(/);
+  t.match(out, "cluster: 4 nodes, no pods, 0 used, 32 free nvidia.com/gpu");
+  t.match(err, /hint: \S/);
+});
+
+t.test("files of YAML and JSON, Lists and single objects, folders: all are one cluster", async (t) => {
+  const folder = t.testdir({
+    "nodes.json": JSON.stringify({ apiVersion: "v1", kind: "NodeList", items: nodes }),
+    "hypernodes.yaml": hyperNodes.map((one) => JSON.stringify(one)).join("\n---\n"),
+    "pair.yml": `apiVersion: v1\nkind: List\nitems:\n${pair.map((one) => `  - ${JSON.stringify(one)}\n`).join("")}`,
+    "notes.txt": "not read",
+  });
+  const { code, out, err } = await tandem(["place", "-f", folder, "-o", "json"]);
+  t.equal(code, 0, err);
+  t.match((JSON.parse(out) as { pods: object[] }).pods, [{ domain: "rack-0" }, { domain: "rack-0" }]);
+});
+
+t.test("replicas become pods, those of a LeaderWorkerSet by groups", async (t) => {
+  const [first] = pair;
+  const { metadata, spec } = first!;
+  const group = {
+    apiVersion: "leaderworkerset.x-k8s.io/v1",
+    kind: "LeaderWorkerSet",
+    metadata,
+    spec: { replicas: 2, leaderWorkerTemplate: { size: 2, workerTemplate: spec.template } },
+  };
+  const { out, err } = await run(t, [...cluster, group], "-o", "json");
+  const { pods } = JSON.parse(out) as { pods: { name: string }[] };
+  t.same(pods.map(({ name }) => name).sort(), ["p-0", "p-0-1", "p-1", "p-1-1"], err);
+  const odd = { ...group, spec: { replicas: 2 } };
+  t.match(await run(t, [...cluster, odd]), { code: 2, err: /LeaderWorkerSet default\/p: spec\.leaderWorkerTemplate/ });
+});
+
+t.test("what was given twice counts once, and what is left out is told", async (t) => {
+  const job = { apiVersion: "batch/v1", kind: "Job", metadata: { name: "load", namespace: "default" } };
+  const { code, out, err } = await run(t, [...cluster, ...pair, ...pair, job]);
+  t.equal(code, 0, err);
+  t.match(err, /warning: Deployment default\/p was given twice; the last one counts\n/);
+  t.match(err, /warning: Job default\/load is left out; give its pods as Pods\n/);
+  t.equal(out.match(/^default\//gm)?.length, 2);
+  t.match(await run(t, pair), { code: 1, err: /warning: no Node was given, so nothing can be placed\n/ });
+});
