@@ -3,6 +3,7 @@
  * server sends them; containers' environment, images' lists, managed fields and volumes of foreign pods make most of it.
  */
 import {
+  isObject,
   labelOf,
   type Affinity,
   type Container,
@@ -11,7 +12,7 @@ import {
   type ObjectMeta,
   type Pod,
 } from "../kinds/kube.ts";
-import { LABEL } from "../kinds/names.ts";
+import { LABEL, VOLCANO } from "../kinds/names.ts";
 
 const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -63,6 +64,40 @@ function repelling(affinity: Affinity | undefined): Affinity | undefined {
 
 function podStatus({ status }: Pod): NonNullable<Pod["status"]> {
   return defined({ phase: status?.phase, podIP: status?.podIP, conditions: status?.conditions });
+}
+
+/** Of the definition of PodGroups: the names of the fields of its spec, two levels deep, as its annotation `fields`. */
+export function slimDefinition(object: KubeObject): KubeObject {
+  const { name, resourceVersion, uid } = object.metadata;
+  const annotations = { [DEFINED_FIELDS]: [...definedFields(object)].join(",") };
+  return {
+    apiVersion: object.apiVersion,
+    kind: object.kind,
+    metadata: defined({ name, resourceVersion, uid, annotations }),
+  };
+}
+
+/** Of our store alone: never written to the cluster. */
+export const DEFINED_FIELDS = "fields";
+
+function* definedFields(object: KubeObject): Generator<string> {
+  const spec = propertiesOf(served(object), "openAPIV3Schema", "properties", "spec", "properties");
+  for (const [field, schema] of Object.entries(spec)) {
+    yield field;
+    for (const inner of Object.keys(propertiesOf(schema, "properties"))) yield `${field}.${inner}`;
+  }
+}
+
+/** Schema of the version that we write. */
+function served({ spec }: KubeObject): unknown {
+  const versions = isObject(spec) && Array.isArray(spec["versions"]) ? (spec["versions"] as readonly unknown[]) : [];
+  const version = VOLCANO.podGroupApiVersion.split("/")[1];
+  return versions.filter(isObject).find((one) => one["name"] === version)?.["schema"];
+}
+
+function propertiesOf(value: unknown, ...path: readonly string[]): Readonly<Record<string, unknown>> {
+  const found = path.reduce((at, key) => (isObject(at) ? at[key] : undefined), value);
+  return isObject(found) ? found : {};
 }
 
 /** Without the list of images, which alone may take 30 KB. */

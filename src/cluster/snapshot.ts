@@ -1,6 +1,8 @@
 /** ClusterSnapshot from the sources: the same object until one of them changed, so that readers may cache by identity. */
+import { annotationOf, type KubeObject } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Snapshot } from "../ports.ts";
+import { DEFINED_FIELDS } from "./slim.ts";
 import type { ClusterSources } from "./sources.ts";
 
 /** Gives the function that reads the present snapshot. Costs one comparison a source while nothing changed. */
@@ -33,8 +35,17 @@ const readAll = (sources: ClusterSources): Reading => ({
       source.snapshot(),
     ]),
   ) as unknown as Items,
-  apis: { podGroups: sources.podGroups.installed(), hyperNodes: sources.hyperNodes.installed() },
+  apis: {
+    podGroups: sources.podGroups.installed(),
+    ...fieldsOf(sources.podGroupDefinitions.snapshot().items[0]),
+    hyperNodes: sources.hyperNodes.installed(),
+  },
 });
+
+const fieldsOf = (definition: KubeObject | undefined): { podGroupFields?: ReadonlySet<string> } =>
+  definition === undefined
+    ? {}
+    : { podGroupFields: new Set((annotationOf(definition, DEFINED_FIELDS) ?? "").split(",")) };
 
 const combine = ({ items, apis }: Reading): ClusterSnapshot => ({
   workloads: [...items.deployments.items, ...items.statefulSets.items, ...items.leaderWorkerSets.items],

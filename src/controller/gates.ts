@@ -6,18 +6,22 @@
  */
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Pod } from "../kinds/kube.ts";
+import { VOLCANO } from "../kinds/names.ts";
 import { Trial } from "../gang/devices.ts";
 import { gateSteps, type GateField, type GateStep } from "../gang/gates.ts";
 import { GroundMemo, type Ground } from "../gang/ground.ts";
-import { topologyPolicy } from "../gang/members.ts";
+import { podRole, topologyPolicy } from "../gang/members.ts";
+import { holdsByInstance, instanceGroupName } from "../gang/podgroup.ts";
 import { isHeld, liftedTo } from "../gang/waiting.ts";
 import { isBound } from "../gang/devices.ts";
 import type { Config } from "../config/schema.ts";
 import { domainExpression } from "../topology/expression.ts";
+import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Action } from "./action.ts";
 import type { Contracts } from "./contracts.ts";
 import { gatedCells, type GatedCell } from "./gates/cells.ts";
 import { fallenAction, recordActions, recordOf } from "./gates/record.ts";
+import { instanceOf } from "./podgroups.ts";
 import { giveBackAction, liftAction, waitAction } from "./gates/writes.ts";
 
 export type Gates = (contracts: Contracts, snapshot: ClusterSnapshot) => readonly Action[];
@@ -123,5 +127,15 @@ function lifts(
 ): readonly Action[] {
   const expression = domain === undefined ? undefined : domainExpression(domain, tree, nodes);
   const required = topologyPolicy(specs, tree).mode === "required";
-  return [...pods].map(([pod, node]) => liftAction(pod, { node, at: now, expression, required }, verdict));
+  return [...pods].map(([pod, node]) =>
+    liftAction(pod, { node, at: now, expression, required, groupName: groupOf(pod, specs) }, verdict),
+  );
+}
+
+/** The PodGroup of the pod's instance, where Volcano is given one for each. */
+function groupOf(pod: Pod, specs: readonly WorkloadSpec[]): string | undefined {
+  if (pod.spec.schedulerName !== VOLCANO.schedulerName) return undefined;
+  const spec = specs.find((one) => one.role === podRole(pod) && holdsByInstance(one));
+  const id = spec === undefined ? undefined : instanceOf(pod, spec);
+  return spec === undefined || id === undefined ? undefined : instanceGroupName(spec, id);
 }

@@ -8,7 +8,7 @@ import { annotationOf, isObject, type Pod } from "../kinds/kube.ts";
 import { GATE, STATUS, VOLCANO } from "../kinds/names.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import { isBound } from "./devices.ts";
-import { gangMembers } from "./podgroup.ts";
+import { gangMembers, holdsByInstance } from "./podgroup.ts";
 
 /** Where a pod was meant to go when its gate was lifted. */
 export interface LiftedTo {
@@ -20,10 +20,11 @@ export interface LiftedTo {
 
 /**
  * Whether pods of this contract wait for one another behind a gate, under this scheduler. Volcano holds a gang by its
- * PodGroup; a lone pod has nobody to wait for.
+ * PodGroup, unless that is one for each instance: then every pod waits until its own PodGroup has a name. A lone pod has
+ * nobody to wait for.
  */
 export const waitsForGang = (spec: WorkloadSpec, scheduler: string): boolean =>
-  gangMembers([spec]).length > 0 && scheduler !== VOLCANO.schedulerName && !isAlone(spec);
+  gangMembers([spec]).length > 0 && (scheduler === VOLCANO.schedulerName ? holdsByInstance(spec) : !isAlone(spec));
 
 const isAlone = ({ role, nodesPerInstance, gang }: WorkloadSpec): boolean =>
   role === "both" && nodesPerInstance === 1 && gang.kind === "auto";

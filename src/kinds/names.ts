@@ -119,6 +119,7 @@ export const VOLCANO = {
   taskSpec: "volcano.sh/task-spec",
   queueName: "scheduling.volcano.sh/queue-name",
   podGroupApiVersion: "scheduling.volcano.sh/v1beta1",
+  podGroupDefinition: "podgroups.scheduling.volcano.sh",
   hyperNodeApiVersion: "topology.volcano.sh/v1alpha1",
   schedulerName: "volcano",
 } as const;

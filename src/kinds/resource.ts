@@ -4,6 +4,7 @@ import type { KubeObject, ObjectRef } from "./kube.ts";
 /** The kinds Tandem reads or writes, by resource name. */
 const PLURALS: Readonly<Record<string, string>> = {
   ConfigMap: "configmaps",
+  CustomResourceDefinition: "customresourcedefinitions",
   Deployment: "deployments",
   EndpointSlice: "endpointslices",
   Event: "events",

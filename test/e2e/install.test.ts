@@ -72,6 +72,7 @@ const MAY: Record<string, readonly string[]> = {
   ],
   controller: [
     "patch podgroups.scheduling.volcano.sh",
+    "watch customresourcedefinitions.apiextensions.k8s.io/podgroups.scheduling.volcano.sh",
     "create podgroups.scheduling.volcano.sh",
     "delete podgroups.scheduling.volcano.sh",
     "create configmaps",

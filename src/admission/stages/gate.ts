@@ -6,7 +6,7 @@
  * that stands must not wait for a controller, which may be away while the cell serves.
  */
 import { controllerOf, isObject, labelOf, type KubeObject } from "../../kinds/kube.ts";
-import { GATE, OWNERSHIP } from "../../kinds/names.ts";
+import { GATE, OWNERSHIP, VOLCANO } from "../../kinds/names.ts";
 import { changed } from "../../kinds/verdict.ts";
 import { waitsForGang } from "../../gang/waiting.ts";
 import { confined } from "../../topology/confine.ts";
@@ -22,7 +22,8 @@ export function gate(context: StageContext): StageResult {
   if (!waitsForGang(context.spec, scheduler)) return nothing(`no gang to wait for under ${scheduler}`);
   if (controllerOf(context.object) === undefined && context.sample !== true)
     return nothing("nobody would make this pod anew");
-  const record = recordOf(context);
+  // Its PodGroup is named by the controller, whether the cell stands or not.
+  const record = scheduler === VOLCANO.schedulerName ? undefined : recordOf(context);
   if (record !== undefined) return follow(context, record);
   return {
     changes: [item(at(context, "spec", "schedulingGates"), { name: GATE.gang })],

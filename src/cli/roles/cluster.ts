@@ -47,6 +47,7 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
     "nodes",
     "pods",
     "podGroups",
+    "podGroupDefinitions",
     "configMaps",
     "services",
     "budgets",

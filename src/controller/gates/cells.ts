@@ -1,6 +1,6 @@
 /** The cells of which some workload's pods wait behind gates, with all of their pods. */
-import { keyOf, labelOf, type KubeObject, type Pod, type Workload } from "../../kinds/kube.ts";
-import { LABEL, OWNERSHIP, VOLCANO } from "../../kinds/names.ts";
+import { keyOf, labelOf, type KubeObject, type Pod } from "../../kinds/kube.ts";
+import { LABEL, OWNERSHIP } from "../../kinds/names.ts";
 import type { ClusterSnapshot } from "../../kinds/snapshot.ts";
 import type { WaitingCell } from "../../gang/gates.ts";
 import { cellName, isMember, podsByCell } from "../../gang/members.ts";
@@ -8,7 +8,7 @@ import { waitsForGang } from "../../gang/waiting.ts";
 import { cellKey, cellOf } from "../../workload/cell.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import { templateOf } from "../../workload/template.ts";
-import type { Contract, Contracts } from "../contracts.ts";
+import { schedulerOf, type Contract, type Contracts } from "../contracts.ts";
 import { selects } from "../labels.ts";
 import { recordKey } from "./record.ts";
 
@@ -34,14 +34,6 @@ export function gatedCells(contracts: Contracts, { pods, configMaps }: ClusterSn
 }
 
 const isOwned = (object: KubeObject): boolean => labelOf(object, OWNERSHIP.label) === OWNERSHIP.value;
-
-/** The scheduler that the pods of a workload get: by its template once it was admitted; else as it asks for. */
-export const schedulerOf = ({ spec, workload }: Contract): string =>
-  spec.scheduler === "volcano" && !spec.skip.includes("scheduling")
-    ? VOLCANO.schedulerName
-    : templateScheduler(workload);
-
-const templateScheduler = (workload: Workload): string => templateOf(workload)?.template.spec.schedulerName ?? "";
 
 /**
  * Pods of workloads that admission missed, while no webhook answered: without labels, but the rest of their cell must

@@ -1,6 +1,6 @@
 /** What is written to the pods of a gang: that they may go, and where; since when they wait; or that they go. */
 import { annotationOf, keyOf, type Pod } from "../../kinds/kube.ts";
-import { GATE, STATUS } from "../../kinds/names.ts";
+import { GATE, STATUS, VOLCANO } from "../../kinds/names.ts";
 import { refOf } from "../../kinds/resource.ts";
 import { skipped, type Verdict } from "../../kinds/verdict.ts";
 import { placementOf } from "../../gang/waiting.ts";
@@ -13,14 +13,20 @@ export interface Going {
   readonly at: number;
   readonly expression: DomainExpression | undefined;
   readonly required: boolean;
+  /** PodGroup of its instance, where there is one for each. */
+  readonly groupName: string | undefined;
 }
 
 /** Gate, domain and reservation in one patch, under the version that was read: no pod goes with half of them. */
-export function liftAction(pod: Pod, { node, at, expression, required }: Going, verdict: Verdict): Action {
+export function liftAction(pod: Pod, { node, at, expression, required, groupName }: Going, verdict: Verdict): Action {
   const { uid, resourceVersion } = pod.metadata;
   const gates = (pod.spec.schedulingGates ?? []).filter(({ name }) => name !== GATE.gang);
   const affinity = expression === undefined ? undefined : confined(pod.spec.affinity, expression, required);
-  const annotations = { [STATUS.placement]: placementOf({ node, at }), [STATUS.waiting]: null };
+  const annotations = {
+    [STATUS.placement]: placementOf({ node, at }),
+    [STATUS.waiting]: null,
+    ...(groupName === undefined ? {} : { [VOLCANO.groupName]: groupName }),
+  };
   return patch(pod, `gate/${keyOf(pod)}`, verdict, {
     metadata: { uid, resourceVersion, annotations },
     spec: { schedulingGates: gates, ...(affinity === undefined ? {} : { affinity }) },

@@ -16,7 +16,7 @@ const workload = (name: string, role: string, namespace = "a"): Workload => ({
   spec: {
     replicas: 1,
     selector: { matchLabels: { app: name } },
-    template: { spec: { containers: [{ name: "e", image: "vllm/vllm-openai:v0.11.0" }] } },
+    template: { spec: { schedulerName: "volcano", containers: [{ name: "e", image: "vllm/vllm-openai:v0.11.0" }] } },
   },
 });
 

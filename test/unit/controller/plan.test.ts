@@ -43,6 +43,7 @@ function deployment(role: string, given: Given = {}): Workload {
       template: {
         metadata: { labels: { app: name } },
         spec: {
+          schedulerName: "volcano",
           containers: [{ name: "engine", image: "vllm/vllm-openai:v0.11.0", args: given.args ?? ["--model", "q"] }],
         },
       },

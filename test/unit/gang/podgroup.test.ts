@@ -83,7 +83,7 @@ t.test("the PodGroup of a cell", (t) => {
       networkTopology: { mode: "soft" },
     },
   });
-  t.equal(podGroupPlan(cell, { podGroups: false, hyperNodes: true }), undefined, "no such API");
+  t.equal(podGroupPlan(cell, { apis: { podGroups: false, hyperNodes: true } }), undefined, "no such API");
   t.equal(podGroupPlan([]), undefined);
   t.equal(podGroupPlan(cell.map((one) => ({ ...one, replicas: 0 }))), undefined, "nothing is to run");
   t.end();
@@ -93,7 +93,7 @@ t.test("network topology of the PodGroup", (t) => {
   const { nodes, hyperNodes } = fabric(4, 2);
   const tree = topologyTree(nodes, { kind: "hypernodes", hyperNodes });
   const topology = (fields: Partial<WorkloadSpec>, known = true): unknown =>
-    podGroupPlan([spec("p", "prefill", fields)], undefined, known ? tree : undefined)?.spec.networkTopology;
+    podGroupPlan([spec("p", "prefill", fields)], { tree: known ? tree : undefined })?.spec.networkTopology;
   t.same(topology({ topology: "required" }), { mode: "hard", highestTierAllowed: 1 }, "the closest tier there is");
   t.same(topology({ topology: "required", topologyTier: 2 }), { mode: "hard", highestTierAllowed: 2 });
   t.same(topology({ topology: "required", topologyTier: "spine" }), { mode: "hard", highestTierAllowed: 2 });
