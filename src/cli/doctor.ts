@@ -6,11 +6,13 @@ import { examine, findingOf, type Finding } from "../doctor/checks.ts";
 import { gather } from "../doctor/client.ts";
 import { documentsOf, isConfiguration, type Documents } from "../doctor/documents.ts";
 import { objectsOf, someOf, type Facts } from "../doctor/facts.ts";
+import { KubeError } from "../kinds/kube-error.ts";
 import type { KubeObject } from "../kinds/kube.ts";
 import { denied } from "../kinds/verdict.ts";
 import { systemClock } from "../telemetry/process.ts";
 import type { Register } from "./index.ts";
 import { collect, objectsIn, readConfig, readDocuments, UsageError } from "./input.ts";
+import { checkShape } from "./shapes.ts";
 import { columns } from "./table.ts";
 
 interface DoctorOptions {
@@ -67,6 +69,7 @@ function readGiven(paths: readonly string[]): Given {
   const all = readDocuments(paths);
   const configurations = all.filter(({ value }) => isConfiguration(value));
   const objects = all.filter((document) => !configurations.includes(document)).flatMap(objectsIn);
+  for (const object of objects) checkShape(object);
   const found = [
     ...configurations.map(({ value, place }) => documentsOf(value, place)),
     ...objects.map((object) => documentsOf(object, "")),
@@ -101,8 +104,8 @@ async function examineCluster({ documents }: Given, config: Config): Promise<rea
       await gather({ reader: client, config, now: client.serverNow() ?? systemClock.now(), post, documents, readCa }),
     );
   } catch (error) {
-    const message = (error as Error).message;
-    return [findingOf(denied("ClusterUnreachable", message, { subject: "api-server" }))];
+    if (!(error instanceof KubeError)) throw error;
+    return [findingOf(denied("ClusterUnreachable", error.message, { subject: "api-server" }))];
   } finally {
     client.close();
   }

@@ -1,13 +1,13 @@
 /** `tandem place`: a node for each pod of the given workloads, or the reason why not. Nothing is sent anywhere. */
 import { placePods, type PlacementPlan } from "../gang/place.ts";
-import { isObject, keyOf, type KubeObject, type Node, type Pod } from "../kinds/kube.ts";
+import type { KubeObject, Node, Pod } from "../kinds/kube.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { LocalCluster, type Admitted, type LocalConfig } from "../simulator/cluster.ts";
 import type { TopologyTree } from "../topology/tree.ts";
 import { groupByCell } from "../workload/cell.ts";
 import { workloadSpec } from "../workload/decode.ts";
-import { isTemplate, templateOf } from "../workload/template.ts";
 import type { Register } from "./index.ts";
+import { checkShape } from "./shapes.ts";
 import { collect, readConfig, readObjects, UsageError } from "./input.ts";
 import { onlyLast, unplaceable } from "./place/given.ts";
 import { complaints, placeJson, placeTable } from "./place/report.ts";
@@ -61,50 +61,6 @@ function place(options: PlaceOptions): number {
   process.stdout.write(output === "json" ? `${JSON.stringify(placeJson(result), null, 2)}\n` : placeTable(result));
   process.stderr.write(complaints(result));
   return result.refused.length === 0 && result.plan.pods.every(({ node }) => node !== null) ? 0 : 1;
-}
-
-interface Shape {
-  readonly needs: string;
-  readonly holds: (object: KubeObject) => boolean;
-}
-
-/** Pods of one workload; each is made and placed. */
-const MOST_REPLICAS = 10_000;
-
-const WORKLOAD: Shape = {
-  needs: `spec.template, or spec.replicas from 0 to ${MOST_REPLICAS},`,
-  holds: ({ spec }) => isObject(spec) && isTemplate(spec["template"]) && isCount(spec["replicas"] ?? 1),
-};
-
-const isCount = (value: unknown): boolean =>
-  Number.isInteger(value) && Number(value) >= 0 && Number(value) <= MOST_REPLICAS;
-
-const listOrNone = (part: unknown, field: string): boolean =>
-  !isObject(part) || part[field] === undefined || Array.isArray(part[field]);
-
-const SHAPES: Readonly<Record<string, Shape>> = {
-  HyperNode: {
-    needs: "spec.tier and spec.members",
-    holds: ({ spec }) => isObject(spec) && typeof spec["tier"] === "number" && Array.isArray(spec["members"]),
-  },
-  Node: {
-    needs: "a list as status.conditions or spec.taints",
-    holds: ({ spec, status }) => listOrNone(status, "conditions") && listOrNone(spec, "taints"),
-  },
-  Pod: { needs: "spec.containers with names", holds: isTemplate },
-  Deployment: WORKLOAD,
-  StatefulSet: WORKLOAD,
-  LeaderWorkerSet: {
-    needs: `spec.leaderWorkerTemplate.workerTemplate, or spec.replicas from 0 to ${MOST_REPLICAS},`,
-    holds: (object) =>
-      isObject(object["spec"]) && templateOf(object) !== undefined && isCount(object["spec"]["replicas"] ?? 1),
-  },
-};
-
-function checkShape(object: KubeObject): void {
-  const shape = Object.hasOwn(SHAPES, object.kind) ? SHAPES[object.kind] : undefined;
-  if (shape !== undefined && !shape.holds(object))
-    throw new UsageError(`${object.kind} ${keyOf(object)}: ${shape.needs} is missing or wrong`);
 }
 
 /** Admits the workloads, makes their pods and plans them. */

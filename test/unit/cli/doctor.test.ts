@@ -5,7 +5,7 @@ import { tandem, type Ended } from "../../support/command.ts";
 import { HEALTHY, podGroup, withObjects } from "../../support/doctor.ts";
 
 /** Each command is a process of its own: a second or two, and several on a busy machine. */
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 const SHIPPED = "manifests/components/second-scheduler/scheduler-configuration.yaml";
 
@@ -68,5 +68,9 @@ t.test("bad usage and unreadable input are 2, and help shows an example", async 
   t.match(await run(t, [], "-o", "xml"), { code: 2, err: /accepted are table, json/ });
   t.match(await tandem(["doctor", "-f", "/does/not/exist.yaml"]), { code: 2, err: /cannot be read/ });
   t.match(await run(t, [{ kind: "Node" }]), { code: 2, err: /not a Kubernetes object/ });
+  t.match(await run(t, [{ apiVersion: "v1", kind: "Pod", metadata: { name: "p" } }]), {
+    code: 2,
+    err: /Pod p: spec\.containers/,
+  });
   t.match(await tandem(["doctor", "--help"]), { code: 0, out: /Examples:\n +tandem doctor/ });
 });

@@ -6,7 +6,7 @@ import { tandem, type Ended } from "../../support/command.ts";
 import { deployment, fabric, hyperNode, pod } from "../../support/placement.ts";
 
 /** Each command is a process of its own: a second or two, and several on a busy machine. */
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 function run(t: Test, objects: readonly unknown[], ...args: string[]): Promise<Ended> {
   const file = join(t.testdir(), "input.json");

@@ -311,3 +311,25 @@ t.test("every check is made to fail or warn by a row", (t) => {
   );
   t.end();
 });
+
+t.test("objects that say nothing, or nonsense, stop no check", (t) => {
+  const odd = [undefined, null, 3, "x", [], {}, [null], [3, {}]];
+  const kinds = [
+    "PodGroup",
+    "Queue",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+    "EndpointSlice",
+    "Secret",
+  ];
+  for (const value of odd) {
+    const objects = kinds.map((kind) => ({
+      apiVersion: "v1",
+      kind,
+      metadata: { name: kind === "Secret" ? "tandem-webhook-tls" : "tandem", namespace: "tandem-system" },
+      ...{ spec: value, status: value, webhooks: value, endpoints: value, data: value },
+    }));
+    t.equal(examine(factsOf(withObjects(...objects))).length, CHECKS.length, JSON.stringify(value));
+  }
+  t.end();
+});
