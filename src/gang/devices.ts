@@ -8,6 +8,8 @@ import type { Container, Namespace, Node, Pod, PodSpec, ResourceRequirements } f
 import { replaced } from "./change.ts";
 import { Neighbours } from "./neighbours.ts";
 import { amountOf } from "./quantity.ts";
+import { after, ringSlots, RingBook, type Rings } from "./rings.ts";
+import { BUILT_IN, type DeviceProfile } from "../profiles/devices.ts";
 
 /** Amounts by resource name, in the whole units of `amountOf`. */
 export type Amounts = ReadonlyMap<string, number>;
@@ -22,6 +24,10 @@ export interface Room {
   allocatable(node: string, resource: string): number;
   /** The pods that stand, for what pods demand of one another; absent: nothing of the kind is judged. */
   readonly neighbours?: Neighbours | undefined;
+  /** True where some node has rings, so that `rings` is worth asking. */
+  readonly ringed?: boolean;
+  /** Free devices by ring; undefined where the node has none. */
+  rings?(node: string, resource: string): Rings | undefined;
   /** Pods placed on trial. */
   placed?(): Iterable<Placed>;
 }
@@ -100,10 +106,16 @@ export class DeviceLedger implements Room {
   #nodes: readonly Node[] = [];
   #pods: readonly Pod[] = [];
   readonly neighbours = new Neighbours();
+  readonly #rings: RingBook;
   readonly #allocatable = new Map<string, Amounts>();
   readonly #used = new Map<string, Counts>();
   /** A pod object never changes; its demand is worked out once. */
   readonly #demands = new WeakMap<Pod, Amounts>();
+
+  /** The profiles tell which products have rings. */
+  constructor(profiles: readonly DeviceProfile[] = BUILT_IN) {
+    this.#rings = new RingBook(profiles);
+  }
 
   /**
    * Brings the ledger to these nodes and pods, and tells on which nodes anything changed. Namespaces are for terms of pod
@@ -122,14 +134,17 @@ export class DeviceLedger implements Room {
       touched.add(changed.spec.nodeName ?? "");
       this.#count(changed, sign);
       this.neighbours.pod(changed, sign);
+      this.#rings.pod(changed, this.demand(changed), sign);
     };
     replaced(this.#nodes, nodes, {
       left: (one) => {
         left.push(one);
+        this.#rings.node(one.metadata.name ?? "", undefined);
         node(one.metadata.name ?? "", undefined);
       },
       came: (one) => {
         came.push(one);
+        this.#rings.node(one.metadata.name ?? "", one);
         node(one.metadata.name ?? "", amounts(one.status?.allocatable));
       },
     });
@@ -155,6 +170,15 @@ export class DeviceLedger implements Room {
     return this.#allocatable.get(node)?.get(resource) ?? 0;
   }
 
+  get ringed(): boolean {
+    return this.#rings.any;
+  }
+
+  rings(node: string, resource: string): Rings | undefined {
+    const demand = (pod: Pod): number => this.demand(pod).get(resource) ?? 0;
+    return this.#rings.of(node, resource, { free: this.free(node, resource), demand });
+  }
+
   #count(pod: Pod, sign: 1 | -1): void {
     const node = pod.spec.nodeName ?? "";
     const used = this.#used.get(node) ?? new Map<string, number>();
@@ -168,6 +192,8 @@ export class Trial implements Room {
   readonly #below: Room;
   readonly #taken = new Map<string, Counts>();
   readonly #placed: Placed[] = [];
+  /** What was taken of nodes with rings, piece by piece. */
+  readonly #pieces = new Map<string, Amounts[]>();
 
   constructor(below: Room) {
     this.#below = below;
@@ -175,6 +201,21 @@ export class Trial implements Room {
 
   get neighbours(): Neighbours | undefined {
     return this.#below.neighbours;
+  }
+
+  get ringed(): boolean {
+    return this.#below.ringed === true;
+  }
+
+  rings(node: string, resource: string): Rings | undefined {
+    const below = this.#below.rings?.(node, resource);
+    const pieces = this.#pieces.get(node) ?? [];
+    return below === undefined
+      ? undefined
+      : after(
+          below,
+          pieces.flatMap((demand) => demand.get(resource) ?? []),
+        );
   }
 
   *placed(): Iterable<Placed> {
@@ -202,6 +243,7 @@ export class Trial implements Room {
   /** Takes what a pod demands; the pod itself, where its neighbours are to mind it. */
   take(node: string, demand: Amounts, pod?: Pod): void {
     if (pod !== undefined) this.#placed.push({ pod, node });
+    if (this.ringed) this.#pieces.set(node, [...(this.#pieces.get(node) ?? []), demand]);
     const taken = this.#taken.get(node) ?? new Map<string, number>();
     this.#taken.set(node, taken);
     add(taken, demand);
@@ -211,20 +253,34 @@ export class Trial implements Room {
   give(node: string, demand: Amounts): void {
     const taken = this.#taken.get(node);
     if (taken !== undefined) add(taken, demand, -1);
+    const pieces = this.#pieces.get(node) ?? [];
+    this.#pieces.set(node, pieces.toSpliced(pieces.lastIndexOf(demand), 1));
   }
 }
 
 /** The first resource of which the node has too little, or undefined where the demand fits. */
 export function lacking(room: Room, node: string, demand: Amounts): string | undefined {
-  for (const [resource, amount] of demand) if (amount > 0 && room.free(node, resource) < amount) return resource;
+  for (const [resource, amount] of demand)
+    if (amount > 0 && (room.free(node, resource) < amount || !ringsHold(room, node, { resource, amount })))
+      return resource;
   return undefined;
+}
+
+function ringsHold(room: Room, node: string, { resource, amount }: { resource: string; amount: number }): boolean {
+  if (room.ringed !== true) return true;
+  const rings = room.rings?.(node, resource);
+  return rings === undefined || ringSlots(rings, amount) > 0;
 }
 
 /** How many such pods fit on the node. */
 export function capacity(room: Room, node: string, demand: Amounts): number {
   let pods = Infinity;
   for (const [resource, amount] of demand)
-    if (amount > 0) pods = Math.min(pods, Math.floor(room.free(node, resource) / amount));
+    if (amount > 0) {
+      pods = Math.min(pods, Math.floor(room.free(node, resource) / amount));
+      const rings = room.ringed === true ? room.rings?.(node, resource) : undefined;
+      if (rings !== undefined) pods = Math.min(pods, ringSlots(rings, amount));
+    }
   return Math.max(0, pods);
 }
 

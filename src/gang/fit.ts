@@ -40,9 +40,17 @@ export function shortage(node: string, demand: Amounts, room: Room): Verdict | u
   const [needs, free] = [demand.get(resource) ?? 0, Math.max(0, room.free(node, resource))];
   return denied(
     "NodeLacksDevices",
-    `needs ${formatAmount(resource, needs)} ${resource}, ${formatAmount(resource, free)} of ${formatAmount(resource, room.allocatable(node, resource))} free`,
+    `needs ${formatAmount(resource, needs)} ${resource}, ${formatAmount(resource, free)} of ${formatAmount(resource, room.allocatable(node, resource))} free${ringText(room, node, { resource, needs, free })}`,
     { subject: node, numbers: { needs, free } },
   );
+}
+
+type Want = { readonly resource: string; readonly needs: number; readonly free: number };
+
+/** Enough is free, but not in one ring. */
+function ringText(room: Room, node: string, { resource, needs, free }: Want): string {
+  const rings = free >= needs ? room.rings?.(node, resource) : undefined;
+  return rings === undefined ? "" : `, in rings of ${rings.size} with ${rings.free.join(" and ")} free`;
 }
 
 function unready(pod: Pod, node: Node): Verdict | undefined {
