@@ -14,6 +14,8 @@ export interface GangShape {
   readonly decode: number;
   /** Devices of each pod; default 8: a whole node. */
   readonly devices?: number;
+  /** Of the devices; default nvidia.com/gpu. */
+  readonly resource?: string;
   readonly annotations?: Readonly<Record<string, string>>;
   /** Merged into the spec of the pods. */
   readonly podSpec?: object;
@@ -54,7 +56,7 @@ function deploymentOf(gang: GangShape, role: GangRole): KubeObject {
               name: "engine",
               image: "vllm/vllm-openai:v0.15.0",
               args: ["--model", "m", "--port", "8000"],
-              resources: { limits: { [DEVICE]: String(gang.devices ?? 8) } },
+              resources: { limits: { [gang.resource ?? DEVICE]: String(gang.devices ?? 8) } },
             },
           ],
         },

@@ -89,7 +89,8 @@ export async function install(cluster: Cluster, options: InstallOptions = {}): P
     controllerMetrics: () => controller.metrics,
     restartController: async ({ signal, settings } = {}) => {
       await (signal === "SIGKILL" ? controller.running.kill() : controller.running.stop());
-      controller = await startController(settings);
+      // Its ports were free a moment ago; another may have taken one since.
+      controller = await startController(settings).catch(() => startController(settings));
       all.push(controller.running);
     },
     webhooks,
