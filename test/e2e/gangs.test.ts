@@ -172,7 +172,7 @@ t.test("Volcano with a PodGroup for each instance: gates hold the cell, and ever
   const groups = new Set(seen.won.bound.map((pod) => annotationOf(pod, VOLCANO.groupName)));
   t.equal(groups.size, 3, "one for each");
   const stored = await cluster.api.list(`/apis/${VOLCANO.podGroupApiVersion}/namespaces/volcano/podgroups`);
-  for (const { metadata, spec } of stored.filter(({ metadata }) => groups.has(metadata.name)))
+  for (const { spec } of stored.filter(({ metadata }) => groups.has(metadata.name)))
     t.equal((spec as { minMember: number }).minMember, 1);
   for (const { name } of gangs) await removeGang(cluster, "volcano", name);
   await cluster.must(["delete", "nodes", "npu-00", "npu-01", "npu-02"]);

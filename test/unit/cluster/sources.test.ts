@@ -84,6 +84,28 @@ t.test("one snapshot of all kinds, the same object until something changes", asy
   t.equal(cluster.ageMs(), 0);
 });
 
+t.test("the fields of the PodGroups that are installed", async (t) => {
+  const { server, start } = await scene(t);
+  const schema = (fields: object): object => ({
+    openAPIV3Schema: { properties: { spec: { properties: fields } } },
+  });
+  server.put({
+    apiVersion: "apiextensions.k8s.io/v1",
+    kind: "CustomResourceDefinition",
+    metadata: { name: "podgroups.scheduling.volcano.sh" },
+    spec: {
+      versions: [
+        { name: "v1alpha1", schema: schema({ old: {} }) },
+        { name: "v1beta1", schema: schema({ minMember: {}, networkTopology: { properties: { mode: {} } } }) },
+      ],
+    },
+  });
+  const cluster = start();
+  await until(() => cluster.synced());
+  const { apis } = cluster.snapshot();
+  t.same([...(apis.podGroupFields ?? [])], ["minMember", "networkTopology", "networkTopology.mode"]);
+});
+
 t.test("one namespace: namespaced kinds there alone, nodes as ever", async (t) => {
   const { server, start } = await scene(t);
   const cluster = start("a");

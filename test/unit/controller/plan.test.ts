@@ -94,6 +94,38 @@ t.test("a PodGroup for the cell, owned by its workloads, without flags that woul
   t.end();
 });
 
+t.test("a minimum falls with the replicas, and rises when what it asks for is bound", (t) => {
+  const set = { "tandem.sh/gang": "prefill=1,decode=3" };
+  const minimum = (replicas: number, before: number | undefined, bound: number): unknown => {
+    const workloads = [
+      deployment("prefill", { annotations: set }),
+      deployment("decode", { annotations: set, replicas }),
+    ];
+    const [wanted] = applied(plan({ workloads }), "PodGroup") as [KubeObject];
+    const stored = { ...wanted, spec: { minMember: 0, minTaskMember: { prefill: 1, decode: before } } };
+    const labels = {
+      "tandem.sh/model": "m",
+      "tandem.sh/group": "m",
+      "tandem.sh/cell": "0",
+      "tandem.sh/role": "decode",
+    };
+    const pods = Array.from({ length: bound }, (_, index): Pod => {
+      const one = pod("m-decode", { name: `d-${index}`, uid: `d-${index}`, labels });
+      return { ...one, spec: { ...one.spec, nodeName: "n" } };
+    });
+    const actions = plan({ workloads, pods, podGroups: before === undefined ? [] : [stored] });
+    return applied(actions, "PodGroup").map(({ spec }) => spec)[0];
+  };
+  const asks = (decode: number): object => ({ minMember: decode + 1, minTaskMember: { prefill: 1, decode } });
+  t.match(minimum(3, undefined, 0), asks(3), "the whole set, when nothing runs yet");
+  t.match(minimum(3, 1, 0), asks(3), "nor has run");
+  t.match(minimum(3, 1, 1), asks(1), "two are still to come");
+  t.match(minimum(3, 1, 2), asks(2));
+  t.match(minimum(3, 1, 3), asks(3));
+  t.match(minimum(2, 3, 3), asks(2), "falls at once");
+  t.end();
+});
+
 t.test("what is stored as it was applied is not written again; what differs is", (t) => {
   const [wanted] = applied(plan({ workloads: pair() }), "PodGroup") as [KubeObject];
   const stored = (change: (object: KubeObject) => void): KubeObject => {
