@@ -158,13 +158,16 @@ function onOneNode({ request, field, domains, census }: Scene, tasks: readonly T
   const demand = sumOf(tasks.map(({ pattern }) => pattern.demand));
   const { tree, room, resource } = field;
   const needs = demand.get(resource) ?? 0;
-  const names = new Set(domains.flatMap(({ nodes }) => nodes));
-  const fitting = [...names].filter(
-    (node) =>
-      room.free(node, resource) >= needs &&
-      lacking(room, node, demand) === undefined &&
-      tasks.every(({ pattern }) => pattern.feasible.has(node)),
-  );
+  const permitted = new Set(domains);
+  const widest = domains.filter(({ parent }) => parent === undefined || !permitted.has(parent));
+  const fitting = widest
+    .flatMap(({ nodes }) => nodes)
+    .filter(
+      (node) =>
+        room.free(node, resource) >= needs &&
+        lacking(room, node, demand) === undefined &&
+        tasks.every(({ pattern }) => pattern.feasible.has(node)),
+    );
   const found = fitting.toSorted(
     (a, b) =>
       room.free(a, resource) - room.free(b, resource) ||
