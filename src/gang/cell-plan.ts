@@ -152,6 +152,9 @@ function firstFit(
   return undefined;
 }
 
+/** Nodes with room for all that are tried: what pods demand of one another mostly refuses them all alike. */
+const MOST_SINGLES = 8;
+
 /** A node is the smallest domain of all: the tightest that takes every pod, in the tightest leaf among equals. */
 function onOneNode({ request, field, domains, census }: Scene, tasks: readonly Task[]): Found | undefined {
   if (tasks.length < 2 || request.bound.length > 0 || request.policy.mode === "off") return undefined;
@@ -174,7 +177,7 @@ function onOneNode({ request, field, domains, census }: Scene, tasks: readonly T
       census.free(tree.leafOf(a)) - census.free(tree.leafOf(b)) ||
       byText(a, b),
   );
-  for (const node of found) {
+  for (const node of found.slice(0, MOST_SINGLES)) {
     const domain = tree.leafOf(node);
     const nodes = pack(tasks, { ...domain, nodes: [node], children: [] }, field);
     if (nodes !== undefined) return { domain, nodes };
