@@ -77,6 +77,8 @@ const MAY: Record<string, readonly string[]> = {
     "delete podgroups.scheduling.volcano.sh",
     "create configmaps",
     "patch configmaps",
+    // The record of a cell that stood, when no pod of it is bound any more.
+    "delete configmaps",
     "create events",
     "patch pods",
     // The rest of an instance that has lost a member.
@@ -119,7 +121,6 @@ const MAY_NOT: Record<string, readonly string[]> = {
     "create secrets",
     "create secrets default",
     "delete secrets/tandem-webhook-tls tandem-system",
-    "delete configmaps",
     "delete nodes",
     "patch pods/status",
     "patch leases.coordination.k8s.io/other tandem-system",
