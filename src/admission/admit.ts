@@ -9,7 +9,9 @@ import { entry, type KubeObject } from "../kinds/kube.ts";
 import { LABEL, STATUS } from "../kinds/names.ts";
 import { changed, isDenied, kept, skipped, warned, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
-import { workloadSpec, type Decoded } from "../workload/decode.ts";
+import { isRollout, leavesRollout } from "../workload/creation.ts";
+import { workloadSpec } from "../workload/decode.ts";
+import { strayKeys, unusedKeys } from "../workload/stray.ts";
 import { ADMITTED_KINDS, templateOf } from "../workload/template.ts";
 import { applyAll, type Change } from "./change.ts";
 import { checkObject } from "./checks.ts";
@@ -114,13 +116,14 @@ function admitted(object: KubeObject, context: AdmitContext): AdmitResult {
     devices: configuredDevices(context.settings),
     namespace,
   });
+  const verdicts = [...decoded.verdicts, ...strayKeys(at.stripped, context.settings.target === "pod")];
   return decoded.spec === undefined
-    ? undecoded(at, decoded)
-    : planned(at, { ...context, spec: decoded.spec, namespace }, decoded.verdicts);
+    ? undecoded(at, verdicts)
+    : planned(at, { ...context, spec: decoded.spec, namespace }, verdicts);
 }
 
 /** Denied, or not ours: then nothing of ours may stay. */
-function undecoded(at: Case, { verdicts }: Decoded): AdmitResult {
+function undecoded(at: Case, verdicts: readonly Verdict[]): AdmitResult {
   if (verdicts.some(isDenied)) return refused(at, verdicts);
   if (at.stripped === at.object) return leave(at.object, verdicts);
   return leave(at.stripped, [changed("Stripped", "what Tandem injected was taken out"), ...verdicts], at.touched);
@@ -145,7 +148,7 @@ function planned(at: Case, planning: Planning, decoded: readonly Verdict[]): Adm
 
 /** What speaks against the object itself, and against it beside the others of its group. */
 function objections(at: Case, planning: Planning): readonly Verdict[] {
-  if (planning.spec.mode === "route") return [];
+  if (planning.spec.mode === "route") return unusedKeys(at.stripped);
   const others = partners(planning);
   return [...checkObject(at.stripped, planning, others), ...checkGroup(at.stripped, planning, others)];
 }
@@ -160,7 +163,11 @@ function observed(at: Case, planning: Planning, verdicts: readonly Verdict[]): A
 
 function replayed(at: Case, verdicts: readonly Verdict[]): AdmitResult {
   if (at.recorded === undefined) return leave(at.stripped, verdicts, at.touched);
-  const object = recorded(at.stripped, at.hash, at.recorded.changes, at.recorded.version);
+  // Steps that the user gave meanwhile, or another strategy, are no part of the hash, and not ours to complete.
+  const changes = leavesRollout(at.stripped)
+    ? at.recorded.changes
+    : at.recorded.changes.filter(({ path }) => !isRollout(path));
+  const object = recorded(at.stripped, at.hash, changes, at.recorded.version);
   return leave(object, [kept("PlanReplayed", "the user's part is unchanged"), ...verdicts], at.touched);
 }
 

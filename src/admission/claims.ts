@@ -10,7 +10,8 @@ import { configuredDevices } from "../profiles/devices.ts";
 import { workloadSpec } from "../workload/decode.ts";
 import { groupSize } from "../workload/instance.ts";
 import { podFromTemplate, templateOf, templatesOf, type FoundTemplate } from "../workload/template.ts";
-import { checkPolicy, type Claim } from "./policy.ts";
+import type { Claim } from "./asks.ts";
+import { checkPolicy } from "./policy.ts";
 import type { Planning } from "./stages.ts";
 
 /** Denials of what a workload or its Pods may not ask for, each once. `stripped` is without what Tandem injected. */
@@ -32,7 +33,7 @@ function podClaim(workload: KubeObject, found: FoundTemplate, planning: Planning
     namespace: planning.namespace,
     inherited: workload.metadata.annotations,
   });
-  return spec === undefined ? [] : [{ ...planning, spec, object: pod, template: pod }];
+  return spec === undefined ? [] : [{ ...planning, spec, object: pod, template: pod, workload }];
 }
 
 const SERVICE = [LABEL.model, LABEL.role, LABEL.group, LABEL.cell];

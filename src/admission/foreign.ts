@@ -7,9 +7,9 @@
 import { annotationOf, type KubeObject, type Pod, type StringMap } from "../kinds/kube.ts";
 import { STATUS, STATUS_PREFIX } from "../kinds/names.ts";
 import { warned, type Verdict } from "../kinds/verdict.ts";
-import { templateOf } from "../workload/template.ts";
+import { templatesOf, type FoundTemplate } from "../workload/template.ts";
 import { recordOf } from "./record.ts";
-import { replaceAt, type Path } from "./value.ts";
+import { equal, replaceAt, type Path } from "./value.ts";
 
 const foreign = (key: string, what: string): Verdict => warned("StatusForeign", `${key} ${what}`, { subject: key });
 
@@ -34,14 +34,19 @@ export function foreignOnWorkload(
   const own = written(given.metadata.annotations, previous?.metadata.annotations)
     .filter((key) => key !== STATUS.plan)
     .map((key) => foreign(key, "was not written by Tandem and means nothing"));
-  const inTemplate = written(annotationsOf(given), annotationsOf(previous))
+  const inTemplates = templatesOf(given)
+    .flatMap((found) => written(annotationsOf(found), annotationsOf(sameIn(previous, found))))
     .filter((key) => key !== STATUS.intent || !isOurIntent(answer))
     .map((key) => foreign(key, "in the pod template was not written by Tandem and is not believed"));
-  return [...own, ...inTemplate, ...planForged(given, previous)].slice(0, MOST);
+  return [...own, ...inTemplates, ...planForged(given, previous)].slice(0, MOST);
 }
 
-const annotationsOf = (workload: KubeObject | undefined): StringMap | undefined =>
-  workload === undefined ? undefined : templateOf(workload)?.template.metadata?.annotations;
+const annotationsOf = (found: FoundTemplate | undefined): StringMap | undefined =>
+  found?.template.metadata?.annotations;
+
+/** The template that stands at the same place. */
+const sameIn = (workload: KubeObject | undefined, { path }: FoundTemplate): FoundTemplate | undefined =>
+  workload === undefined ? undefined : templatesOf(workload).find((one) => equal(one.path, path));
 
 /** Admission writes it together with the plan; one that stays without a plan is somebody's own. */
 const isOurIntent = (answer: KubeObject): boolean => annotationOf(answer, STATUS.plan) !== undefined;

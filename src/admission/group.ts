@@ -10,9 +10,10 @@ import { configuredDevices } from "../profiles/devices.ts";
 import { compatibilityOf } from "../workload/endpoint.ts";
 import { KEYS, type KeyName } from "../workload/keys.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
+import { templatesOf } from "../workload/template.ts";
 import { autoscalersOf } from "./autoscalers.ts";
 import { byServedName, ofService, peerSpec } from "./peers.ts";
-import type { Planning } from "./stages.ts";
+import { specOf, type Planning } from "./stages.ts";
 
 /** A key that the members of a cell or group must agree on, as their specs hold it. */
 type Shared = readonly [key: KeyName, value: (spec: WorkloadSpec) => unknown];
@@ -56,7 +57,11 @@ const isPair = (spec: WorkloadSpec, other: WorkloadSpec): boolean =>
 function mismatches(spec: WorkloadSpec, other: WorkloadSpec): string[] {
   if (!isPair(spec, other)) return [];
   const [prefill, decode] = spec.role === "prefill" ? [spec, other] : [other, spec];
-  const reason = compatible(compatibilityOf(prefill), compatibilityOf(decode));
+  // A script that loads no connector is told so already, and a pair without any as KvNotHandedOver.
+  const isTold =
+    [spec, other].some(({ offered }) => offered !== undefined) ||
+    [spec, other].every(({ connector }) => connector === "none");
+  const reason = isTold ? undefined : compatible(compatibilityOf(prefill), compatibilityOf(decode));
   return [
     ...(reason === undefined ? [] : [`${reason} (${other.kind} ${other.name})`]),
     ...(sameWhereKnown(spec.blockSize, other.blockSize)
@@ -80,8 +85,10 @@ export function checkGroup(
 ): readonly Verdict[] {
   const { spec, settings } = planning;
   const make = settings.strict ? denied : warned;
+  // Workers of a LeaderWorkerSet transfer as their leader does, or not at all.
+  const parts = templatesOf(object).map((found, index) => (index === 0 ? spec : specOf(object, found, planning)));
   const told = others
-    .flatMap((other) => [...disagreements(spec, other), ...mismatches(spec, other)])
+    .flatMap((other) => [...disagreements(spec, other), ...new Set(parts.flatMap((part) => mismatches(part, other)))])
     .map((message) => make("GroupDisagrees", message));
   return [
     ...told,

@@ -2,8 +2,8 @@
  * RFC 6902 operations as admission sends them (`add`, `remove`, `replace`), and what they make of a document.
  *
  * Doing them is as strict as the API server's library: what is replaced or removed must be there, an index must be in the
- * list. Only the containers on the way are copied, so that checking a patch costs what it touches: 15 µs for a 20 KB
- * Deployment, where a library that copies the document first took 300 µs.
+ * list. Only the containers on the way are copied, so that checking a patch costs what it touches: 42 µs for 6 operations
+ * on a Deployment of 19 KB, where fast-json-patch on a copy of the document took 466 µs on the same machine.
  */
 import { isObject, type JsonObject } from "../kinds/kube.ts";
 

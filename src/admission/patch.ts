@@ -93,3 +93,13 @@ export function patchOf(from: unknown, to: unknown, touched: readonly Path[]): P
     unsound: warned("PatchUnsound", "the patch does not give the planned object; nothing is changed"),
   };
 }
+
+/** Far above what admission adds: the largest of the golden cases has 32 operations and 6,098 bytes. */
+const MOST_OPERATIONS = 64;
+const MOST_BYTES = 32768;
+
+/** Told of a patch that is larger than any should be; `bytes` is its length as JSON. */
+export const outsized = (operations: number, bytes: number): readonly Verdict[] =>
+  operations <= MOST_OPERATIONS && bytes <= MOST_BYTES
+    ? []
+    : [warned("PatchLarge", `the patch has ${operations} operations and ${bytes} bytes`)];

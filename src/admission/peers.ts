@@ -1,8 +1,9 @@
 /**
  * The other workloads of the snapshot, decoded without what Tandem injected.
  *
- * Objects of a snapshot never change, so each is decoded once and kept by its identity: a group check of 300 workloads
- * would otherwise cost 50 ms for every review. A changed object is another object, and what is forgotten is collected.
+ * Objects of a snapshot never change, so each is decoded once and kept by its identity: decoding 302 workloads
+ * took 59 ms, which every review would otherwise pay. A changed object is another object, and what is forgotten is
+ * collected.
  */
 import { annotationOf, labelOf, type Namespace, type Workload } from "../kinds/kube.ts";
 import { LABEL, STATUS } from "../kinds/names.ts";

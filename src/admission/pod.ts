@@ -8,6 +8,7 @@ import { workloadSpec } from "../workload/decode.ts";
 import { readIntent } from "../workload/intent.ts";
 import { made } from "../workload/owner.ts";
 import type { Mode } from "../workload/spec.ts";
+import { strayKeys } from "../workload/stray.ts";
 import { checkObject } from "./checks.ts";
 import { cleanPod } from "./foreign.ts";
 import { checkPolicy } from "./policy.ts";
@@ -52,9 +53,9 @@ export function admitPod(pod: Pod, context: AdmitContext): AdmitResult {
     namespace,
     inherited: owner?.metadata.annotations,
   });
-  if (spec === undefined) return leave(pod, mild(pod, verdicts));
+  if (spec === undefined) return leave(pod, mild(pod, [...verdicts, ...strayKeys(pod)]));
   const planning: Planning = { ...context, spec, namespace };
-  const policy = checkPolicy({ ...planning, object: pod, template: pod });
+  const policy = checkPolicy({ ...planning, object: pod, template: pod, workload: owner });
   // A reference to an owner is only a claim where a person writes it: it must not stand for the workload's judgement.
   const isJudged = owner !== undefined && context.byPerson !== true;
   const told = [...verdicts, ...(isJudged ? policy.map(asWarning) : policy)];

@@ -7,6 +7,7 @@
 import { hash } from "node:crypto";
 import { annotationOf, isObject, type KubeObject, type StringMap } from "../kinds/kube.ts";
 import { ANNOTATION, PREFIX, STATUS } from "../kinds/names.ts";
+import { isRollout } from "../workload/creation.ts";
 import { isInTemplate, templatesOf } from "../workload/template.ts";
 import { revert, revertAll, type Change } from "./change.ts";
 import { stillOurs } from "./ownership.ts";
@@ -35,9 +36,9 @@ const MOST_CHANGES = 64;
 const isStep = (step: unknown): boolean =>
   typeof step === "string" || (isObject(step) && typeof step["name"] === "string");
 
-/** Inside a pod template of the kind. */
+/** Inside a pod template of the kind, or the steps of a Deployment's rolling update. */
 const isPath = (path: unknown, kind: string): boolean =>
-  Array.isArray(path) && isInTemplate(kind, path) && path.every(isStep);
+  Array.isArray(path) && (isInTemplate(kind, path) || (kind === "Deployment" && isRollout(path))) && path.every(isStep);
 
 const SHAPES: Readonly<Record<string, (change: Record<string, unknown>) => boolean>> = {
   set: (change) => change["value"] !== undefined,

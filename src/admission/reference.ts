@@ -138,26 +138,30 @@ const VARIABLES: Readonly<Record<keyof typeof ENGINE_ENV, string>> = {
   dpRankStart: "`--data-parallel-start-rank`.",
   dpAddress: "`--data-parallel-address`.",
   dpRpcPort: "`--data-parallel-rpc-port`.",
-  nodes: "Pods of the instance.",
+  nodes: "Pods of the instance; this and the next five only with `tandem.sh/nodes-per-instance` above 1.",
   nodeRank: "This pod's rank among them.",
   instance: "Name of the instance.",
-  nodeArgument: "The one argument that differs by node.",
-  addressArgument: "The argument with the leader's address.",
-  podIp: "The pod's address.",
+  nodeArgument:
+    "vLLM, one argument that differs by node: `--headless` on all but the first, which gets one that it has anyway.",
+  addressArgument:
+    "vLLM, a flag that ends in `=` and wants `TANDEM_POD_IP` behind it: `--data-parallel-address=` or `--master-addr=` on the first node, `--host=` on the others, which `--host` must follow.",
+  podIp: "The pod's address, for `TANDEM_ADDRESS_ARGUMENT`. Set with more than one node.",
   podName: "The pod's name, which the events' topic holds.",
 };
 
 const NOTES: readonly string[] = [
   '- Arguments are appended to an argument list that is the engine\'s: `vllm serve`, `sglang serve`, `python3 -m ...`, an image whose entry point is the server, and a script that passes its parameters on to the engine (`"$@"`, with a word before them).',
   "- Nothing that the command already gives is given again, in whatever form: `--flag value`, `--flag=value`, underscores, short names, JSON, dotted JSON keys, inside `sh -c`, variables, arrays.",
-  "- A script is never edited. Every setting is environment, and a warning names what the script must pass. A script from a file declares `tandem.sh/parallelism`, and `tandem.sh/port`, `dp-mode` or `rank-ports` where they are not the engine's defaults.",
+  "- Connector `none` is assumed, and told to the router, where a script in full view loads no connector and hands neither `TANDEM_KV_TRANSFER_CONFIG` nor `TANDEM_ENGINE_ARGS` on, where a script or an image cannot be read and `tandem.sh/kv-connector` says nothing, and where the image is too old. Scripts are given all variables all the same, as the one warning says. On Ascend `TANDEM_KV_TRANSFER_CONFIG` is then optional: the pod starts without it until both roles' sizes are known.",
+  "- A script is never edited. Every setting is environment, and a warning names what the script must pass. A script from a file declares `tandem.sh/kv-connector`, `tandem.sh/parallelism`, and `tandem.sh/port`, `dp-mode` or `rank-ports` where they are not the engine's defaults.",
   "- `kv_load_failure_policy` is set on decode engines from vLLM 0.12 on (`admission.kvLoadFailurePolicy`); an image whose tag tells no version is not given it.",
-  "- KV events (`admission.kvEvents`) are left out for SGLang with pages below 16 tokens (an event for each token) and its decode engines (no radix cache), on the host's network, and where prefix caching is off.",
-  "- Probes: `/health` for startup, readiness and liveness, each only where the container has none of its kind (`admission.probes`); none for headless engines, for nodes without an API server, where a script hides the port, and where the engine listens on a socket or wants a client's certificate. In a pod that has Istio's sidecar already the container asks itself with `python3`, because strict mTLS refuses the kubelet.",
-  "- A connector that the image is known to be too old for is left out with a warning: NIXL before vLLM 0.9, Mooncake before vLLM-Ascend 0.11. Tags of LMCache, llm-d and Dynamo images count those projects and tell no version.",
-  "- On the host's network the connector's first port is moved by 16 x (serving port - the engine's default port, modulo 1000), so that engines of one node, which differ in their serving ports, do not meet.",
+  "- KV events (`admission.kvEvents.enabled`, first port `admission.kvEvents.first`) are left out for SGLang with pages below 16 tokens (an event for each token) and its decode engines (no radix cache), on the host's network, and where prefix caching is off.",
+  "- Probes: `/health` for startup, readiness and liveness, each only where the container has none of its kind (`admission.probes.startupSeconds`, `admission.probes.livenessSeconds`); none for headless engines, for nodes without an API server, where a script hides the port, and where the engine listens on a socket or wants a client's certificate. In a pod that has Istio's sidecar already the container asks itself with `python3`, because strict mTLS refuses the kubelet.",
+  "- A connector that the image is known to be too old for is left out with a warning: NIXL before vLLM 0.9, Mooncake before vLLM 0.13 and vLLM-Ascend 0.11, disaggregation before SGLang 0.4.6. Tags of LMCache, llm-d and Dynamo images count those projects and tell no version; nor does `latest`, which is whatever a node last pulled: such an image counts as new, but is given no key that an older engine would stop at.",
+  "- On the host's network the connector's first port is moved by 16 x (serving port - the engine's default port, modulo 1000), so that engines of one node, which differ in their serving ports, do not meet. vLLM-Ascend's first port is 28000 on products known to have 8 devices a node, and 36000 on all others: above what its transport binds by itself, 20000 + 1000 x devices.",
+  "- SGLang's default page is one token, with which Tandem never lets it publish KV events: give `--page-size 16` or more.",
   "- `enableServiceLinks: false`, unless a command or variable of the pod reads a variable of a Service; `/dev/shm`, unless one is mounted or `hostIPC` gives the host's; ports of KV events keep clear of those that any container declares.",
-  "- Drain: a `preStop` sleep and a termination grace (`admission.drain`), unless the Pod has its own. It needs Kubernetes 1.30; set `seconds: 0` before.",
+  "- Drain: a `preStop` sleep and a termination grace (`admission.drain.seconds`, `admission.drain.graceSeconds`), unless the Pod has its own. The kubelet sleeps by itself from Kubernetes 1.30 on; where a node is known to be older, the container runs `sleep`, and where its image has none, it is ended at once. Offline, and where no node is known, 1.30 is assumed.",
 ];
 
 /** The whole page, for a configuration; the defaults are what is printed. */

@@ -11,7 +11,7 @@ import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { denied, isDenied, isWarned, skipped, warned, type Verdict } from "../kinds/verdict.ts";
 import { admitObject, admitPod, letsGo, type AdmitResult } from "./admit.ts";
 import { auditAnnotations } from "./explain.ts";
-import { patchOf, type Operation } from "./patch.ts";
+import { outsized, patchOf } from "./patch.ts";
 import type { Settings } from "./stage.ts";
 import { equal } from "./value.ts";
 
@@ -161,16 +161,18 @@ const MOST_PLACES = 3;
 function patched(request: Request, result: AdmitResult): ReviewReply {
   const { object, verdicts, touched } = result;
   const { patch, unsound } = patchOf(readObject(request.object, request), object, touched);
-  const all = unsound === undefined ? verdicts : [...verdicts, unsound];
-  const warnings = warningsOf([...verdicts.filter(isWarned), ...(unsound ? [unsound] : [])]);
+  const text = JSON.stringify(patch);
+  const own = unsound === undefined ? outsized(patch.length, Buffer.byteLength(text)) : [unsound];
+  const all = [...verdicts, ...own];
+  const warnings = warningsOf([...verdicts.filter(isWarned), ...own]);
   const response = { allowed: true, ...audit(result), ...warnings };
   if (patch.length === 0) return reply(request, response, "allowed", all);
-  return reply(request, { ...response, ...encoded(patch) }, "patched", all);
+  return reply(request, { ...response, ...encoded(text) }, "patched", all);
 }
 
-const encoded = (patch: readonly Operation[]): JsonObject => ({
+const encoded = (patch: string): JsonObject => ({
   patchType: "JSONPatch",
-  patch: Buffer.from(JSON.stringify(patch)).toString("base64"),
+  patch: Buffer.from(patch).toString("base64"),
 });
 
 const LONGEST_DENIAL = 4096;

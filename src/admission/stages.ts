@@ -65,29 +65,50 @@ function runsOf(entry: StageEntry, mount: Mount): readonly StageRun[] {
 /** Runs every stage that belongs to the mounting point, on every template of the object. */
 export function runStages(object: KubeObject, mount: Mount, planning: Planning): Planned {
   const none: Planned = { object, changes: [], verdicts: [] };
-  return templatesOf(object).reduce((planned, found, index) => {
+  const templates = templatesOf(object);
+  return templates.reduce((planned, found, index) => {
     const part = { ...planning, index, spec: index === 0 ? planning.spec : specOf(object, found, planning) };
-    return runAll(planned, mount, part);
+    const { verdicts, ...rest } = runAll({ ...planned, verdicts: [] }, mount, part);
+    const named = templates.length === 1 ? verdicts : verdicts.map((verdict) => inTemplate(verdict, found));
+    return { ...rest, verdicts: [...planned.verdicts, ...named] };
   }, none);
 }
+
+/** Of several templates the message says which is meant. */
+const inTemplate = (verdict: Verdict, { path }: FoundTemplate): Verdict => ({
+  ...verdict,
+  message: `${path.at(-1) ?? ""}: ${verdict.message}`,
+});
 
 /** One of the object's templates, with the contract that its own containers make. */
 type Part = Planning & { readonly index: number };
 
 /** The workers of a LeaderWorkerSet have an engine container and devices of their own; the rest of the contract is one. */
-function specOf(object: KubeObject, template: FoundTemplate, { spec, settings, namespace }: Planning): WorkloadSpec {
-  return workloadSpec(object, { devices: configuredDevices(settings), namespace, template }).spec ?? spec;
+export function specOf(
+  object: KubeObject,
+  template: FoundTemplate,
+  { spec, settings, namespace }: Planning,
+): WorkloadSpec {
+  const own = workloadSpec(object, { devices: configuredDevices(settings), namespace, template }).spec ?? spec;
+  return own.joins === true ? { ...own, connector: spec.connector } : own;
 }
 
 function runAll(before: Planned, mount: Mount, part: Part): Planned {
   let planned = before;
-  for (const entry of STAGES) for (const run of runsOf(entry, mount)) planned = runStage(planned, entry, run, part);
+  for (const entry of STAGES) {
+    if (part.spec.skip.includes(entry.name) && entry.contract !== true) planned = leftAlone(planned, entry);
+    else for (const run of runsOf(entry, mount)) planned = runStage(planned, entry, run, part);
+  }
   return planned;
 }
 
-function runStage(before: Planned, { name, contract }: StageEntry, run: StageRun, part: Part): Planned {
-  if (contract !== true && part.spec.skip.includes(name))
-    return told(before, skipped("StageSkipped", "named in tandem.sh/skip", { subject: name }));
+/** Told once of each stage, also where it would run at the other mounting point. */
+const leftAlone = (planned: Planned, { name }: StageEntry): Planned =>
+  planned.verdicts.some(({ subject }) => subject === name)
+    ? planned
+    : told(planned, skipped("StageSkipped", "named in tandem.sh/skip", { subject: name }));
+
+function runStage(before: Planned, entry: StageEntry, run: StageRun, part: Part): Planned {
   const found = templatesOf(before.object)[part.index];
   if (found === undefined) return before;
   const context: StageContext = { ...part, object: before.object, ...found };
@@ -101,9 +122,15 @@ function runStage(before: Planned, { name, contract }: StageEntry, run: StageRun
     object = apply(object, change);
   }
   const quiet = changes.length === 0 && verdict.outcome === "changed";
-  const answer = quiet ? asWanted(name) : { ...verdict, subject: name };
-  return { object, changes: [...before.changes, ...changes], verdicts: [...before.verdicts, answer] };
+  const answer = quiet ? asWanted(entry.name) : { ...verdict, subject: entry.name };
+  return told({ ...before, object, changes: [...before.changes, ...changes] }, withSkip(answer, part));
 }
+
+/** A stage that writes the contract does so under `tandem.sh/skip`, too. */
+const withSkip = (verdict: Verdict, { spec }: Part): Verdict =>
+  spec.skip.some((name) => name === verdict.subject)
+    ? { ...verdict, message: `${verdict.message}; all but that is left alone: named in tandem.sh/skip` }
+    : verdict;
 
 const told = (planned: Planned, verdict: Verdict): Planned => ({
   ...planned,

@@ -138,7 +138,7 @@ function complaints(admitted: readonly Admitted[]): string[] {
 }
 
 interface Options {
-  readonly filename: readonly string[];
+  readonly filename?: readonly string[];
   readonly pods?: boolean;
   readonly output: string;
   readonly strict?: boolean;
@@ -171,8 +171,10 @@ function run(options: Options): number {
   if (format === undefined)
     throw new UsageError(`-o ${options.output}: give one of ${Object.keys(FORMATS).join(", ")}`);
   const admission = admissionSettings(readConfig(options));
-  const objects = readObjects(options.filename);
-  if (objects.length === 0) throw new UsageError(`${options.filename.join(", ")}: no objects found`);
+  const { filename = [] } = options;
+  if (filename.length === 0) throw new UsageError("give at least one file: -f FILE");
+  const objects = readObjects(filename);
+  if (objects.length === 0) throw new UsageError(`${filename.join(", ")}: no objects found`);
   if (options.strip === true) {
     process.stdout.write(stripAll(objects, options.output));
     return 0;
@@ -197,7 +199,7 @@ export const registerAdmit: Register = (program, exit) => {
   program
     .command("admit")
     .description("Admission offline: the objects as they would be stored, with the given files as the cluster.")
-    .requiredOption("-f, --filename <file>", "YAML or JSON file, folder, or - (repeatable)", collect)
+    .option("-f, --filename <file>", "YAML or JSON file, folder, or - (repeatable)", collect)
     .option("--pods", "add, for each pod template, one Pod as it would be admitted")
     .option("-o, --output <format>", `one of ${Object.keys(FORMATS).join(", ")}`, "yaml")
     .option("--strict", "warnings deny too")

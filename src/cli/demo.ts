@@ -40,6 +40,7 @@ const SETTINGS = ["router.listen=127.0.0.1:0", "router.healthListen=", "router.e
 const EXAMPLE = `
 Example:
   tandem demo
+  tandem demo -f manifests/examples/cluster-16-nodes.yaml -f mine.yaml
   tandem demo --keep            leaves it running, to send requests of your own
   tandem demo --json | jq .summary`;
 
@@ -47,7 +48,11 @@ export const registerDemo: Register = (program, exit) => {
   program
     .command("demo")
     .description("Shows the whole system on this machine: admission, placement, routing. Nothing else is needed.")
-    .option("-f, --filename <file>", "objects instead of the examples; repeatable", collect)
+    .option(
+      "-f, --filename <file>",
+      "objects instead of the examples, Nodes with devices among them; repeatable",
+      collect,
+    )
     .option("--json", "prints one JSON object instead of text")
     .option("--keep", "leaves it running until Ctrl-C")
     .option("-c, --config <file>", "configuration file")

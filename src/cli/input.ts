@@ -2,9 +2,10 @@
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
-import { loadConfig } from "../config/load.ts";
+import { settingsProblems } from "../admission/settings.ts";
+import { ConfigError, loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
-import { isObject, type KubeObject } from "../kinds/kube.ts";
+import { isObject, keyOf, type KubeObject } from "../kinds/kube.ts";
 
 /** Bad usage or unreadable input: exit code 2. */
 export class UsageError extends Error {}
@@ -23,8 +24,12 @@ export const processEnvironment = (): Readonly<Record<string, string | undefined
 /** Configuration as every command loads it: `--config FILE`, the environment, `--set PATH=VALUE`. */
 export function readConfig(options: { config?: string; set?: readonly string[] }): Config {
   const flags = Object.fromEntries((options.set ?? []).map(splitFlag));
-  const file = options.config === undefined ? {} : { text: readText(options.config), name: options.config };
-  return loadConfig({ ...file, environment: processEnvironment(), flags });
+  const file: { text?: string; name?: string } =
+    options.config === undefined ? {} : { text: readText(options.config), name: options.config };
+  const config = loadConfig({ ...file, environment: processEnvironment(), flags });
+  const problems = settingsProblems(config.admission).map((problem) => `${file.name ?? "configuration"}: ${problem}`);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return config;
 }
 
 function splitFlag(text: string): [string, string] {
@@ -38,7 +43,28 @@ export const collect = (value: string, previous: readonly string[] = []): readon
 
 /** The objects of YAML or JSON files, folders of them, or `-`; Lists are opened. Bad input names file and document. */
 export function readObjects(paths: readonly string[]): KubeObject[] {
-  return readDocuments(paths).flatMap(objectsIn);
+  const placed = readDocuments(paths).flatMap(placedIn);
+  checkTwice(placed);
+  return placed.map(({ object }) => object);
+}
+
+/** An object, and where it stands: file and document. */
+interface Placed {
+  readonly object: KubeObject;
+  readonly place: string;
+}
+
+/** Objects that the API server would take for one and the same; one without a name is made anew each time. */
+function checkTwice(placed: readonly Placed[]): void {
+  const places = new Map<string, string>();
+  for (const { object, place } of placed) {
+    const { apiVersion, kind, metadata } = object;
+    const group = apiVersion.includes("/") ? apiVersion.split("/")[0] : "";
+    const key = JSON.stringify([group, kind, metadata.namespace ?? "default", metadata.name]);
+    const first = metadata.name === undefined ? undefined : places.get(key);
+    if (first !== undefined) throw new UsageError(`${kind} ${keyOf(object)} is defined twice: ${first}, and ${place}`);
+    places.set(key, place);
+  }
 }
 
 /** A document of a file, decoded; what it is has still to be found out. */
@@ -53,7 +79,9 @@ export const readDocuments = (paths: readonly string[]): readonly DecodedDocumen
   paths.flatMap(expand).flatMap((path) => parseDocuments(readText(path), path));
 
 /** The objects that a document is: one, or the items of a List. */
-export const objectsIn = ({ value, place }: DecodedDocument): KubeObject[] => openList(value, place);
+export const objectsIn = (document: DecodedDocument): KubeObject[] => placedIn(document).map(({ object }) => object);
+
+const placedIn = ({ value, place }: DecodedDocument): Placed[] => openList(value, place);
 
 function expand(path: string): string[] {
   if (path === "-" || !statSync(path, { throwIfNoEntry: false })?.isDirectory()) return [path];
@@ -125,12 +153,12 @@ function heightOf(value: unknown, around: Set<object>, known: Map<object, number
   return inner + 1;
 }
 
-function openList(value: unknown, place: string): KubeObject[] {
+function openList(value: unknown, place: string): Placed[] {
   if (value === null || value === undefined) return [];
   if (!isObject(value) || typeof value["apiVersion"] !== "string" || typeof value["kind"] !== "string")
     throw new UsageError(`${place}: not a Kubernetes object: apiVersion and kind are needed`);
   if (value["kind"].endsWith("List") && Array.isArray(value["items"]))
     return value["items"].flatMap((item, index) => openList(item, `${place}: item ${index + 1}`));
   if (!isObject(value["metadata"])) throw new UsageError(`${place}: ${value["kind"]} without metadata`);
-  return [value as KubeObject];
+  return [{ object: value as KubeObject, place }];
 }

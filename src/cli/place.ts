@@ -9,7 +9,7 @@ import { workloadSpec } from "../workload/decode.ts";
 import type { Register } from "./index.ts";
 import { checkShape } from "./shapes.ts";
 import { collect, readConfig, readObjects, UsageError } from "./input.ts";
-import { onlyLast, unplaceable } from "./place/given.ts";
+import { unplaceable } from "./place/given.ts";
 import { complaints, placeJson, placeTable } from "./place/report.ts";
 
 interface PlaceOptions {
@@ -54,9 +54,9 @@ function place(options: PlaceOptions): number {
   const { filename = [], output } = options;
   if (filename.length === 0) throw new UsageError("give at least one file: -f FILE");
   if (output !== "table" && output !== "json") throw new UsageError(`-o ${output}: accepted are table, json`);
-  const { objects, twice } = onlyLast(readObjects(filename));
+  const objects = readObjects(filename);
   for (const object of objects) checkShape(object);
-  for (const line of [...twice, ...unplaceable(objects)]) process.stderr.write(`warning: ${line}\n`);
+  for (const line of unplaceable(objects)) process.stderr.write(`warning: ${line}\n`);
   const result = placeObjects(objects, readConfig(options));
   process.stdout.write(output === "json" ? `${JSON.stringify(placeJson(result), null, 2)}\n` : placeTable(result));
   process.stderr.write(complaints(result));

@@ -4,10 +4,10 @@ import { collect, readConfig, UsageError } from "./input.ts";
 import { parseListen } from "../config/listen.ts";
 import { staticEndpoints } from "../endpoints/directory.ts";
 import type { Endpoint } from "../kinds/endpoint.ts";
-import type { Pod } from "../kinds/kube.ts";
 import { createLog } from "../telemetry/log.ts";
 import { startPageServer, text, type PageServer } from "../telemetry/server.ts";
-import { endpointsOf } from "../workload/endpoint.ts";
+import { endpointsOfAll } from "../workload/health.ts";
+import { routedNamespaces } from "../workload/tenancy.ts";
 import { connectCluster, type ClusterAccess } from "./roles/cluster.ts";
 import { startControllerRole } from "./roles/controller.ts";
 import { parseRoles, roleNames, type RoleName } from "./roles/names.ts";
@@ -102,19 +102,21 @@ function routerEndpoints(
 ): Parameters<typeof startRouterRole>[1] {
   const fixed = staticEndpoints(config.router.endpoints.static);
   if (fixed.length > 0 || access === undefined) return { endpoints: () => fixed, synced: () => true };
-  const { pods } = access.cluster.sources;
+  const { pods, namespaces } = access.cluster.sources;
   // Old endpoints are better than none: a router goes on while the API server is silent, and its scraper finds the dead.
-  return { endpoints: discovered(() => pods.snapshot().items), synced: () => pods.synced() };
+  return { endpoints: discovered(access, config), synced: () => pods.synced() && namespaces.synced() };
 }
 
-/** Endpoints of the pods; decoded anew only when the pods changed. */
-function discovered(pods: () => readonly Pod[]): () => readonly Endpoint[] {
-  let from: readonly Pod[] | undefined;
+/** Endpoints of the pods that may be routed to; decoded anew only when pods or namespaces changed. */
+function discovered({ cluster: { sources } }: ClusterAccess, config: RolePorts["config"]): () => readonly Endpoint[] {
+  let from: readonly unknown[] = [];
   let endpoints: readonly Endpoint[] = [];
   return () => {
-    const now = pods();
-    if (now !== from) endpoints = now.flatMap((pod) => endpointsOf(pod));
-    from = now;
+    const [pods, namespaces] = [sources.pods.snapshot().items, sources.namespaces.snapshot().items];
+    if (pods === from[0] && namespaces === from[1]) return endpoints;
+    from = [pods, namespaces];
+    const routed = routedNamespaces({ optIn: config.admission.optIn, only: config.router.namespaces, namespaces });
+    endpoints = endpointsOfAll(pods.filter(({ metadata }) => routed(metadata.namespace ?? "")));
     return endpoints;
   };
 }

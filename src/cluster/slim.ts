@@ -103,10 +103,15 @@ function propertiesOf(value: unknown, ...path: readonly string[]): Readonly<Reco
 /** Without the list of images, which alone may take 30 KB. */
 export function slimNode(object: KubeObject): Node {
   const node = slimObject(object as Node);
-  const { allocatable, conditions } = node.status ?? {};
+  const { allocatable, conditions, nodeInfo } = node.status ?? {};
+  const kubeletVersion = nodeInfo?.kubeletVersion;
   return {
     ...node,
-    status: defined({ allocatable, conditions: conditions?.map(({ type, status }) => ({ type, status })) }),
+    status: defined({
+      allocatable,
+      conditions: conditions?.map(({ type, status }) => ({ type, status })),
+      nodeInfo: kubeletVersion === undefined ? undefined : { kubeletVersion },
+    }),
   };
 }
 

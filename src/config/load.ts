@@ -52,8 +52,10 @@ export interface ConfigKey {
   readonly schema: SchemaNode;
 }
 
+const PREFIX = "TANDEM_";
+
 const environmentName = (path: string): string =>
-  `TANDEM_${path
+  `${PREFIX}${path
     .replace(/([a-z])([A-Z])/g, "$1_$2")
     .replaceAll(".", "_")
     .toUpperCase()}`;
@@ -123,7 +125,24 @@ const MOST_ALIASES = 100;
 const textOfNumber = (_: string, value: unknown): unknown =>
   typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
 
+/** What Kubernetes sets in every container for a Service, as `TANDEM_ROUTER_PORT_9002_TCP_ADDR`. */
+const OF_SERVICE = /_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
+
+/** Names that can only be meant for a key: of one of the sections, or near one of the keys. */
+function strayNames(environment: Readonly<Record<string, string | undefined>>): readonly string[] {
+  const known = configKeys().map((key) => key.environment.slice(PREFIX.length));
+  const sections = Object.keys(ROOT.properties ?? {}).map((section) => `${section.toUpperCase()}_`);
+  return Object.keys(environment)
+    .filter((name) => name.startsWith(PREFIX) && !OF_SERVICE.test(name))
+    .map((name) => name.slice(PREFIX.length))
+    .filter((name) => !known.includes(name))
+    .filter((name) => sections.some((section) => name.startsWith(section)) || nearest(name, known) !== undefined)
+    .map((name) => `${PREFIX}${name}: unknown variable${hint(name, known, PREFIX)}`);
+}
+
 function readEnvironment(environment: Readonly<Record<string, string | undefined>>): unknown {
+  const strays = strayNames(environment);
+  if (strays.length > 0) throw new ConfigError(strays);
   const found = configKeys().flatMap((key) => {
     const value = environment[key.environment];
     return value === undefined ? [] : [nest(key.path, parseText(key.schema, value))];
@@ -200,9 +219,9 @@ function badValue(pointer: string, root: unknown): string {
   return `${segments(pointer).join(".")}: ${found === undefined ? "nothing" : JSON.stringify(found)} is not accepted; give ${schema === undefined ? "another value" : accepted(schema)}`;
 }
 
-const hint = (key: string, known: readonly string[]): string => {
+const hint = (key: string, known: readonly string[], prefix = ""): string => {
   const near = nearest(key, known);
-  return near === undefined ? "" : `, did you mean ${near}?`;
+  return near === undefined ? "" : `, did you mean ${prefix}${near}?`;
 };
 
 const segments = (pointer: string): string[] =>

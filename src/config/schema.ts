@@ -158,7 +158,7 @@ export const ConfigSchema = Type.Object(
               30,
               0,
               3600,
-              "A deleted engine goes on serving for so long before it gets SIGTERM; 0: off, as before Kubernetes 1.30.",
+              "A deleted engine goes on serving for so long before it gets SIGTERM; 0: off.",
             ),
             graceSeconds: integer(
               330,
@@ -240,6 +240,26 @@ export const ConfigSchema = Type.Object(
         webhookConfiguration: text("tandem", "Name of the webhook configurations whose caBundle is kept."),
         lease: text("tandem-controller", "Lease of the acting replica; empty: always act."),
         resyncMs: integer(30000, 1000, 600000, "Longest time between two passes."),
+        recovery: Type.Object(
+          {
+            minAgeMs: integer(
+              60000,
+              0,
+              3600000,
+              "Age of an instance that never was ready, before it is replaced because a member restarted.",
+            ),
+            stalledMs: integer(
+              120000,
+              1000,
+              3600000,
+              "Time that a member of an instance which was ready has to be ready again.",
+            ),
+          },
+          {
+            ...closed,
+            description: "Replacing an instance over several pods of which a member restarts, or is ready no more.",
+          },
+        ),
         instancePorts: Type.Object(
           {
             // Below Linux's ephemeral ports, and below those that Mooncake's direct transport binds at random.
@@ -265,6 +285,10 @@ export const ConfigSchema = Type.Object(
           },
           { ...closed, description: "Where engines are found." },
         ),
+        namespaces: Type.Array(Type.String({ minLength: 1 }), {
+          default: [],
+          description: "Namespaces whose Pods are routed to; empty: every one, or every one that has opted in.",
+        }),
         maxBodyBytes: integer(16777216, 1024, 268435456, "Largest request body; 413 above."),
         maxBufferedBytes: integer(536870912, 1048576, 8589934592, "Request bodies held at once; 503 above."),
         maxStreams: integer(2000, 1, 100000, "Concurrent ext_proc streams of one connection."),

@@ -26,9 +26,11 @@ export interface BudgetFacts {
 export function budgetActions({ budgets, contracts, acts }: BudgetFacts): readonly Action[] {
   if (budgets === undefined) return [];
   const foreign = budgets.filter((budget) => !isOurs(budget));
-  const wanted = contracts.all
-    .filter((contract) => wants(contract, foreign))
-    .map((contract) => ({ contract, object: budgetOf(contract) }));
+  const wanted = contracts.all.flatMap((contract) =>
+    contracts.guard("budgets", contract.workload, () =>
+      wants(contract, foreign) ? [{ contract, object: budgetOf(contract) }] : [],
+    ),
+  );
   const stored = new Map(budgets.filter(isOurs).map((budget) => [keyOf(budget), budget]));
   const kept = new Set(wanted.map(({ object }) => keyOf(object)));
   const stale = [...stored.values()].filter((budget) => {

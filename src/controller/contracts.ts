@@ -10,13 +10,14 @@ import { workloadSpec } from "../workload/decode.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import { templateOf } from "../workload/template.ts";
 import type { Action } from "./action.ts";
+import { createIsolation, type Isolation } from "./isolation.ts";
 
 export interface Contract {
   readonly spec: WorkloadSpec;
   readonly workload: Workload;
 }
 
-export interface Contracts {
+export interface Contracts extends Pick<Isolation, "guard"> {
   readonly all: readonly Contract[];
   readonly cells: readonly (readonly Contract[])[];
   /** Namespaces with a workload that cannot be read: nothing there is taken away on its account. */
@@ -31,6 +32,8 @@ export type Acts = (namespace: string) => boolean;
 export interface PlanContext {
   readonly config: Pick<Config, "admission" | "topology" | "controller">;
   readonly acts: Acts;
+  /** Milliseconds since the epoch; absent where no time passes. */
+  readonly now?: number;
   /** Tells what admission makes of each workload; absent: nobody asked. */
   readonly explain?: (contracts: readonly Contract[], snapshot: ClusterSnapshot) => readonly Action[];
   /** Lifts gates of gangs; absent: nobody does. */
@@ -43,18 +46,20 @@ export function contractsOf(
 ): Contracts {
   const namespaces = new Map(snapshot.namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));
   const all: Contract[] = [];
-  const actions: Action[] = [];
-  const unclear = new Set<string>();
+  const { guard, unclear, actions } = createIsolation();
   for (const workload of snapshot.workloads) {
     const at = workload.metadata.namespace ?? "default";
     if (!acts(at) || workload.metadata.deletionTimestamp !== undefined) continue;
-    const { spec, refusal } = decode(workload, namespaces.get(at), configuredDevices(config.admission));
+    const decoded = guard("contract", workload, () => [
+      decode(workload, namespaces.get(at), configuredDevices(config.admission)),
+    ]);
+    const { spec, refusal } = decoded[0] ?? {};
     if (spec !== undefined) all.push({ spec, workload });
     if (refusal === undefined) continue;
     unclear.add(at);
     actions.push(refusal);
   }
-  return { all, cells: byCell(all), unclear, actions };
+  return { all, cells: byCell(all), unclear, actions, guard };
 }
 
 function decode(

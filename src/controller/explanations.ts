@@ -10,6 +10,7 @@ import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { isDenied, isWarned, type Verdict } from "../kinds/verdict.ts";
 import type { Action } from "./action.ts";
 import type { Contract } from "./contracts.ts";
+import { createIsolation } from "./isolation.ts";
 
 /** A summary first, then what there is to complain of. */
 export type Judge = (workload: Workload, snapshot: ClusterSnapshot) => readonly Verdict[];
@@ -34,18 +35,25 @@ export function createExplainer(
     read = now;
     return contracts.flatMap(({ workload }) => {
       const id = workload.metadata.uid ?? "";
-      const verdicts = told.get(id) ?? judge(workload, snapshot);
+      const verdicts = told.get(id) ?? judged(judge, workload, snapshot);
       told.set(id, verdicts);
       return explain(workload, verdicts);
     });
   };
 }
 
+function judged(judge: Judge, workload: Workload, snapshot: ClusterSnapshot): readonly Verdict[] {
+  const { guard, actions } = createIsolation();
+  const verdicts = guard("explanation", workload, () => judge(workload, snapshot));
+  return [...verdicts, ...actions.map(({ verdict }) => verdict)];
+}
+
 /** Of what a judgement reads of an object: neither its status nor its version. Worked out once for each object. */
 function createDigests(): (object: KubeObject) => string {
   const known = new WeakMap<KubeObject, string>();
   return (object) => {
-    const digest = known.get(object) ?? digestOf(object);
+    // An object that cannot be read is nobody's news.
+    const digest = known.get(object) ?? createIsolation().guard("digest", object, () => [digestOf(object)])[0] ?? "";
     known.set(object, digest);
     return digest;
   };

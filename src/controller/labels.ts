@@ -4,13 +4,13 @@
  * The keys written are named in an annotation of the pod, so that exactly these go again when the workload no longer
  * wants them. A label that the pod brought along is never changed.
  */
-import { annotationOf, entry, keyOf, labelOf, type Pod } from "../kinds/kube.ts";
-import { LABEL, STATUS } from "../kinds/names.ts";
+import { annotationOf, entry, keyOf, labelOf, type Pod, type Workload } from "../kinds/kube.ts";
+import { ANNOTATION, LABEL, STATUS } from "../kinds/names.ts";
 import { refOf } from "../kinds/resource.ts";
 import { selectorMatches } from "../kinds/selector.ts";
-import { changed } from "../kinds/verdict.ts";
+import { changed, warned } from "../kinds/verdict.ts";
 import { endpointFacts } from "../workload/endpoint.ts";
-import { nodeRankOf } from "../workload/instance.ts";
+import { livePlace, spansPods, type Place } from "../workload/instance.ts";
 import { made } from "../workload/owner.ts";
 import { everyNodeServes, isEntry } from "../workload/serving.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
@@ -27,13 +27,18 @@ export function labelActions(
   managed: Managed = () => undefined,
 ): readonly Action[] {
   const owners = Map.groupBy(contracts.all, ({ spec }) => spec.namespace);
-  return pods.flatMap((pod) => {
-    const namespace = pod.metadata.namespace ?? "";
-    if (pod.metadata.deletionTimestamp !== undefined || !acts(namespace)) return [];
+  const decide = (pod: Pod, namespace: string): readonly Action[] => {
     const owner = owners.get(namespace)?.find((contract) => selects(contract, pod));
     if (owner !== undefined) return ownedActions(pod, owner, managed);
     return contracts.unclear.has(namespace) ? [] : unlabelPod(pod);
+  };
+  const actions = pods.flatMap((pod) => {
+    const namespace = pod.metadata.namespace ?? "";
+    if (pod.metadata.deletionTimestamp !== undefined || !acts(namespace)) return [];
+    return contracts.guard("labels", pod, () => decide(pod, namespace));
   });
+  // What is told of a workload is the same for all its pods.
+  return [...new Map(actions.map((action) => [action.key, action])).values()];
 }
 
 /**
@@ -42,7 +47,7 @@ export function labelActions(
  */
 function ownedActions(pod: Pod, owner: Contract, managed: Managed): readonly Action[] {
   const { mode } = owner.spec;
-  if (mode === "route") return labelPod(pod, owner.spec);
+  if (mode === "route") return [...labelPod(pod, owner), ...rankTold(pod, owner)];
   return mode === "observe" ? unlabelPod(pod) : (managed(pod, owner) ?? []);
 }
 
@@ -50,35 +55,54 @@ function ownedActions(pod: Pod, owner: Contract, managed: Managed): readonly Act
  * The workload selects the pod, and made it: selectors of two workloads may overlap, and a job's or anybody's pod may
  * carry the same labels. A workload without a selector would match every pod of its namespace.
  */
-export const selects = ({ workload }: Contract, pod: Pod): boolean =>
-  workload.spec.selector !== undefined &&
-  selectorMatches(workload.spec.selector, pod.metadata.labels) &&
-  made(workload, pod);
+export const selects = ({ workload }: Contract, pod: Pod): boolean => hasSelected(workload, pod) && made(workload, pod);
+
+/** A LeaderWorkerSet has no selector: it is known by the label it puts on its pods. */
+const hasSelected = ({ kind, spec: { selector } }: Workload, pod: Pod): boolean =>
+  kind === "LeaderWorkerSet" || (selector !== undefined && selectorMatches(selector, pod.metadata.labels));
 
 /** The keys we wrote, as the pod's annotation tells. */
 export const writtenLabels = (pod: Pod): readonly string[] =>
   (annotationOf(pod, STATUS.labels) ?? "").split(",").filter((key) => key !== "");
 
-/** A pod of an instance over several pods whose rank nobody wrote may be any of them. */
-const servesClients = (spec: WorkloadSpec, pod: Pod): boolean => {
-  const placed = spec.nodesPerInstance === 1 || labelOf(pod, LABEL.nodeRank) !== undefined;
-  return (placed || everyNodeServes(spec)) && isEntry(spec, nodeRankOf(pod));
-};
+/**
+ * The contract as far as this pod is known to fulfil it: one that may be any rank of an engine with one API server is
+ * taken for one without. Requests to a rank that does not listen would fail; a request that goes elsewhere does not.
+ */
+const known = (spec: WorkloadSpec, place: Place | undefined): WorkloadSpec =>
+  place === undefined && !everyNodeServes(spec) ? { ...spec, headless: true } : spec;
 
-const wantedLabels = (spec: WorkloadSpec, pod: Pod): Readonly<Record<string, string>> => ({
+function rankTold(pod: Pod, { spec, workload }: Contract): Action[] {
+  if (spec.headless === true || known(spec, livePlace(workload, spec, pod)).headless !== true) return [];
+  const { name = "", uid = "" } = workload.metadata;
+  const message =
+    `only one of the pods that run one engine has an API server, and in mode route nobody says which of this ` +
+    `${workload.kind}: none is routed to; give ${ANNOTATION.mode}=manage, or use a StatefulSet with ` +
+    `${ANNOTATION.nodesPerInstance} or a LeaderWorkerSet`;
+  const verdict = warned("RankUnknown", message, { subject: name });
+  return [{ do: "tell", key: `rank-unknown/${uid}`, verdict, about: [workload] }];
+}
+
+const placeLabels = (spec: WorkloadSpec, place: Place | undefined): Readonly<Record<string, string>> => ({
+  ...(place === undefined || place.instance === "" ? {} : { [LABEL.instance]: place.instance }),
+  ...(place === undefined || !spansPods(spec) ? {} : { [LABEL.nodeRank]: String(place.rank) }),
+});
+
+const wantedLabels = (spec: WorkloadSpec, place: Place | undefined): Readonly<Record<string, string>> => ({
   [LABEL.model]: spec.model,
   [LABEL.role]: spec.role,
   [LABEL.group]: spec.group,
   [LABEL.cell]: spec.cell,
-  ...(servesClients(spec, pod) ? { [LABEL.entry]: "true" } : {}),
-  // One pod is one instance, and a new pod a new one; who runs an instance over several pods labels them himself.
-  ...(spec.nodesPerInstance === 1 && pod.metadata.uid !== undefined ? { [LABEL.instance]: pod.metadata.uid } : {}),
+  ...(isEntry(spec, place?.rank ?? 0) ? { [LABEL.entry]: "true" } : {}),
+  ...placeLabels(spec, place),
 });
 
 /** Writes what is missing or outdated; nothing where all is there. */
-export function labelPod(pod: Pod, spec: WorkloadSpec): Action[] {
+export function labelPod(pod: Pod, { workload, ...contract }: Contract): Action[] {
+  const place = livePlace(workload, contract.spec, pod);
+  const spec = known(contract.spec, place);
   const before = new Set(writtenLabels(pod));
-  const wanted = wantedLabels(spec, pod);
+  const wanted = wantedLabels(spec, place);
   const ours = Object.keys(wanted).filter((key) => before.has(key) || labelOf(pod, key) === undefined);
   const outdated = [...before].filter((key) => !Object.hasOwn(wanted, key) && isOurs(key));
   const labels: Record<string, string | null> = {

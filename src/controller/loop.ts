@@ -155,10 +155,8 @@ async function reconcile(state: State): Promise<number> {
   const snapshot = options.snapshot();
   const acts = optedIn(reachOf(configuration, snapshot), snapshot, options.config);
   const actions = controllerPlan(snapshot, {
-    config: options.config,
-    acts,
-    explain: state.explain,
-    gates: state.gates,
+    ...{ config: options.config, acts, explain: state.explain, gates: state.gates },
+    now: options.clock.now(),
   });
   for (const action of actions) {
     if (!mayAct(state)) return STANDBY_MS;

@@ -49,7 +49,7 @@ export function missedActions(
   if (!isMissed(pod, facts)) return undefined;
   const message = `pod ${keyOf(pod)} was created while no webhook answered; it is routed to, and serves as its template says`;
   const verdict = warned("PodMissed", message, { subject: keyOf(pod) });
-  return labelPod(pod, nativeSpec(spec, pod, facts.devices)).map((action) => ({
+  return labelPod(pod, { workload, spec: nativeSpec(spec, pod, facts.devices) }).map((action) => ({
     ...action,
     verdict,
     about: [workload],

@@ -7,8 +7,8 @@ import { configuredDevices } from "../profiles/devices.ts";
 import { topologySource, topologyTree, type TopologyTree } from "../topology/tree.ts";
 import type { Action } from "./action.ts";
 import { budgetActions } from "./budgets.ts";
-import { contractsOf, type Contracts, type PlanContext } from "./contracts.ts";
-import { labelActions } from "./labels.ts";
+import { contractsOf, type Contract, type Contracts, type PlanContext } from "./contracts.ts";
+import { labelActions, type Managed } from "./labels.ts";
 import { missedActions, type MissedFacts } from "./missed.ts";
 import { podGroupActions } from "./podgroups.ts";
 import { sizesActions } from "./sizes.ts";
@@ -18,30 +18,47 @@ import { slotActions } from "./slots.ts";
 export function controllerPlan(snapshot: ClusterSnapshot, context: PlanContext): readonly Action[] {
   const contracts = contractsOf(snapshot, context);
   const { acts } = context;
+  const managed: Managed = (pod, owner) => missedActions(pod, owner, missedFacts(context));
+  const part = (name: string, decide: () => readonly Action[]): readonly Action[] =>
+    contracts.guard(name, undefined, decide);
   return [
-    ...sizesActions(contracts.cells, snapshot.configMaps),
-    ...podGroupActions({ snapshot, contracts, acts, tree: treeFor(snapshot, contracts, context) }),
-    ...slotsOf(snapshot, contracts, context),
-    ...(context.gates?.(contracts, snapshot) ?? []),
-    ...labelActions(snapshot.pods, contracts, acts, (pod, owner) => missedActions(pod, owner, missedFacts(context))),
-    ...budgetActions({ budgets: snapshot.budgets, contracts, acts }),
-    ...(context.explain?.(contracts.all, snapshot) ?? []),
+    ...contracts.cells.flatMap((cell) => sizesOf(cell, snapshot, contracts)),
+    ...part("PodGroups", () =>
+      podGroupActions({ snapshot, contracts, acts, tree: treeFor(snapshot, contracts, context) }),
+    ),
+    ...part("instances", () => slotsOf(snapshot, contracts, context)),
+    ...part("gates", () => context.gates?.(contracts, snapshot) ?? []),
+    ...part("labels", () => labelActions(snapshot.pods, contracts, acts, managed)),
+    ...part("budgets", () => budgetActions({ budgets: snapshot.budgets, contracts, acts })),
+    ...part("explanations", () => context.explain?.(contracts.all, snapshot) ?? []),
+    // Last: what failed above is among them.
     ...contracts.actions,
   ];
 }
+
+const sizesOf = (
+  cell: readonly Contract[],
+  snapshot: ClusterSnapshot,
+  { guard, unclear }: Contracts,
+): readonly Action[] => guard("sizes", cell[0]?.workload, () => sizesActions([cell], { ...snapshot, unclear }));
 
 const missedFacts = ({ config: { admission } }: PlanContext): MissedFacts => ({
   podTarget: admission.target === "pod",
   devices: configuredDevices(admission),
 });
 
-const slotsOf = (snapshot: ClusterSnapshot, contracts: Contracts, { acts, config }: PlanContext): readonly Action[] =>
+const slotsOf = (
+  snapshot: ClusterSnapshot,
+  contracts: Contracts,
+  { acts, config, now }: PlanContext,
+): readonly Action[] =>
   slotActions({
     ...snapshot,
     contracts,
     acts,
     devices: configuredDevices(config.admission),
     blocks: config.controller.instancePorts,
+    ...(now === undefined ? {} : { patience: { now, ...config.controller.recovery } }),
   });
 
 /** Built only where a workload requires a domain: a tree of 5000 nodes is not for nothing. */

@@ -39,7 +39,9 @@ export function podGroupActions(context: PodGroupContext): readonly Action[] {
   if (!snapshot.apis.podGroups) return contracts.cells.flatMap(absentAction);
   const cells = contracts.cells.map((cell) => cell.filter(isVolcanos)).filter((cell) => cell.length > 0);
   const peopled = { ...context, members: podsByCell(cells.length === 0 ? [] : snapshot.pods) };
-  const wanted = cells.flatMap((cell) => wantedPodGroups(cell, peopled));
+  const wanted = cells.flatMap((cell) =>
+    contracts.guard("PodGroups", cell[0]?.workload, () => wantedPodGroups(cell, peopled)),
+  );
   const stored = new Map(snapshot.podGroups.map((podGroup) => [keyOf(podGroup), podGroup]));
   const writes = wanted.filter(({ object }) => !isApplied(stored.get(keyOf(object)), object)).map(applyAction);
   const kept = new Set(wanted.map(({ object }) => keyOf(object)));

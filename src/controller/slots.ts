@@ -5,8 +5,9 @@
  *
  * 1. N waiting pods of one template make an instance: its Service names them in the order of their ranks.
  * 2. Once the Service is stored, each of them gets its place and is let go, in one patch.
- * 3. A member that is gone breaks the instance for good: an engine's peers cannot be exchanged while it runs. The others
- *    get no new work and are deleted, so that their owner makes new pods, which form an instance of their own.
+ * 3. A member that is gone, was restarted or does not come back breaks the instance for good: an engine's peers cannot be
+ *    exchanged while it runs. The others get no new work and are deleted, so that their owner makes new pods, which form
+ *    an instance of their own. A member that is not ready takes it out of routing until all are.
  * It never gives a rank twice, never changes one on a pod that may run, and never mixes templates.
  */
 import { keyOf, labelOf, type KubeObject, type Namespace, type Pod } from "../kinds/kube.ts";
@@ -22,8 +23,9 @@ import type { Acts, Contract, Contracts } from "./contracts.ts";
 import { selects } from "./labels.ts";
 import { isApplied } from "./owned.ts";
 import { batchKey, form } from "./slots/form.ts";
+import { breakOf, readinessActions, type Break, type Patience } from "./slots/health.ts";
 import { instanceId, serviceOf, slotsOf, type Slot } from "./slots/record.ts";
-import { drainAction, isDrained, rankAction, replaceAction } from "./slots/writes.ts";
+import { drainAction, freeAction, isDrained, rankAction, replaceAction } from "./slots/writes.ts";
 
 /** Ports of instances on the host's network: block k begins at `first + k * size`. */
 export interface PortBlocks {
@@ -41,20 +43,38 @@ export interface SlotFacts {
   readonly acts: Acts;
   readonly devices: Devices;
   readonly blocks: PortBlocks;
+  /** Absent where no time passes: then nothing is replaced because of it. */
+  readonly patience?: Patience;
 }
 
 export function slotActions(facts: SlotFacts): readonly Action[] {
   const acts = ({ metadata }: KubeObject): boolean => facts.acts(metadata.namespace ?? "default");
   const pods = facts.pods.filter((pod) => acts(pod) && labelOf(pod, LABEL.model) !== undefined);
-  const slots = slotsOf(facts.services.filter(acts), pods);
+  const unread = pods.filter(
+    (pod) => facts.contracts.guard("instances", pod, () => [isAlive(pod), isGated(pod)])[0] === undefined,
+  );
+  // An instance of which a pod cannot be read must not look as if it had lost it: the namespace waits.
+  const blind = new Set(unread.map(namespaceOf));
+  const clear = (object: KubeObject): boolean => !blind.has(namespaceOf(object));
+  return readActions({ ...facts, pods: pods.filter(clear), services: facts.services.filter(acts).filter(clear) });
+}
+
+const namespaceOf = ({ metadata }: KubeObject): string => metadata.namespace ?? "default";
+
+function readActions(facts: SlotFacts): readonly Action[] {
+  const { pods, contracts } = facts;
+  const slots = slotsOf(facts.services, pods);
   const standing = standingsOf(slots, pods);
   const known = new Set(standing.filter(holds).flatMap(({ slot }) => slot.members));
   const waiting = pods.filter((pod) => isAlive(pod) && isGated(pod) && !known.has(pod.metadata.uid ?? ""));
   return [
-    ...standing.flatMap((one) => standingActions(one, facts)),
-    ...formActions(waiting, slots, { ...facts, pods }),
+    ...standing.flatMap((one) => contracts.guard("instances", memberOf(one), () => standingActions(one, facts))),
+    ...formActions(waiting, slots, facts),
   ];
 }
+
+const memberOf = ({ slot, started, gated }: Standing): KubeObject | undefined =>
+  slot.service ?? [...started, ...gated][0]?.pod;
 
 /** The members of an instance that is no more are free as soon as its record is gone. */
 const holds = ({ slot, started, whole }: Standing): boolean =>
@@ -105,9 +125,16 @@ function standingOf(slot: Slot, byUid: ReadonlyMap<string, Pod>, claimed: Readon
 }
 
 function standingActions(standing: Standing, facts: SlotFacts): Action[] {
-  if (standing.whole) return wholeActions(standing, facts);
+  const { slot, started, gated, whole } = standing;
+  const pods = started.map(({ pod }) => pod);
+  if (whole) {
+    const broken = gated.length > 0 ? undefined : breakOf(pods, facts.patience);
+    return broken === undefined ? wholeActions(standing, facts) : brokenActions(standing, broken, facts);
+  }
   // Pods that never started are free to join others as soon as no record names them.
-  return standing.started.length === 0 ? removeActions(standing.slot) : brokenActions(standing, facts);
+  if (pods.length === 0) return removeActions(slot);
+  const why = `${slot.members.length - pods.length} of ${slot.members.length} pods are gone`;
+  return brokenActions(standing, { why, due: true }, facts);
 }
 
 /** The record first: pods start only after it has been seen in the store. */
@@ -117,6 +144,10 @@ function wholeActions({ slot, gated, started }: Standing, facts: SlotFacts): Act
   if (contract === undefined) return [];
   const service = serviceOf(contract, slot);
   const write = isApplied(slot.service, service) ? [] : [applyAction(service, contract, slot)];
+  if (gated.length === 0) {
+    const ranks = started.map((member) => ({ ...member, spec: specOf(member.pod, contract, facts) }));
+    return [...write, ...readinessActions(ranks, slot, contract)];
+  }
   if (slot.service === undefined) return write;
   return [...write, ...gated.flatMap(({ pod, rank }) => placeOf(pod, rank, slot, { contract, facts }))];
 }
@@ -144,18 +175,22 @@ function removeActions({ service, instance }: Slot): Action[] {
 }
 
 /** Out of routing at once, whoever replaces them. */
-function brokenActions({ slot, started }: Standing, facts: SlotFacts): Action[] {
+function brokenActions({ slot, started }: Standing, broken: Break, facts: SlotFacts): Action[] {
   const pods = started.map(({ pod }) => pod);
-  const drains = pods.filter((pod) => !isDrained(pod)).map((pod) => drainAction(pod, slot.instance));
+  const drains = pods.filter((pod) => !isDrained(pod)).map((pod) => drainAction(pod, slot.instance, "instance-broken"));
   const contract = pods[0] === undefined ? undefined : contractOf(pods[0], facts);
   if (contract === undefined) return drains;
-  const replaces = contract.spec.recovery === "tandem" ? pods.map((pod) => replaceAction(pod, slot.instance)) : [];
-  return [brokenTold(slot, contract, pods.length), ...drains, ...replaces];
+  const replaces = contract.spec.recovery === "tandem" && broken.due;
+  return [
+    brokenTold(slot, contract, broken),
+    ...drains,
+    ...(replaces ? pods.map((pod) => replaceAction(pod, slot.instance)) : []),
+  ];
 }
 
-function brokenTold({ instance, members }: Slot, contract: Contract, alive: number): Action {
-  const end = contract.spec.recovery === "tandem" ? "all are replaced" : "left to the platform";
-  const message = `instance ${instance}: ${members.length - alive} of ${members.length} pods are gone; ${end}`;
+function brokenTold({ instance }: Slot, contract: Contract, { why, due }: Break): Action {
+  const replaced = due ? "all are replaced" : "all are replaced when it is old enough";
+  const message = `instance ${instance}: ${why}; ${contract.spec.recovery === "tandem" ? replaced : "left to the platform"}`;
   return {
     do: "tell",
     key: `broken/${contract.spec.namespace}/${instance}`,
@@ -187,7 +222,11 @@ function specOf(pod: Pod, contract: Contract, { devices, namespaces }: SlotFacts
 function formActions(waiting: readonly Pod[], slots: readonly Slot[], facts: SlotFacts): Action[] {
   const taken = new Set(slots.flatMap(({ portBase }) => (portBase === undefined ? [] : [portBase])));
   const batches = Map.groupBy(waiting, (pod) => batchKey(pod) ?? "");
-  return [...batches].filter(([key]) => key !== "").flatMap(([key, pods]) => batchActions({ key, pods, taken }, facts));
+  return [...batches]
+    .filter(([key]) => key !== "")
+    .flatMap(([key, pods]) =>
+      facts.contracts.guard("instances", pods[0], () => batchActions({ key, pods, taken }, facts)),
+    );
 }
 
 interface Waiting {
@@ -201,7 +240,7 @@ function batchActions({ key, pods, taken }: Waiting, facts: SlotFacts): Action[]
   const [first] = pods;
   const contract = first === undefined ? undefined : contractOf(first, facts);
   const spec = first === undefined || contract === undefined ? undefined : specOf(first, contract, facts);
-  if (contract === undefined || spec === undefined || spec.nodesPerInstance < 2) return [];
+  if (contract === undefined || spec === undefined || spec.nodesPerInstance < 2) return freed(pods, facts);
   const { instances, leftover } = form({
     ...{ key, pods, nodes: spec.nodesPerInstance },
     start: firstOrdinal(contract.workload),
@@ -211,6 +250,24 @@ function batchActions({ key, pods, taken }: Waiting, facts: SlotFacts): Action[]
     ...waitingTold(key, leftover, { contract, nodes: spec.nodesPerInstance, pods: facts.pods }),
   ];
 }
+
+/**
+ * Their workload asks for instances no more (its label was taken off, its mode changed), so that nobody would ever give
+ * them a place: they are let go, as `tandem release` does. Not before the workload must have been seen.
+ */
+function freed(pods: readonly Pod[], { contracts, patience }: SlotFacts): Action[] {
+  const isStranded = ({ metadata }: Pod): boolean =>
+    patience !== undefined &&
+    !contracts.unclear.has(metadata.namespace ?? "default") &&
+    patience.now - Date.parse(metadata.creationTimestamp ?? "") >= SEEN_MS;
+  return pods.filter(isStranded).map(freeAction);
+}
+
+/**
+ * Workloads and pods come by watches of their own. One that broke is silent for 90 s before that is noticed, and back 30 s
+ * later: a pod without its place, let go too early, would fail for ever.
+ */
+const SEEN_MS = 150_000;
 
 function formed(
   pods: readonly Pod[],

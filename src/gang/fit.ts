@@ -90,7 +90,8 @@ function tolerates(toleration: Toleration, taint: Taint): boolean {
   return toleration.key === taint.key && (exists || (toleration.value ?? "") === (taint.value ?? ""));
 }
 
-function unselected(pod: Pod, node: Node): Verdict | undefined {
+/** Why the pod's node selector or required node affinity leaves the node out, or undefined. */
+export function unselected(pod: Pick<Pod, "spec">, node: Node): Verdict | undefined {
   const subject = node.metadata.name ?? "";
   const missing = Object.entries(pod.spec.nodeSelector ?? {}).find(
     ([key, value]) => entry(node.metadata.labels, key) !== value,

@@ -11,6 +11,8 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   NamespaceNotOptedIn: "Label the Namespace as admission.optIn says, then apply the workload again.",
   StatusForeign: "Take the annotation out of the manifest; Tandem writes its own.",
   UnknownKey: "Correct the key, or take it out.",
+  KeyMisplaced: "Put the key on the workload itself, which needs the labels tandem.sh/model and tandem.sh/role.",
+  KeyUnused: "Set tandem.sh/mode to manage, which rolls the workload once, or take the keys out.",
   GroupDisagrees: "Make the named key or setting equal on all workloads of the group, or give them different groups.",
   GangUnsatisfiable:
     "Lower the gang to the fewest instances that serve; make pods all at once (podManagementPolicy Parallel, startupPolicy LeaderCreated); raise maxSurge. Where several workloads share a role, set tandem.sh/gang on the last of them or on the Namespace.",
@@ -26,13 +28,21 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   SchedulerContradict: "Take schedulerName out of the template, or set tandem.sh/scheduler to keep.",
   TopologyUnknown: "Name a tier that the HyperNodes have, or set tandem.sh/topology to preferred or off.",
   DevicesContradict: "Make request, tandem.sh/accelerator and parallel sizes agree, or leave the request out.",
-  EngineOpaque: "Let the script read the environment variables that the message names.",
+  DevicesTooMany:
+    "Ask for fewer. Where larger nodes are made on demand, as in a pool scaled to zero, select that pool by nodeSelector or required node affinity; or set tandem.sh/skip to devices and write the request yourself.",
+  EngineOpaque:
+    'Let the script pass on what the message names, or all of it: eval "exec vllm serve MODEL $TANDEM_ENGINE_ARGS".',
+  EngineArgsUnevaluated: "Start the engine by eval, as the message says: the variable holds shell text.",
   EngineContradict: "Make the argument and the declaration equal, or leave the declaration out.",
-  KvContradict: "Leave the transfer configuration out: Tandem writes the one of the role and the connector.",
+  KvContradict:
+    "Correct what the message names, or leave the transfer configuration out: Tandem writes the one of role and connector.",
+  KvNotHandedOver:
+    "Use role both, or start the engines as whole ones with mode route; or choose a connector that is handed over: nixl on vLLM, mooncake on vLLM-Ascend.",
   KvEngineIdShared: "Leave engine_id out, or make it of the pod's uid.",
   KvPortReserved: "Choose a kv_port outside the range that the message names.",
   MutationMissed: "Apply the object again when the webhook answers; look for another webhook that undoes the change.",
   AnnotationsFull: "Take other annotations off: the API server stores 256 KiB of them for an object.",
+  PatchLarge: "Report it with the object: what Tandem adds is far smaller.",
   PatchUnsound: "Report it with the object; nothing was injected.",
   RequestMalformed: "Correct the object: a pod template with named containers is needed.",
   // placement
@@ -75,7 +85,8 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   ExtenderUnmanaged: "List every device resource in managedResources, with ignoredByScheduler false.",
   ExtenderWeight: "Set weight to 5 or more.",
   ExtenderSlow: "Set httpTimeout to 1s.",
-  ExtenderUnverified: "Set enableHTTPS, and caData to the caBundle of the webhook configuration; restart the scheduler then.",
+  ExtenderUnverified:
+    "Set enableHTTPS, and caData to the caBundle of the webhook configuration; restart the scheduler then.",
   ExtenderUnreachable: "Look at the pods behind the Service, at urlPrefix, and at network policies.",
   NodesSampled: "Set percentageOfNodesToScore to 100.",
   // router

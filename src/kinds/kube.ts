@@ -184,6 +184,7 @@ export interface Node extends KubeObject {
   status?: {
     allocatable?: Record<string, string | number>;
     conditions?: PodCondition[];
+    nodeInfo?: { kubeletVersion?: string } & JsonObject;
   } & JsonObject;
 }
 

@@ -7,6 +7,12 @@ export const STATUS_PREFIX = "status.tandem.sh/";
 export const AUTOSCALING_PREFIX = "autoscaling.tandem.sh/";
 export const ROUTING_PREFIX = "routing.tandem.sh/";
 
+/** Keys that have a meaning in the contract and are not acted on yet, but for those listed as read. */
+export const RESERVED = [
+  { prefix: AUTOSCALING_PREFIX, read: ["autoscaling.tandem.sh/mode"] },
+  { prefix: ROUTING_PREFIX, read: [] },
+] as const satisfies readonly { readonly prefix: string; readonly read: readonly string[] }[];
+
 /** On workloads (by the user, copied to pod templates) and on pods (by us). */
 export const LABEL = {
   model: "tandem.sh/model",
@@ -52,6 +58,8 @@ export const STATUS = {
   intent: "status.tandem.sh/intent",
   /** Facts of the WorkloadSpec that discovery reads off a pod: connector, parallel sizes, served models. */
   endpoint: "status.tandem.sh/endpoint",
+  /** On node rank 0 of an instance over several pods of which all have been ready once: until then it loads. */
+  served: "status.tandem.sh/served",
   /** Set on a pod that must get no new work. */
   drain: "status.tandem.sh/drain",
   /** Which labels the controller put on a live pod of a `route` workload: these, and no others, are taken off again. */
@@ -75,6 +83,9 @@ export const STATUS = {
   /** On objects that the controller makes: hash of what it applied last, so that it writes only when that changes. */
   applied: "status.tandem.sh/applied",
 } as const;
+
+/** Value of `STATUS.drain` on the pods of an instance of which one is not ready: the others' readiness ends it. */
+export const DRAIN_UNREADY = "instance-unready";
 
 /** On PodGroups, ConfigMaps and Services that the controller makes: only what carries it is ever changed or deleted. */
 export const OWNERSHIP = { label: "tandem.sh/owned-by", value: "controller" } as const;
@@ -178,6 +189,9 @@ export const HEADER = {
   cachedTokens: "x-tandem-cached-tokens",
   reason: "x-tandem-reason",
 } as const;
+
+/** gRPC metadata of the ext_proc stream, set by Envoy for a route and out of clients' reach: the namespace it serves. */
+export const NAMESPACE_METADATA = "x-tandem-namespace";
 
 /** Removed from every request, whatever path it takes: a client must never choose where it is sent. */
 export const UNTRUSTED_HEADERS: readonly string[] = [

@@ -14,6 +14,9 @@ export const REASONS = {
   NamespaceNotOptedIn: "The namespace lacks the label of admission.optIn, so nothing is done there.",
   StatusForeign: "A status.tandem.sh/ annotation that Tandem did not write; it is not believed.",
   UnknownKey: "A tandem.sh/ key that Tandem does not know; the nearest known key is named.",
+  KeyMisplaced:
+    "A tandem.sh/ key is not read for the workload: it stands on the pod template, or there is no tandem.sh/model.",
+  KeyUnused: "A tandem.sh/ key has no effect in the mode of the workload.",
   GroupDisagrees:
     "A group- or cell-scoped key, or a fact both sides must share, differs between workloads of the group.",
   StageSkipped: "The stage is named in tandem.sh/skip.",
@@ -35,11 +38,15 @@ export const REASONS = {
   TopologyUnknown: "tandem.sh/topology-tier names a tier that no HyperNode has; no affinity is written.",
   DevicesInjected: "Device requests and what belongs to them were added.",
   DevicesContradict: "The device request contradicts the accelerator profile or the engine's parallel sizes.",
+  DevicesTooMany: "No node that the pod selects gives so many devices to one pod, though some have the device.",
   EngineInjected: "Engine settings were added.",
   EngineOpaque: "The engine's command is a script; settings are given as environment only.",
+  EngineArgsUnevaluated:
+    "A script passes TANDEM_ENGINE_ARGS without eval, so that the engine gets its quotes as letters.",
   EngineContradict: "The engine's arguments contradict a declaration.",
   KvInjected: "The KV transfer configuration was added.",
   KvContradict: "The KV transfer arguments contradict the role or the connector.",
+  KvNotHandedOver: "The router hands no KV over with the connector: the pair is not served as a pair.",
   KvEngineIdShared: "A literal engine_id would be shared by several replicas.",
   KvEventsOff: "The engine publishes no KV events, though it could; the message says what it wants.",
   PrefixCachingOff: "The engine's arguments turn prefix caching off, so that the router's prefix hits are worthless.",
@@ -52,6 +59,7 @@ export const REASONS = {
   MutationMissed: "The object reached validation without what admission injects.",
   AnnotationsFull:
     "With Tandem's annotations the object would exceed what the API server stores, so nothing is injected.",
+  PatchLarge: "The patch has more than 64 operations or 32 KiB; it is sent all the same.",
   PatchUnsound: "The patch did not give the planned object and was not sent.",
   RequestMalformed: "The request could not be decoded.",
   // placement
@@ -88,14 +96,19 @@ export const REASONS = {
   InstanceRanked: "A pod got its instance, its node rank and its leader's name, and its gate was lifted.",
   InstanceWaiting: "Pods wait for further pods to make up an instance.",
   InstanceBroken:
-    "A member of the instance is gone: the others get no new work, and are replaced unless told otherwise.",
+    "A member of the instance is gone, was restarted, or does not get ready again: the others get no new work, and are replaced unless told otherwise.",
+  InstanceUnready: "A member of the instance is not ready: all of it is out of routing until every member is.",
+  InstanceReady: "Every member of the instance is ready again: it is routed to.",
   InstanceRemoved: "The instance has no pods any more, and so no Service.",
+  RankUnknown:
+    "Only one pod of each instance has an API server and nobody says which: none of the workload's pods is routed to.",
   PodLabelled: "Labels were written to a live pod.",
   PodMissed: "A live pod lacks what admission injects; it was labelled, and serves as its template says.",
   Admitted: "What admission makes of the workload, in short.",
   BudgetApplied: "The PodDisruptionBudget of the workload was written.",
   BudgetRemoved: "The PodDisruptionBudget is not wanted any more, or the user has one that selects the same pods.",
   PodUnlabelled: "Labels that the controller had written to a live pod were taken off again.",
+  DecisionFailed: "A decision about the object failed inside Tandem: it is left as it is, and the rest goes on.",
   WorkloadUnreadable: "A stored workload breaks its contract, so the controller leaves it alone.",
   WebhooksAbsent: "No webhook of ours reaches the namespace, so the controller leaves it alone.",
   CertificatesIssued: "New certificates were made, or their authority was published.",
@@ -129,6 +142,8 @@ export const REASONS = {
   Picked: "The endpoint had the lowest cost.",
   LocalPrefill: "Prefill runs on the decode endpoint: remote prefill would cost more, or is not to be had.",
   NoEndpoint: "No endpoint that is ready, of the right role and compatible serves this model.",
+  ModelAmbiguous:
+    "The model is served in several namespaces and nothing says which one the request is for: none gets it.",
   ModelUnknown: "No endpoint serves the requested model.",
   BodyInvalid: "The request body is not what the API wants.",
   BodyTooLarge: "The request body exceeds the limit.",

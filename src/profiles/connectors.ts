@@ -5,7 +5,7 @@
  * known never refuses a pair. The configuration that a role is given is in `transfer.ts`.
  */
 import type { Compatibility, Connector } from "../kinds/endpoint.ts";
-import type { EngineId } from "./engines.ts";
+import type { EngineId, Release } from "./engines.ts";
 
 /** What a connector is on one engine, and what it needs. */
 export interface ConnectorProfile {
@@ -23,8 +23,12 @@ export interface ConnectorProfile {
   readonly hostEnv?: string;
   /** Loads blocks asynchronously and reports those that failed, so that `kv_load_failure_policy` has a meaning. */
   readonly reportsFailures?: true;
-  /** First minor version (0.x) of the engine that has it. */
-  readonly since: number;
+  /** The router hands KV over with it: it runs the prefill leg, then the decode leg with what the first one answered. */
+  readonly handedOver: boolean;
+  /** Its decode engine waits for a prefill and computes no prompt by itself. */
+  readonly needsPrefill?: true;
+  /** First release of the engine that has it. */
+  readonly since: Release;
 }
 
 /** AscendDirectTransport binds at random in [20000, 20000 + 1000 x devices of the node): 36000 is clear of it with 16. */
@@ -35,43 +39,66 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
   nixl: {
     vllm: {
       className: "NixlConnector",
-      since: 9,
+      // As the release notes of 0.9.0 and ai-dynamo/dynamo#1345 say.
+      since: [9, 0],
       needsBothSizes: false,
       port: 5600,
       ports: "rank",
       portEnv: "VLLM_NIXL_SIDE_CHANNEL_PORT",
       hostEnv: "VLLM_NIXL_SIDE_CHANNEL_HOST",
       reportsFailures: true,
+      handedOver: true,
     },
   },
   mooncake: {
     vllm: {
       className: "MooncakeConnector",
-      since: 9,
+      // vllm#24718; 0.11.2 needed Mooncake's own class still (kvcache-ai/Mooncake#1080).
+      since: [13, 0],
       needsBothSizes: false,
       port: 8998,
       ports: "one",
       portEnv: "VLLM_MOONCAKE_BOOTSTRAP_PORT",
       reportsFailures: true,
+      // Wants both legs at once.
+      handedOver: false,
     },
     "vllm-ascend": {
       className: "MooncakeConnectorV1",
-      since: 11,
+      // vllm-ascend#1568 came with candidates of 0.10; 0.11.0 is the first release that has it.
+      since: [11, 0],
       needsBothSizes: true,
       port: ASCEND_PORT,
       ports: "device",
+      handedOver: true,
     },
   },
   "mooncake-layerwise": {
     "vllm-ascend": {
       className: "MooncakeLayerwiseConnector",
-      since: 11,
+      // In the checklist of its first candidate, vllm-ascend#3927.
+      since: [11, 0],
       needsBothSizes: true,
       port: ASCEND_PORT,
       ports: "device",
+      // Decode calls prefill back.
+      handedOver: false,
     },
   },
-  sglang: { sglang: { className: "", since: 4, needsBothSizes: false, port: 8998, ports: "one" } },
+  // `--disaggregation-mode` came with 0.4.5, `--disaggregation-transfer-backend` with 0.4.5.post1 (sglang#5328), as the
+  // `server_args.py` of the published wheels say.
+  sglang: {
+    sglang: {
+      className: "",
+      since: [4, 6],
+      needsBothSizes: false,
+      port: 8998,
+      ports: "one",
+      // Wants both legs at once, with a room that they meet in.
+      handedOver: false,
+      needsPrefill: true,
+    },
+  },
   none: {},
 };
 
@@ -82,6 +109,24 @@ export const connectorProfile = (connector: Connector, engine: EngineId): Connec
 /** The connectors that an engine has, for messages. */
 export const connectorsOf = (engine: EngineId): readonly Connector[] =>
   (Object.keys(PROFILES) as Connector[]).filter((connector) => PROFILES[connector][engine] !== undefined);
+
+/** The connector's profile on an engine; where it has none there or the engine is not known, those of all engines. */
+const profilesOf = (connector: Connector, engine: string): readonly ConnectorProfile[] => {
+  const own = Object.hasOwn(PROFILES[connector], engine) ? PROFILES[connector][engine as EngineId] : undefined;
+  return own === undefined ? Object.values(PROFILES[connector]) : [own];
+};
+
+/** Whether the router hands KV over with a connector: the one list, for routing and for what admission says of it. */
+export const isHandedOver = (connector: Connector, engine: string): boolean =>
+  profilesOf(connector, engine).some(({ handedOver }) => handedOver);
+
+/** Whether a decode engine with the connector prefills prompts that nobody prefilled for it. */
+export const prefillsAlone = (connector: Connector, engine: string): boolean =>
+  profilesOf(connector, engine).every(({ needsPrefill }) => needsPrefill !== true);
+
+/** Class names that an engine's connectors have, for messages. */
+export const classNamesOf = (engine: EngineId): readonly string[] =>
+  connectorsOf(engine).flatMap((connector) => PROFILES[connector][engine]?.className || []);
 
 type Rule = (prefill: Compatibility, decode: Compatibility) => string | undefined;
 

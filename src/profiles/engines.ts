@@ -7,6 +7,9 @@ import type { Connector } from "../kinds/endpoint.ts";
 
 export type EngineId = "vllm" | "vllm-ascend" | "sglang";
 
+/** A release of an engine, all of which are 0.x.y so far: x and y. */
+export type Release = readonly [minor: number, patch: number];
+
 /** Names of the arguments that Tandem reads, in the form `--name`; later ones are aliases. */
 export interface ArgumentNames {
   readonly tp: readonly string[];
@@ -37,10 +40,10 @@ export interface EngineProfile {
   readonly host?: string;
   /** Turns on `/metrics`; absent where it is always on. */
   readonly metricsFlag?: string;
-  /** First minor version (0.x) that publishes KV events. */
-  readonly eventsSince: number;
-  /** First minor version (0.x) that caches prefixes without being asked; `cacheFlag` asks older ones. */
-  readonly cachesSince: number;
+  /** First release that publishes KV events. */
+  readonly eventsSince: Release;
+  /** First release that caches prefixes without being asked; `cacheFlag` asks older ones. */
+  readonly cachesSince: Release;
   readonly cacheFlag?: string;
   /** A user's word against prefix caching. */
   readonly noCacheFlag: string;
@@ -76,8 +79,8 @@ const SGLANG_NAMES: ArgumentNames = {
 
 /** KV events came with 0.9; the engine of 0.8 (V1) caches prefixes by default, older ones when asked. */
 const VLLM_CACHE = {
-  eventsSince: 9,
-  cachesSince: 8,
+  eventsSince: [9, 0],
+  cachesSince: [8, 0],
   cacheFlag: "--enable-prefix-caching",
   noCacheFlag: "--no-enable-prefix-caching",
 } as const;
@@ -115,8 +118,8 @@ export const ENGINES: readonly EngineProfile[] = [
     // Listens on 127.0.0.1 by default, its bootstrap server too.
     host: "0.0.0.0",
     metricsFlag: "--enable-metrics",
-    eventsSince: 5,
-    cachesSince: 0,
+    eventsSince: [5, 0],
+    cachesSince: [0, 0],
     noCacheFlag: "--disable-radix-cache",
     names: SGLANG_NAMES,
   },
@@ -186,45 +189,41 @@ export function findStart(words: readonly string[]): EngineStart | undefined {
 /** Images with an engine inside whose tags count something else: LMCache, Dynamo's runtimes, llm-d. */
 const OTHER_VERSIONS = /(^|\/)(lmcache|ai-dynamo|llm-d)\//;
 
-/** `[major, minor]` of an image tag as `v0.13.0` or `0.11.0rc1-a3`; undefined for others. */
-export function imageVersion(image: string): readonly [number, number] | undefined {
+/**
+ * Release of a 0.x image, as `v0.13.0` or `0.11.0rc1-a3` tell it; undefined where the image does not tell: digests,
+ * commits, people's own tags, and `latest` as well, which is whatever was the latest when a node last pulled it.
+ */
+export function engineVersion(image: string): Release | undefined {
   if (OTHER_VERSIONS.test(image)) return undefined;
   const tag = /:([^/:@]+)(?:@|$)/.exec(image)?.[1] ?? "";
-  const match = /^v?(\d+)\.(\d+)\b/.exec(tag);
-  return match === null ? undefined : [Number(match[1]), Number(match[2])];
+  const match = /^v?0\.(\d+)(?:\.(\d+))?/.exec(tag);
+  return match === null ? undefined : [Number(match[1]), Number(match[2] ?? 0)];
 }
 
-/** Tags that follow the newest release or the main branch. */
-const NEWEST = /^(latest|nightly|main|master|edge)([-.].*)?$/;
+const isBefore = ([minor, patch]: Release, since: Release): boolean =>
+  minor < since[0] || (minor === since[0] && patch < since[1]);
 
-/**
- * Minor version of a 0.x image, Infinity for a tag that follows the newest, undefined where the image does not tell:
- * digests, commits and people's own tags.
- */
-export function engineVersion(image: string): number | undefined {
-  const [major, minor] = imageVersion(image) ?? [];
-  if (major !== undefined) return major === 0 ? minor : undefined;
-  const name = image.split("/").at(-1) ?? "";
-  const tag = name.includes("@") ? undefined : (name.split(":")[1] ?? "latest");
-  return tag !== undefined && NEWEST.test(tag) ? Infinity : undefined;
+/** True for an image that is known to be older. One that does not tell its version counts as new enough. */
+export function isOlder(image: string, since: Release): boolean {
+  const version = engineVersion(image);
+  return version !== undefined && isBefore(version, since);
 }
 
-/**
- * True where the engine publishes KV events. An image that does not tell its version counts as new enough: its KV
- * connector, which every managed pair has, is no older.
- */
-export const publishesEvents = ({ eventsSince }: EngineProfile, image: string): boolean =>
-  (engineVersion(image) ?? Infinity) >= eventsSince;
+/** True for an image that tells its version, and is not older: for what stops an engine that does not know it. */
+export const isSurely = (image: string, since: Release): boolean =>
+  engineVersion(image) !== undefined && !isOlder(image, since);
+
+/** A release as people write it. */
+export const releaseName = ([minor, patch]: Release): string => `0.${minor}${patch === 0 ? "" : `.${patch}`}`;
+
+/** True where the engine publishes KV events: its KV connector, which every managed pair has, is no older. */
+export const publishesEvents = ({ eventsSince }: EngineProfile, image: string): boolean => !isOlder(image, eventsSince);
 
 /** True where prefixes are cached without being asked; only a version that is known to be older is asked. */
-export const cachesByDefault = ({ cachesSince }: EngineProfile, image: string): boolean =>
-  (engineVersion(image) ?? Infinity) >= cachesSince;
+export const cachesByDefault = ({ cachesSince }: EngineProfile, image: string): boolean => !isOlder(image, cachesSince);
 
-/**
- * True where KVTransferConfig has `kv_load_failure_policy`. It refuses keys that it does not know, so that an image which
- * does not tell its version is not given it.
- */
-export const knowsLoadFailurePolicy = (image: string): boolean => (engineVersion(image) ?? 0) >= 12;
+/** True where KVTransferConfig has `kv_load_failure_policy`. It refuses keys that it does not know. */
+export const knowsLoadFailurePolicy = (image: string): boolean => isSurely(image, [12, 0]);
 
 /** Modules of connectors that vLLM-Ascend 0.11 to 0.13 does not register by itself. */
 const ASCEND_MODULES: Readonly<Partial<Record<Connector, string>>> = {
@@ -237,7 +236,5 @@ const ASCEND_MODULES: Readonly<Partial<Record<Connector, string>>> = {
  * themselves and moved the files, so that the key would break them.
  */
 export function mooncakeModule(image: string, connector: Connector = "mooncake"): string | undefined {
-  const [major, minor] = imageVersion(image) ?? [];
-  if (major !== 0 || minor === undefined || minor < 11 || minor > 13) return undefined;
-  return ASCEND_MODULES[connector];
+  return isSurely(image, [11, 0]) && isOlder(image, [14, 0]) ? ASCEND_MODULES[connector] : undefined;
 }

@@ -33,7 +33,7 @@ export function problemAnswer(problem: Problem): Answer {
     message: problem.message,
     type,
     param: problem.param ?? null,
-    code: problem.reason === "ModelUnknown" ? "model_not_found" : code,
+    code: problem.status === 404 && problem.param === "model" ? "model_not_found" : code,
   };
   const retry: HeaderList =
     problem.status === 429 || problem.status === 503 ? [["retry-after", RETRY_AFTER_SECONDS]] : [];

@@ -7,6 +7,8 @@ export interface CompleteRequest {
   readonly path: string;
   readonly headers: HeaderList;
   readonly body: Buffer;
+  /** The namespace that Envoy's route is for; absent where it names none. Never a word of the client's. */
+  readonly namespace?: string;
 }
 
 /** Sent on to an engine. */

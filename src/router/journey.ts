@@ -89,7 +89,7 @@ export class Journey implements Ticket {
     const facts = readFacts(this.#request.path, this.#request.body);
     if (isProblem(facts)) return refuse(this.#deps, facts);
     this.#streams = facts.stream;
-    const selection = select(this.#deps, facts);
+    const selection = select(this.#deps, facts, this.#request.namespace);
     if (isRefused(selection)) return refuse(this.#deps, selection);
     this.#deps.metrics.observe("tandem_router_pick_duration_seconds", (this.#deps.clock.monotonic() - started) / 1000);
     this.#deps.onPick?.(selection.pick.verdict);

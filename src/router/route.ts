@@ -38,12 +38,12 @@ function begin(deps: RouterDependencies, request: CompleteRequest): Begun {
 function precheck(deps: RouterDependencies, head: Omit<CompleteRequest, "body">): Answer | undefined {
   const problem = checkHead(head.method, head.path, head.headers, deps.config.maxBodyBytes);
   if (problem !== undefined) return refuse(deps, problem);
-  return pathOf(head.path) === MODELS_PATH ? listModels(deps.directory) : undefined;
+  return pathOf(head.path) === MODELS_PATH ? listModels(deps.directory, head.namespace) : undefined;
 }
 
-/** The models of all endpoints, in the shape of OpenAI's list. */
-const listModels = (directory: Directory): Answer =>
+/** The models of all endpoints that the request may reach, in the shape of OpenAI's list. */
+const listModels = (directory: Directory, namespace: string | undefined): Answer =>
   jsonAnswer(200, {
     object: "list",
-    data: modelsOf(directory.list()).map((id) => ({ id, object: "model", owned_by: "tandem" })),
+    data: modelsOf(directory.list(), namespace).map((id) => ({ id, object: "model", owned_by: "tandem" })),
   });

@@ -36,8 +36,8 @@ export interface Selection {
 
 export const isRefused = (value: Selection | Problem): value is Problem => "status" in value;
 
-export function select(deps: SelectDependencies, facts: RequestFacts): Selection | Problem {
-  const fleet = fleetOf(deps.directory.list(), facts.model);
+export function select(deps: SelectDependencies, facts: RequestFacts, namespace?: string): Selection | Problem {
+  const fleet = fleetOf(deps.directory.list(), facts.model, namespace);
   const problem = fleetProblem(deps, fleet, facts.model);
   if (problem !== undefined) return problem;
   const prompt = promptOf(deps, facts);
@@ -70,11 +70,19 @@ function cachedTokens({ index, config }: SelectDependencies, endpoint: string, p
 function fleetProblem(deps: SelectDependencies, fleet: Fleet, model: string): Problem | undefined {
   if (!fleet.modelKnown)
     return { status: 404, reason: "ModelUnknown", message: `the model \`${model}\` does not exist`, param: "model" };
+  if (fleet.ambiguous) return ambiguous(model);
   if (fleet.decode.length === 0) return noEndpoint(model);
   if (withRoom(deps, fleet.decode).length > 0) return undefined;
   const message = `every endpoint of \`${model}\` has ${deps.config.maxInflightPerEndpoint} requests`;
   return { status: 429, reason: "Saturated", message };
 }
+
+const ambiguous = (model: string): Problem => ({
+  status: 404,
+  reason: "ModelAmbiguous",
+  message: `the model \`${model}\` is served in several namespaces, and the route of this request names none`,
+  param: "model",
+});
 
 const noEndpoint = (model: string): Problem => ({
   status: 503,

@@ -80,6 +80,13 @@ const resolve = (word: string, env: ReadonlyMap<string, string>): string =>
     whole.startsWith("$$") ? whole : (env.get(name) ?? whole),
   );
 
+/** The environment is read only where a word refers to it: there may be 70,000 variables, and this is asked often. */
+function resolved(words: readonly string[], container: Container): readonly string[] {
+  if (!words.some((word) => word.includes("$("))) return words;
+  const env = environmentOf(container);
+  return words.map((word) => resolve(word, env));
+}
+
 const strings = (value: unknown): string[] =>
   Array.isArray(value) ? value.filter((word): word is string => typeof word === "string") : [];
 
@@ -132,10 +139,9 @@ const engineField = (engine: EngineId | undefined): { engine?: EngineId } => (en
 
 /** Reads how the container starts its engine. */
 export function readCommand(container: Container): EngineCommand {
-  const env = environmentOf(container);
   const image = engineOfImage(container.image ?? "");
   const command = strings(container.command);
-  const words = [...command, ...strings(container.args)].map((word) => resolve(word, env));
+  const words = resolved([...command, ...strings(container.args)], container);
   const start = findStart(words);
   const at = scriptIndex(words);
   const text = words[at];
@@ -171,6 +177,31 @@ export const refersTo = ({ flags }: EngineCommand, flag: string, variable: strin
 /** True where a container's command, its script included, names a variable. */
 export const mentions = (container: Container, variable: string): boolean =>
   [...strings(container.command), ...strings(container.args)].some((word) => word.includes(variable));
+
+/** How a script starts the engine with what `TANDEM_ENGINE_ARGS` holds: shell text, whose quotes only `eval` reads. */
+export const evaluated = (engine: EngineId): string => {
+  const start = engine === "sglang" ? "python3 -m sglang.launch_server --model-path" : "vllm serve";
+  return `eval "exec ${start} MODEL $${ENGINE_ENV.engineArgs}"`;
+};
+
+/** What `TANDEM_ENGINE_ARGS` is taken to hold: one quoted character, which no manifest has. */
+const QUOTED = "'\u0001'";
+
+/** True where a script hands `TANDEM_ENGINE_ARGS` to an engine's start without `eval`: then the quotes are still there. */
+export function passesUnevaluated({ script }: EngineCommand): boolean {
+  if (!script.includes(ENGINE_ENV.engineArgs)) return false;
+  const variables = new Map([[ENGINE_ENV.engineArgs, QUOTED]]);
+  return shellCommands(script, { variables, open: true }).some((words) => {
+    const start = findStart(words);
+    return start !== undefined && words.slice(start.first).some((word) => word.includes(QUOTED));
+  });
+}
+
+/** Ray's own command, and vLLM's script around it, which make one cluster of the pods before the engine starts. */
+const RAY = /\bray\s+start\b|\bmulti-node-serving\.sh\b/;
+
+export const startsRay = (container: Container): boolean =>
+  RAY.test([...strings(container.command), ...strings(container.args)].join(" "));
 
 /** True for a value that only the running container knows. */
 const isUnresolved = (text: string): boolean => /[$`]/.test(text);

@@ -50,15 +50,26 @@ export const workloadObjectName = ({ kind, name }: Pick<WorkloadSpec, "kind" | "
   `tandem-${slug(name)}-${hash([kind, name])}`;
 
 /**
- * The immutable ConfigMap of the cell and `compat` value with both roles' parallel sizes. Its keys are the roles; each
- * value is the whole KV transfer configuration of that role as JSON.
+ * The immutable ConfigMap with both roles' parallel sizes, by cell, `compat` value and serving port of the role that reads
+ * it: on the host's network the connector's port moves with that, so that a change makes another ConfigMap. Nothing that
+ * other webhooks change in Pods may be part of the name. Its keys are the roles; each value is the whole KV transfer
+ * configuration of that role as JSON.
  */
-export const sizesName = (cell: CellId, compat: string): string =>
-  `tandem-${slug(`${cell.group}-${cell.cell}`)}-${hash([cell.model, cell.group, cell.cell, compat, "sizes"])}`;
+export const sizesName = ({
+  model,
+  group,
+  cell,
+  compat,
+  port,
+}: Pick<WorkloadSpec, "model" | "group" | "cell" | "compat" | "port">): string =>
+  `tandem-${slug(`${group}-${cell}`)}-${hash([model, group, cell, compat, String(port), "sizes"])}`;
 
-/** The ConfigMap that says that the cell stands, and where. */
-export const standingName = (cell: CellId): string =>
-  `tandem-${slug(`${cell.group}-${cell.cell}`)}-${hash([cell.model, cell.group, cell.cell, "standing"])}`;
+/** True for a name in that form: what an older or a newer Tandem, with another hash, called a ConfigMap of the cell. */
+export const isSizesName = ({ group, cell }: Pick<CellId, "group" | "cell">, name: string): boolean =>
+  name.startsWith(`tandem-${slug(`${group}-${cell}`)}-`) && /-[0-9a-f]{8}$/.test(name);
+
+/** The ConfigMap that says that the cell stands, and where. Never taken for one of sizes, whose names end in a hash. */
+export const standingName = (cell: CellId): string => `${cellObjectName(cell)}-standing`;
 
 /** The cells of some workloads, each with its workloads in their order. */
 export function groupByCell(specs: readonly WorkloadSpec[]): ReadonlyMap<string, readonly WorkloadSpec[]> {

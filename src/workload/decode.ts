@@ -12,12 +12,13 @@ import type { Devices } from "../profiles/devices.ts";
 import { isSet, servedNames } from "./arguments.ts";
 import { isUnderKueue, oneByOne } from "./creation.ts";
 import { devicesOf, portsOf, transferOf } from "./derive.ts";
-import { infer, type Inferred } from "./infer.ts";
+import { infer, joinsRay, type Inferred } from "./infer.ts";
 import { groupSize } from "./instance.ts";
 import { readIntent } from "./intent.ts";
 import { KEYS } from "./keys.ts";
-import { reader, unknownKeys, type Reader } from "./reader.ts";
+import { reader, type Reader } from "./reader.ts";
 import type { GangSetting, Mode, WorkloadSpec } from "./spec.ts";
+import { unknownKeys } from "./stray.ts";
 import { templateOf, type FoundTemplate } from "./template.ts";
 
 export interface DecodeContext {
@@ -39,12 +40,16 @@ export interface Decoded {
   readonly verdicts: readonly Verdict[];
 }
 
-const NOT_OURS: Decoded = { verdicts: [skipped("NotOurs", `no label ${KEYS.model.key}`)] };
+/** A Pod of a workload in mode `route` is made without labels: nothing is written to its template. */
+const notOurs = ({ kind }: KubeObject): Decoded => {
+  const later = kind === "Pod" ? "; if its workload has it, in mode route, the controller labels the Pod" : "";
+  return { verdicts: [skipped("NotOurs", `no label ${KEYS.model.key}${later}`)] };
+};
 
 /** Decodes one workload or Pod. */
 export function workloadSpec(object: KubeObject, context: DecodeContext): Decoded {
   const { labels, annotations } = object.metadata;
-  if (entry(labels, KEYS.model.key) === undefined) return NOT_OURS;
+  if (entry(labels, KEYS.model.key) === undefined) return notOurs(object);
   const found = context.template ?? templateOf(object);
   const intent = object.kind === "Pod" ? readIntent(entry(annotations, STATUS.intent)) : undefined;
   const reading = reader(labels, [
@@ -114,6 +119,7 @@ function decode(
     ...transferOf(reading, base, { ...ports, ...devices }),
     opaque: inferred.command.opaque,
     ...(isSet(inferred.command.flags, ["--headless"]) ? { headless: true } : {}),
+    ...(joinsRay(inferred) ? { joins: true } : {}),
     ...(inferred.blockSize === undefined ? {} : { blockSize: inferred.blockSize }),
   };
 }

@@ -2,17 +2,18 @@
  * The parts of a WorkloadSpec that a declaration and the template decide together: ports, sizes and devices, KV transfer.
  * A declaration wins over what the template tells; where both are explicit and differ, it is a denial.
  */
-import type { Connector } from "../kinds/endpoint.ts";
+import type { Connector, Role } from "../kinds/endpoint.ts";
 import type { PodTemplate } from "../kinds/kube.ts";
 import { ENGINE_ENV } from "../kinds/names.ts";
 import { denied, warned, type Verdict } from "../kinds/verdict.ts";
-import { connectorProfile } from "../profiles/connectors.ts";
+import { nearest } from "../kinds/nearest.ts";
+import { classNamesOf, connectorProfile, connectorsOf } from "../profiles/connectors.ts";
 import { deviceNames, deviceProfile, type DeviceProfile, type Devices } from "../profiles/devices.ts";
 import { countRule, mooncakePort, runsOn } from "../profiles/devices/product.ts";
-import { engineVersion } from "../profiles/engines.ts";
+import { engineVersion, isOlder, releaseName } from "../profiles/engines.ts";
 import { SGLANG_TRANSFER } from "../profiles/transfer.ts";
-import { flagValues, hidesArguments, isSet, mentions } from "./arguments.ts";
-import { connectorModule, givenKvPort, TRANSFER_FLAG, type Inferred } from "./infer.ts";
+import { evaluated, flagValues, hidesArguments, isSet, mentions } from "./arguments.ts";
+import { connectorModule, givenKvPort, joinsRay, TRANSFER_FLAG, type Inferred } from "./infer.ts";
 import { KEYS, type GivenSizes } from "./keys.ts";
 import type { Reader } from "./reader.ts";
 import type { Mode, Parallelism, Stage, WorkloadSpec } from "./spec.ts";
@@ -135,7 +136,7 @@ function sizesOf(reading: Reader, { inferred, mode }: Base): { given: GivenSizes
   const declared = reading.read("parallelism") ?? {};
   reading.verdicts.push(...sizeContradictions(declared, inferred.sizes));
   const hidden = inferred.sizesHidden && declared.tp === undefined;
-  if (hidden && mode === "manage") reading.verdicts.push(hiddenSizes(inferred));
+  if (hidden && mode === "manage" && !joinsRay(inferred)) reading.verdicts.push(hiddenSizes(inferred));
   return { given: { ...inferred.sizes, ...declared }, hidden };
 }
 
@@ -182,20 +183,23 @@ const hiddenSizes = (inferred: Inferred): Verdict =>
     `container ${inferred.container.name}: the parallel sizes cannot be read; give ${KEYS.parallelism.key}`,
   );
 
+type Choice = Pick<WorkloadSpec, "connector" | "offered">;
+
 type Transfer = Pick<
   WorkloadSpec,
-  "connector" | "compat" | "kvPort" | "connectorModule" | "transferBackend" | "events"
+  "connector" | "offered" | "compat" | "kvPort" | "connectorModule" | "transferBackend" | "events"
 >;
 
 /** What of the contract decides on the connector's port. */
 type Place = Pick<WorkloadSpec, "port" | "nodesPerInstance"> & { readonly device?: DeviceProfile };
 
 export function transferOf(reading: Reader, base: Base, place: Place): Transfer {
-  const connector = connectorOf(reading, base);
+  const choice = connectorOf(reading, base);
+  const connector = choice.offered ?? choice.connector;
   const port = givenKvPort(base.inferred, connector) ?? defaultKvPort(connector, base, place);
   const module = connectorModule(base.inferred, connector);
   return {
-    connector,
+    ...choice,
     compat: reading.read("compat") ?? "",
     ...(port === undefined ? {} : { kvPort: port }),
     ...(module === undefined ? {} : { connectorModule: module }),
@@ -229,18 +233,18 @@ function hostOffset({ template, inferred: { engine } }: Base, { port, nodesPerIn
 }
 
 /** Declared, else what the arguments load, else the engine's own for half of a managed pair. */
-function connectorOf(reading: Reader, base: Base): Connector {
+function connectorOf(reading: Reader, base: Base): Choice {
   const declared = declaredConnector(reading, base);
   const { transfer } = base.inferred;
   const told = transfer?.connector;
   if (declared === undefined) {
     if (transfer !== undefined && told === undefined && base.mode === "manage")
       reading.verdicts.push(unknownClass(base.inferred));
-    return told ?? undeclared(reading, base);
+    return told === undefined ? undeclared(reading, base) : { connector: told };
   }
   if (told !== undefined && declared !== told)
     reading.verdicts.push(denied("KvContradict", `${KEYS.kvConnector.key} is ${declared}, the arguments load ${told}`));
-  return declared;
+  return { connector: declared };
 }
 
 /** SGLang has one protocol over several transfer backends: their names declare both. */
@@ -263,27 +267,32 @@ function backendOf(reading: Reader, { inferred }: Base): string {
 }
 
 /** An engine that loads an unknown class, serves alone or is left as it is transfers nothing that we know of. */
-function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Connector {
+function undeclared(reading: Reader, { mode, role, inferred, skip }: Base): Choice {
   const left = mode !== "manage" || skip.includes("kv") || inferred.transfer !== undefined;
-  if (left || role === "both") return "none";
+  if (left || role === "both") return NONE;
   const old = olderThanConnector(inferred);
   if (old !== undefined) {
     reading.verdicts.push(old);
-    return "none";
+    return NONE;
   }
-  if (!inferred.command.found || !inferred.command.opaque || passesOurs(inferred)) return inferred.engine.connector;
-  reading.verdicts.push(loadsNone(inferred));
-  return "none";
+  // As its leader, whose connector it is given with the intent.
+  if (joinsRay(inferred)) return NONE;
+  const { connector } = inferred.engine;
+  if (!inferred.command.opaque || passesOurs(inferred)) return { connector };
+  reading.verdicts.push(loadsNone(inferred, role));
+  return { ...NONE, offered: connector };
 }
 
+const NONE: Choice = { connector: "none" };
+
 /** An engine that does not know its argument does not start: only an image that is known to be older is not given it. */
-function olderThanConnector({ engine, container }: Inferred): Verdict | undefined {
-  const since = connectorProfile(engine.connector, engine.id)?.since ?? 0;
-  const version = engineVersion(container.image ?? "") ?? Infinity;
-  if (version >= since) return undefined;
+function olderThanConnector({ engine, container: { image = "" } }: Inferred): Verdict | undefined {
+  const { since } = connectorProfile(engine.connector, engine.id) ?? { since: [0, 0] as const };
+  const version = engineVersion(image);
+  if (version === undefined || !isOlder(image, since)) return undefined;
   return warned(
     "KvContradict",
-    `${engine.id} 0.${version} has no connector ${engine.connector}, which came with 0.${since}: no KV is transferred`,
+    `${engine.id} ${releaseName(version)} has no connector ${engine.connector}, which came with ${releaseName(since)}: no KV is transferred`,
   );
 }
 
@@ -298,14 +307,26 @@ const PASSED = {
 const passesOurs = ({ container, engine }: Inferred): boolean =>
   PASSED[engine.id].some((name) => mentions(container, name));
 
-const loadsNone = ({ container, engine }: Inferred): Verdict =>
-  warned(
+/** The one warning over a script: what the arguments in the one variable leave out, no other has to say again. */
+function loadsNone({ container: { name }, command: { found }, engine }: Inferred, role: Role): Verdict {
+  const flag = engine.id === "sglang" ? SGLANG_TRANSFER.mode : TRANSFER_FLAG;
+  const seen = found ? `script of ${name} loads no KV connector` : `what ${name} starts cannot be read`;
+  const declare = found ? "" : `, and give ${KEYS.kvConnector.key}`;
+  const unused = role === "prefill" ? ", and no prompts are sent to it" : "";
+  return warned(
     "EngineOpaque",
-    `script of ${container.name} loads no KV connector; pass ${engine.id === "sglang" ? SGLANG_TRANSFER.mode : TRANSFER_FLAG} "$${PASSED[engine.id][0]}"`,
+    `${seen}, so that none is assumed${unused}; start it by ${evaluated(engine.id)}, or pass ${flag} "$${PASSED[engine.id][0]}"${declare}`,
   );
+}
 
-const unknownClass = (inferred: Inferred): Verdict =>
-  warned(
+/** SGLang's flags name no class; a class that speaks as a known one, under a name of its own, can be declared as that. */
+function unknownClass({ transfer, engine: { id } }: Inferred): Verdict {
+  const [given = "(unreadable)", known] = [transfer?.className, classNamesOf(id)];
+  const near = nearest(given, known);
+  const meant = near === undefined ? "" : ` (did you mean ${near}?)`;
+  const accepted = [...connectorsOf(id), "none"].join(", ");
+  return warned(
     "KvContradict",
-    `kv_connector ${inferred.transfer?.className ?? "(unreadable)"} is not known; give ${KEYS.kvConnector.key}`,
+    `kv_connector ${given} is not known${meant}; known are ${known.join(", ")}; if it speaks as one of them, set ${KEYS.kvConnector.key}, which accepts ${accepted}`,
   );
+}

@@ -6,7 +6,7 @@
  */
 import type { Compatibility, Connector, Endpoint } from "../kinds/endpoint.ts";
 import { annotationOf, isObject, labelOf, type JsonObject, type Pod } from "../kinds/kube.ts";
-import { LABEL, STATUS } from "../kinds/names.ts";
+import { DRAIN_UNREADY, LABEL, STATUS } from "../kinds/names.ts";
 import { UNCONFIGURED } from "../profiles/devices.ts";
 import { workloadSpec } from "./decode.ts";
 import type { EventPorts } from "./events.ts";
@@ -206,7 +206,8 @@ function eventFacts(
   return { ...kvPort, events: { port: events.port + first, ...replay, ranks } };
 }
 
-const isReady = (pod: Pod): boolean =>
+/** The kubelet's word on a pod: its containers run, and answer their probes. */
+export const isReady = (pod: Pod): boolean =>
   pod.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True") ?? false;
 
 const compatibility = (facts: Facts): Compatibility => ({
@@ -221,12 +222,27 @@ const compatibility = (facts: Facts): Compatibility => ({
 /** The compatibility of the endpoints that pods of this contract will offer. */
 export const compatibilityOf = (spec: WorkloadSpec): Compatibility => compatibility(factsOf(spec));
 
+/**
+ * An instance that was only not ready is judged by its pods' readiness, as it was when it went: with the controller down
+ * nobody would take the annotation off, and every instance that once had a slow probe would stay out.
+ */
 const isDraining = (pod: Pod): boolean =>
-  pod.metadata.deletionTimestamp !== undefined || (annotationOf(pod, STATUS.drain) ?? "false") !== "false";
+  pod.metadata.deletionTimestamp !== undefined ||
+  !["false", DRAIN_UNREADY].includes(annotationOf(pod, STATUS.drain) ?? "false");
 
 /** Pod uid, and restarts and id of the engine's container: new whenever the engine process is. */
 function bootIdOf(pod: Pod, container: string | undefined): string {
-  const statuses = pod.status?.containerStatuses ?? [];
-  const status = statuses.find(({ name }) => name === container) ?? statuses[0];
+  const status = statusOf(pod, container);
   return [pod.metadata.uid ?? pod.metadata.name ?? "", status?.restartCount ?? 0, status?.containerID ?? ""].join("/");
 }
+
+type ContainerStatus = NonNullable<NonNullable<Pod["status"]>["containerStatuses"]>[number];
+
+function statusOf(pod: Pod, container: string | undefined): ContainerStatus | undefined {
+  const statuses = pod.status?.containerStatuses ?? [];
+  return statuses.find(({ name }) => name === container) ?? statuses[0];
+}
+
+/** What the kubelet says of the engine's container; undefined before it does. */
+export const engineStatus = (pod: Pod): ContainerStatus | undefined =>
+  statusOf(pod, (annotated(pod) ?? inferred(pod))?.container);

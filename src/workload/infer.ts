@@ -24,8 +24,10 @@ import {
   integerFlag,
   isSet,
   jsonFlag,
+  mentions,
   readCommand,
   refersTo,
+  startsRay,
   type EngineCommand,
 } from "./arguments.ts";
 import { readEvents, type EventPorts } from "./events.ts";
@@ -156,9 +158,15 @@ function ownTransfer(command: EngineCommand, engine: EngineId, named: string | u
   return named === undefined ? undefined : readTransfer(parsed(named));
 }
 
-/** A configuration of the user's own under our variable: the flag that is added will hand it on. */
-const namedTransfer = ({ env }: Container): string | undefined =>
-  env?.find(({ name }) => name === ENGINE_ENV.kvTransferConfig)?.value;
+/** Whether our variable reaches the engine: by the flag that is added, or by a script that hands it on. */
+const isHandedOn = (container: Container, { opaque }: EngineCommand): boolean =>
+  !opaque || [ENGINE_ENV.kvTransferConfig, ENGINE_ENV.engineArgs].some((name) => mentions(container, name));
+
+/** A configuration of the user's own under our variable. Behind a script that does not name it, it may be ours. */
+const namedTransfer = (container: Container, command: EngineCommand): string | undefined =>
+  isHandedOn(container, command)
+    ? container.env?.find(({ name }) => name === ENGINE_ENV.kvTransferConfig)?.value
+    : undefined;
 
 function parsed(text: string): JsonObject {
   try {
@@ -179,7 +187,7 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
   const onAscend = request?.device.vendor === "ascend" || foreign?.startsWith("huawei.com/") === true;
   const engine = engineProfile(engineOf(command, onAscend, declared.engine));
   const rule = request === undefined ? undefined : countRule(request.device, template.spec);
-  const transfer = ownTransfer(command, engine.id, namedTransfer(container));
+  const transfer = ownTransfer(command, engine.id, namedTransfer(container, command));
   return {
     container,
     command,
@@ -197,6 +205,9 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
     ...optional("events", readEvents(command.flags, engine.id)),
   };
 }
+
+/** Starts Ray and no engine: Ray runs the leader's here. */
+export const joinsRay = ({ container, command }: Inferred): boolean => !command.found && startsRay(container);
 
 /** First port of the connector as the template names it: in the environment, or in the configuration. */
 export function givenKvPort({ container, transfer, engine }: Inferred, connector: Connector): number | undefined {

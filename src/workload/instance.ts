@@ -51,6 +51,31 @@ export function groupPlace(pod: Pod): Place | undefined {
   return rank === undefined || group === undefined ? undefined : { instance: `${set}-${group}`, rank };
 }
 
+/** True where one engine runs over several pods, as the declaration or its own ranks tell. */
+export const spansPods = ({ nodesPerInstance, dataParallelMode, parallelism }: WorkloadSpec): boolean =>
+  nodesPerInstance > 1 || (dataParallelMode === "internal" && parallelism.dp > parallelism.dpLocal);
+
+/**
+ * The place of a live pod that nobody held back: as it is labelled, as its owner numbers it, or as the only one of its
+ * instance. Undefined where any of them may be rank 0: pods of a Deployment have no numbers.
+ */
+export function livePlace(workload: Workload, spec: WorkloadSpec, pod: Pod): Place | undefined {
+  const place = ownersPlace(workload, spec, pod);
+  const labelled = labelOf(pod, LABEL.nodeRank);
+  const instance = labelOf(pod, LABEL.instance) ?? place?.instance ?? pod.metadata.uid ?? "";
+  return labelled === undefined ? place : { instance, rank: nodeRankOf(pod) };
+}
+
+function ownersPlace(workload: Workload, spec: WorkloadSpec, pod: Pod): Place | undefined {
+  if (workload.kind === "LeaderWorkerSet") return groupPlace(pod);
+  if (!spansPods(spec)) return { instance: pod.metadata.uid ?? "", rank: 0 };
+  const ordinal = workload.kind === "StatefulSet" ? ordinalOf(pod.metadata.name) : undefined;
+  if (ordinal === undefined || spec.nodesPerInstance === 1) return undefined;
+  const index = ordinal - firstOrdinal(workload);
+  const at = Math.floor(index / spec.nodesPerInstance);
+  return { instance: `${workload.metadata.name ?? ""}-${at}`, rank: index - at * spec.nodesPerInstance };
+}
+
 /** Whether the controller must give the pods of this contract their places. */
 export const needsSlots = (spec: Pick<WorkloadSpec, "nodesPerInstance" | "mode" | "skip">): boolean =>
   spec.mode === "manage" && spec.nodesPerInstance > 1 && !spec.skip.includes("engine");

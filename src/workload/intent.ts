@@ -25,10 +25,17 @@ const CARRIED: readonly string[] = [
 /** Longest annotation that is read; ours is below 2 KiB. */
 const LONGEST = 16384;
 
-/** The annotation's value: the carried keys of the workload over those of its Namespace, in a fixed order. */
-export function writeIntent(annotations: StringMap | undefined, defaults: StringMap | undefined): string {
+/**
+ * The annotation's value: the carried keys of the workload over those of its Namespace, in a fixed order; `told` over
+ * both, for what another template of the workload decides.
+ */
+export function writeIntent(
+  annotations: StringMap | undefined,
+  defaults: StringMap | undefined,
+  told?: StringMap,
+): string {
   const found = CARRIED.flatMap((key) => {
-    const value = entry(annotations, key) ?? entry(defaults, key);
+    const value = entry(told, key) ?? entry(annotations, key) ?? entry(defaults, key);
     return value === undefined ? [] : [[key, value]];
   });
   return JSON.stringify(Object.fromEntries(found));

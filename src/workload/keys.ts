@@ -19,6 +19,8 @@ export interface Key<T> {
   /** In words. */
   readonly fallback: string;
   readonly meaning: string;
+  /** Speaks of what is injected or planned: mode `route` does not read it. */
+  readonly manageOnly?: true;
   parse(text: string): T | undefined;
 }
 
@@ -59,6 +61,8 @@ const pattern = (key: string, test: RegExp, accepts: string, texts: Texts): Key<
 });
 
 const label = <T>(key: Key<T>): Key<T> => ({ ...key, where: "label" });
+
+const manageOnly = <T>(key: Key<T>): Key<T> => ({ ...key, manageOnly: true });
 
 /** Longest comma list: what is carried on pods must stay readable there. A hundred model names fit. */
 const LONGEST_LIST = 4096;
@@ -116,7 +120,7 @@ function parseGang(text: string): GangSetting | undefined {
 }
 
 const STAGES: readonly Stage[] = ["scheduling", "gang", "topology", "devices", "engine", "kv", "probes", "replicas"];
-const MODES = ["off", "observe", "route", "manage"] as const satisfies readonly Mode[];
+export const MODES = ["off", "observe", "route", "manage"] as const satisfies readonly Mode[];
 const ROLES = ["prefill", "decode", "both"] as const satisfies readonly Role[];
 const ENGINES = ["vllm", "vllm-ascend", "sglang"] as const satisfies readonly EngineName[];
 const DP_MODES = ["internal", "hybrid", "external"] as const satisfies readonly DataParallelMode[];
@@ -234,25 +238,28 @@ export const KEYS = {
       "Device profile.",
     ),
   ),
-  acceleratorsPerPod: integerKey(
-    ANNOTATION.acceleratorsPerPod,
-    [1, 1024],
-    texts("workload", "tensor x pipeline x local data parallel size", "Devices of one pod."),
+  acceleratorsPerPod: manageOnly(
+    integerKey(
+      ANNOTATION.acceleratorsPerPod,
+      [1, 1024],
+      texts("workload", "tensor x pipeline x local data parallel size", "Devices of one pod."),
+    ),
   ),
-  scheduler: oneOf(
-    ANNOTATION.scheduler,
-    ["keep", "volcano", "default"],
-    texts("group", "`keep`", "Scheduler of the pods."),
+  scheduler: manageOnly(
+    oneOf(ANNOTATION.scheduler, ["keep", "volcano", "default"], texts("group", "`keep`", "Scheduler of the pods.")),
   ),
-  queue: pattern(
-    ANNOTATION.queue,
-    /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/,
-    "the name of a Volcano queue",
-    texts("group", "Volcano's `default`", "Volcano queue of the PodGroup."),
+  queue: manageOnly(
+    pattern(
+      ANNOTATION.queue,
+      /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/,
+      "the name of a Volcano queue",
+      texts("group", "Volcano's `default`", "Volcano queue of the PodGroup."),
+    ),
   ),
   gang: {
     key: ANNOTATION.gang,
     where: "annotation",
+    manageOnly: true,
     ...texts(
       "cell",
       "`auto`: one instance of each role; `off` under Kueue",
@@ -261,14 +268,17 @@ export const KEYS = {
     accepts: "`auto`, `off`, or instances of each role as `prefill=1,decode=2`",
     parse: parseGang,
   },
-  topology: oneOf(
-    ANNOTATION.topology,
-    TOPOLOGIES,
-    texts("cell", "`preferred`", "Whether a cell must, should or need not stay within one domain."),
+  topology: manageOnly(
+    oneOf(
+      ANNOTATION.topology,
+      TOPOLOGIES,
+      texts("cell", "`preferred`", "Whether a cell must, should or need not stay within one domain."),
+    ),
   ),
   topologyTier: {
     key: ANNOTATION.topologyTier,
     where: "annotation",
+    manageOnly: true,
     ...texts("cell", "the widest", "Highest HyperNode tier that a cell may span."),
     accepts: "a tier as integer or tier name",
     parse: (text): number | string | undefined => integer(text, 0, 1000) ?? (TIER_NAME.test(text) ? text : undefined),
@@ -288,22 +298,26 @@ export const KEYS = {
       "Prefill and decode pair only where this is equal; a new value keeps an upgrade from mixing.",
     ),
   ),
-  nodesPerInstance: integerKey(
-    ANNOTATION.nodesPerInstance,
-    [1, 256],
-    texts(
-      "workload",
-      "`1`; the size of a LeaderWorkerSet",
-      "Pods that together run one engine instance: they get ranks and a leader, start together and are replaced together.",
+  nodesPerInstance: manageOnly(
+    integerKey(
+      ANNOTATION.nodesPerInstance,
+      [1, 256],
+      texts(
+        "workload",
+        "`1`; the size of a LeaderWorkerSet",
+        "Pods that together run one engine instance: they get ranks and a leader, start together and are replaced together.",
+      ),
     ),
   ),
-  recovery: oneOf(
-    ANNOTATION.recovery,
-    ["tandem", "platform"],
-    texts(
-      "group",
-      "`tandem`",
-      "Who replaces an instance over several pods that lost one: Tandem deletes the rest, or only takes it out of routing. LeaderWorkerSets look after their own.",
+  recovery: manageOnly(
+    oneOf(
+      ANNOTATION.recovery,
+      ["tandem", "platform"],
+      texts(
+        "group",
+        "`tandem`",
+        "Who replaces an instance over several pods that lost one: Tandem deletes the rest, or only takes it out of routing. LeaderWorkerSets look after their own.",
+      ),
     ),
   ),
   disruption: oneOf(
@@ -318,17 +332,20 @@ export const KEYS = {
   skip: {
     key: ANNOTATION.skip,
     where: "annotation",
+    manageOnly: true,
     ...texts("workload", "none", "Injection stages to leave alone."),
     accepts: `a comma list of ${STAGES.map((stage) => `\`${stage}\``).join(", ")}`,
     parse: (text) => list(text, (item) => STAGES.find((stage) => stage === item)),
   },
-  plan: oneOf(
-    ANNOTATION.plan,
-    ["latest"],
-    texts(
-      "workload",
-      "the recorded plan is replayed while the template is unchanged",
-      "`latest`: plan anew at every admission, so that an upgrade of Tandem may roll the workload.",
+  plan: manageOnly(
+    oneOf(
+      ANNOTATION.plan,
+      ["latest"],
+      texts(
+        "workload",
+        "the recorded plan is replayed while the template is unchanged",
+        "`latest`: plan anew at every admission, so that an upgrade of Tandem may roll the workload.",
+      ),
     ),
   ),
 } as const satisfies Readonly<Record<string, Key<unknown>>>;

@@ -1,11 +1,9 @@
 /**
- * Reading the keys of the contract off labels and annotations: each value parsed once, each bad or unknown one told.
+ * Reading the keys of the contract off labels and annotations: each value parsed once, each bad one told.
  */
 import { entry, type StringMap } from "../kinds/kube.ts";
-import { nearest } from "../kinds/nearest.ts";
-import { PREFIX } from "../kinds/names.ts";
-import { denied, warned, type Verdict } from "../kinds/verdict.ts";
-import { ALL_KEYS, KEYS, type Key, type KeyName, type ValueOf } from "./keys.ts";
+import { denied, type Verdict } from "../kinds/verdict.ts";
+import { KEYS, type Key, type KeyName, type ValueOf } from "./keys.ts";
 
 /** Values of keys, with the verdicts of reading them. */
 export interface Reader {
@@ -54,20 +52,3 @@ const invalid = (key: Key<unknown>, value: unknown, of: string): Verdict => {
     { subject: key.key },
   );
 };
-
-const NAMES = ALL_KEYS.map((key) => key.key);
-
-/** A key that only Pods carry is written by Tandem and is no mistake there. */
-const OURS_ON_PODS = ["instance", "node-rank", "entry"].map((name) => PREFIX + name);
-
-/** Warnings for `tandem.sh/` keys that are unknown or stand in the wrong place. */
-export function unknownKeys(map: StringMap | undefined, where: Key<unknown>["where"]): Verdict[] {
-  const ours = Object.keys(map ?? {}).filter((key) => key.startsWith(PREFIX) && !OURS_ON_PODS.includes(key));
-  return ours.flatMap((key) => {
-    const known = ALL_KEYS.find((candidate) => candidate.key === key);
-    if (known?.where === where) return [];
-    if (known !== undefined) return [warned("UnknownKey", `${key} is read as ${known.where}, not as ${where}`)];
-    const near = nearest(key, NAMES);
-    return [warned("UnknownKey", `${key} is unknown${near === undefined ? "" : `, did you mean ${near}?`}`)];
-  });
-}

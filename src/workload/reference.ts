@@ -1,11 +1,13 @@
 /** The reference page of labels and annotations, written from the key table. `npm run docs` writes it; a test compares. */
-import { GATE, LABEL, POD_DELETION_COST, STATUS, VOLCANO } from "../kinds/names.ts";
+import { GATE, LABEL, POD_DELETION_COST, RESERVED, STATUS, VOLCANO } from "../kinds/names.ts";
 import { ALL_KEYS, type Key } from "./keys.ts";
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 
+const MANAGE_ONLY = " Not read in mode `route`.";
+
 const row = (key: Key<unknown>): string =>
-  `| \`${key.key}\` | ${cell(key.accepts)} | ${cell(key.fallback)} | ${key.scope} | ${cell(key.meaning)} |`;
+  `| \`${key.key}\` | ${cell(key.accepts)} | ${cell(key.fallback)} | ${key.scope} | ${cell(key.meaning)}${key.manageOnly === true ? MANAGE_ONLY : ""} |`;
 
 const table = (where: Key<unknown>["where"]): string[] => [
   "| key | accepts | default | scope | meaning |",
@@ -18,12 +20,16 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
   [STATUS.intent, "pod template", "The workload's annotations that pods need at creation; its presence says `manage`."],
   [STATUS.endpoint, "pod", "Connector, engine, sizes, port and model names, for discovery."],
   [STATUS.drain, "pod", "Gets no new work."],
+  [STATUS.waiting, "pod", "Since when it waits for room, with the rest of its gang."],
+  [STATUS.placement, "pod", "The node planned for it when its gate was lifted, and when; that room is taken."],
+  [STATUS.served, "pod", "Its instance over several pods has been ready once: from then on an unready member counts."],
   [
     STATUS.labels,
     "pod of a `route` workload, or one that admission missed",
     "Labels that the controller wrote, so that they can be taken off again.",
   ],
   [STATUS.applied, "object made by the controller", "Hash of what was applied last."],
+  [GATE.gang, "pod: a scheduling gate", "Held until there is room for the minimum viable set of its cell."],
   [GATE.rank, "pod: a scheduling gate", "Held until the pod of an instance over several pods has its place."],
   [STATUS.leader, "pod of such an instance", "Name of the leader; `TANDEM_DP_ADDRESS` refers to it."],
   [STATUS.rankStart, "pod of such an instance", "Its first data-parallel rank; `TANDEM_DP_RANK_START` refers to it."],
@@ -52,7 +58,7 @@ export function labelsReference(): string {
   return [
     "# Labels and annotations",
     "",
-    "Written from the table in `src/workload/keys.ts` by `npm run docs`. An invalid value is denied with the key and what it accepts; an unknown `tandem.sh/` key is warned about.",
+    "Written from the table in `src/workload/keys.ts` by `npm run docs`. An invalid value is denied with the key and what it accepts; an unknown `tandem.sh/` key is warned about. The webhooks see only objects that carry the label `tandem.sh/model`: where that key itself is misspelt or missing, `tandem admit`, which reads files, is who tells.",
     "",
     "## Labels, on the workload; Tandem copies them to its pod template",
     "",
@@ -61,6 +67,16 @@ export function labelsReference(): string {
     "## Annotations, on the workload; the same keys on its Namespace are defaults",
     "",
     ...table("annotation"),
+    "",
+    "## Reserved",
+    "",
+    "Keys with these prefixes are accepted and mean nothing yet, but for those named: `autoscaling.tandem.sh/mode` is compared with HPAs and ScaledObjects at admission, and scales nothing.",
+    "",
+    "| keys | read |",
+    "|---|---|",
+    ...RESERVED.map(
+      ({ prefix, read }) => `| \`${prefix}*\` | ${read.map((key) => `\`${key}\``).join(", ") || "none"} |`,
+    ),
     "",
     "## Written by Tandem",
     "",

@@ -30,6 +30,17 @@ const shape = (keys: Readonly<Record<string, Test>>): Test => {
   return (value) => isObject(value) && tests.every(([key, test]) => test(value[key]));
 };
 
+/** Remembers the answer for each object, which never changes: a template is looked up a dozen times in one review. */
+const once = (test: Test): Test => {
+  const known = new WeakMap<object, boolean>();
+  return (value) => {
+    if (typeof value !== "object" || value === null) return test(value);
+    const found = known.get(value) ?? test(value);
+    known.set(value, found);
+    return found;
+  };
+};
+
 /** A quantity is written as text or as a number. */
 const quantities = maybe(mapOf((value) => isText(value) || isNumber(value)));
 const texts = maybe(listOf(isText));
@@ -40,12 +51,15 @@ const container = shape({
   image: maybe(isText),
   command: texts,
   args: texts,
-  env: maybe(listOf(shape({ name: isText, value: maybe(isText), valueFrom: maybe(isObject) }))),
+  // On its own: stages change other fields of a container that may have 70,000 variables.
+  env: maybe(once(listOf(shape({ name: isText, value: maybe(isText), valueFrom: maybe(isObject) })))),
   envFrom: maybe(listOf(isObject)),
   ports: maybe(listOf(shape({ name: maybe(isText), containerPort: maybe(isNumber) }))),
   volumeMounts: maybe(listOf(shape({ name: maybe(isText), mountPath: isText }))),
   resources: maybe(shape({ limits: quantities, requests: quantities })),
 });
+
+const containers = listOf(once(container));
 
 const terms = (test: Test): Test =>
   maybe(
@@ -56,8 +70,8 @@ const terms = (test: Test): Test =>
   );
 
 const podSpec = shape({
-  containers: (value) => listOf(container)(value) && (value as unknown[]).length > 0,
-  initContainers: maybe(listOf(container)),
+  containers: (value) => containers(value) && (value as unknown[]).length > 0,
+  initContainers: maybe(containers),
   schedulerName: maybe(isText),
   runtimeClassName: maybe(isText),
   nodeSelector: textMap,
@@ -72,15 +86,7 @@ const podSpec = shape({
   terminationGracePeriodSeconds: maybe(isNumber),
 });
 
-const template = shape({ metadata: maybe(shape({ labels: textMap, annotations: textMap })), spec: podSpec });
-
-/** A template is looked up a dozen times in one review, and its objects never change. */
-const known = new WeakMap<object, boolean>();
+const template = once(shape({ metadata: maybe(shape({ labels: textMap, annotations: textMap })), spec: podSpec }));
 
 /** Narrow enough to be walked: named containers, and every field that is read is what its type says. */
-export function isTemplate(value: unknown): value is PodTemplate {
-  if (!isObject(value)) return false;
-  const found = known.get(value) ?? template(value);
-  known.set(value, found);
-  return found;
-}
+export const isTemplate = (value: unknown): value is PodTemplate => template(value);

@@ -67,6 +67,8 @@ export interface WorkloadSpec {
   /** Highest HyperNode tier, as number or tier name. */
   readonly topologyTier?: number | string;
   readonly connector: Connector;
+  /** The engine's own connector, where a script is not known to load any: its configuration is there for the script. */
+  readonly offered?: Connector;
   readonly compat: string;
   readonly nodesPerInstance: number;
   readonly recovery: "tandem" | "platform";
@@ -76,6 +78,8 @@ export interface WorkloadSpec {
   readonly planLatest: boolean;
   /** True for `--headless`: the engine computes for another pod's API server and has none of its own. */
   readonly headless?: true;
+  /** True for a pod that only joins Ray's cluster: the leader's engine starts its workers there. */
+  readonly joins?: true;
   /** True where the engine's command is a script, so that arguments cannot be appended. */
   readonly opaque: boolean;
   /** True where a script or a file hides the parallel sizes: `parallelism` then holds ones that nobody vouches for. */

@@ -3,7 +3,7 @@ import { loadConfig } from "../../src/config/load.ts";
 import { createPorts, type RolePorts } from "../../src/cli/roles/ports.ts";
 import { startRouterRole, type RouterRole } from "../../src/cli/roles/router.ts";
 import { staticEndpoints } from "../../src/endpoints/directory.ts";
-import { HEADER } from "../../src/kinds/names.ts";
+import { HEADER, NAMESPACE_METADATA } from "../../src/kinds/names.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { ProcessClient, type ProcessStream } from "../../src/simulator/gateway/client.ts";
 import { encodeBody, encodeHeaders, encodeTrailers, type DecodedReply } from "../../src/simulator/gateway/codec.ts";
@@ -22,7 +22,7 @@ interface Rig {
   readonly stop: () => Promise<void>;
 }
 
-async function rig(more: Record<string, string> = {}): Promise<Rig> {
+async function rig(more: Record<string, string> = {}, namespaces: readonly string[] = []): Promise<Rig> {
   const ports = createPorts(loadConfig(), SILENT_LOG);
   const start = (role: "prefill" | "decode") => startEngine(engineOptions({ role, models: [MODEL] }), ports);
   const prefill = await Promise.all([start("prefill"), start("prefill")]);
@@ -36,7 +36,10 @@ async function rig(more: Record<string, string> = {}): Promise<Rig> {
   });
   const flags = { "router.listen": "127.0.0.1:0", "router.healthListen": "", "router.explainHeaders": "true", ...more };
   const config = loadConfig({ text, flags });
-  const endpoints = staticEndpoints(config.router.endpoints.static);
+  const endpoints = staticEndpoints(config.router.endpoints.static).map((endpoint, index) => ({
+    ...endpoint,
+    namespace: namespaces[index % 2] ?? "",
+  }));
   const router = await startRouterRole({ ...ports, config }, { endpoints: () => endpoints, synced: () => true });
   const stop = async (): Promise<void> => {
     await router.stop();
@@ -59,7 +62,7 @@ const chat = (more: object = {}): Buffer =>
 
 /** One exchange as Envoy would have it, with a body in two chunks (or whole, where buffered). */
 async function exchange(
-  client: ProcessClient,
+  client: Pick<ProcessClient, "open">,
   mode: BodyMode,
   body: Buffer,
   more: [string, string][] = [],
@@ -96,6 +99,25 @@ async function duplexBody(
   )
     reply = await next();
 }
+
+t.test("a namespace's requests stay there: the route says whose they are, and never the client", async (t) => {
+  const { router, decode, stop } = await rig({}, ["a", "b"]);
+  const client = new ProcessClient(router.address);
+  const ask = async (metadata: Record<string, string>, more: [string, string][] = []): Promise<DecodedReply> => {
+    const routed = { open: () => client.open(metadata) };
+    const replies = await exchange(routed, "FULL_DUPLEX_STREAMED", chat(), more);
+    return replies.find(({ kind, destination }) => kind === "immediate" || destination !== undefined)!;
+  };
+  for (const [index, namespace] of ["a", "b"].entries())
+    for (let round = 0; round < 3; round++)
+      t.equal((await ask({ [NAMESPACE_METADATA]: namespace })).destination, decode[index]?.address, namespace);
+  const refused = await ask({}, [[NAMESPACE_METADATA, "a"]]);
+  t.equal(refused.kind, "immediate");
+  t.match(JSON.stringify(refused), /ModelAmbiguous/);
+  t.match(JSON.stringify(await ask({ [NAMESPACE_METADATA]: "c" })), /ModelUnknown/);
+  await client.close();
+  await stop();
+});
 
 t.test(
   "both modes: destination in header and metadata, transfer parameters spliced into the decode body",

@@ -183,7 +183,7 @@ t.test("another version of Tandem, that would plan otherwise, rolls nothing", as
   await apply(labelledDeployment("upgraded"));
   await rolled("upgraded", 1);
   const before = planOf(await deployment("upgraded"));
-  const newer = await service.startReplica(["admission.defaultProfile=ascend-910b"]);
+  const newer = await service.startReplica(["admission.defaultProfile=amd"]);
   await service.end(old!, "SIGTERM");
   await calm(t, "upgraded", () => cluster.must(["scale", "deployment", "upgraded", "--replicas=2"]), "scaled");
   await calm(t, "upgraded", () => apply(labelledDeployment("upgraded")), "applied again");

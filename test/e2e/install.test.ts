@@ -3,7 +3,9 @@ import t from "tap";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createTwoFilesPatch } from "diff";
+import type { KubeObject } from "../../src/kinds/kube.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
+import type { Output } from "./cluster/kubectl.ts";
 import { renderText } from "./cluster/manifests.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually } from "./cluster/process.ts";
@@ -98,7 +100,8 @@ const MAY: Record<string, readonly string[]> = {
     "patch mutatingwebhookconfigurations.admissionregistration.k8s.io/tandem",
     "patch validatingwebhookconfigurations.admissionregistration.k8s.io/tandem",
   ],
-  router: ["watch pods"],
+  // Their labels tell which have opted in.
+  router: ["watch pods", "list namespaces"],
 };
 const MAY_NOT: Record<string, readonly string[]> = {
   admission: [
@@ -134,7 +137,7 @@ const MAY_NOT: Record<string, readonly string[]> = {
     "get secrets",
     "get secrets/tandem-webhook-tls tandem-system",
     "list deployments.apps",
-    "list namespaces",
+    "get namespaces",
   ],
 };
 
@@ -158,6 +161,26 @@ for (const component of Object.keys(MAY))
     for (const question of MAY[component] ?? []) t.ok(await allowed(component, question), `may ${question}`);
     for (const question of MAY_NOT[component] ?? []) t.notOk(await allowed(component, question), `may not ${question}`);
   });
+
+t.test("the controller deletes what it made, and nothing of others", async (t) => {
+  const object = (name: string, labels: Record<string, string>): KubeObject => ({
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: { name, namespace: "default", labels },
+  });
+  await cluster.apply([object("theirs", {}), object("ours", { "tandem.sh/owned-by": "controller" })]);
+  const remove = (name: string): Promise<Output> =>
+    cluster.kubectl([
+      ...["delete", "configmap", name, "-n", "default", "--wait=false"],
+      "--as=system:serviceaccount:tandem-system:tandem-controller",
+    ]);
+  await eventually("the policy holds", async () => {
+    const { stderr } = await remove("theirs");
+    if (!stderr.includes("deletes Pods of Tandem's workloads")) await cluster.apply([object("theirs", {})]);
+    return stderr.includes("deletes Pods of Tandem's workloads") ? true : undefined;
+  });
+  t.equal((await remove("ours")).code, 0);
+});
 
 t.test("what may be added is taken too", async () => {
   for (const file of ["components/network-policy/network-policy.yaml", "envoy/decode-service.yaml"])

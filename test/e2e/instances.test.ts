@@ -11,18 +11,19 @@ import {
   annotationOf,
   labelOf,
   type Container,
-  type EnvVar,
   type KubeObject,
   type Pod,
   type Workload,
 } from "../../src/kinds/kube.ts";
 import { ENGINE_ENV, GATE, KTHENA_ENV, LABEL, LWS, STATUS } from "../../src/kinds/names.ts";
 import { endpointsOf } from "../../src/workload/endpoint.ts";
+import { endpointsOfAll } from "../../src/workload/health.ts";
 import { isGated } from "../../src/workload/instance.ts";
 import { samplePods } from "../../src/workload/sample.ts";
 import { templatesOf } from "../../src/workload/template.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { leaderWorkerSetCrd } from "./cluster/crds.ts";
+import { argumentsOf, engineOf, environment, leadersService, listens, restarts, valuesOf } from "./cluster/kubelet.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually } from "./cluster/process.ts";
 import { buildProgram, startTandem, tandem, type Tandem } from "./cluster/tandem.ts";
@@ -75,42 +76,6 @@ const running = (namespace: string, app: string, count: number): Promise<Pod[]> 
     return pods.length === count && pods.every(isRunning) ? byRank(pods) : undefined;
   });
 
-/** What the kubelet would make of a container's environment when it starts. */
-function environment(pod: Pod, container: Container): Map<string, string> {
-  const known = new Map<string, string>();
-  for (const variable of container.env ?? []) known.set(variable.name, valueOf(pod, variable, known));
-  return known;
-}
-
-const FIELD = /^metadata\.(labels|annotations)\['(.+)'\]$/;
-
-function valueOf(pod: Pod, { value = "", valueFrom }: EnvVar, known: ReadonlyMap<string, string>): string {
-  const path = (valueFrom?.["fieldRef"] as { fieldPath?: string } | undefined)?.fieldPath;
-  return path === undefined ? expanded(value, known) : fieldOf(pod, path);
-}
-
-function fieldOf(pod: Pod, path: string): string {
-  const match = FIELD.exec(path);
-  if (match === null) return (path === "status.podIP" ? pod.status?.podIP : pod.metadata.name) ?? "";
-  const read = match[1] === "labels" ? labelOf : annotationOf;
-  return read(pod, match[2] ?? "") ?? "";
-}
-
-const expanded = (text: string, known: ReadonlyMap<string, string>): string =>
-  text.replace(/\$\((\w+)\)/g, (whole, name: string) => known.get(name) ?? whole);
-
-const engineOf = (pod: Pod): Container => pod.spec.containers[0] as Container;
-const argumentsOf = (pod: Pod): string[] =>
-  (engineOf(pod).args ?? []).map((word) => expanded(word, environment(pod, engineOf(pod))));
-const valuesOf = (words: readonly string[], flag: string): string[] =>
-  words.flatMap((word, index) =>
-    word === flag ? [words[index + 1] ?? ""] : word.startsWith(`${flag}=`) ? [word.slice(flag.length + 1)] : [],
-  );
-const serviceNamed = async (pod: Pod): Promise<KubeObject & { spec: { selector: Record<string, string> } }> => {
-  const [name = "", namespace = ""] = (annotationOf(pod, STATUS.leader) ?? "").split(".");
-  return (await cluster.api.get(`/api/v1/namespaces/${namespace}/services/${name}`)) as never;
-};
-
 t.test("one engine over two nodes: ranks, leader, arguments", async (t) => {
   await cluster.must(["apply", "-n", "multi", "-f", example("multidp")]);
   const pods = await running("multi", MULTI, 2);
@@ -120,7 +85,7 @@ t.test("one engine over two nodes: ranks, leader, arguments", async (t) => {
   t.match(instanceOf(leader), /^[0-9a-f]{12}$/);
   t.notOk(pods.some(isGated));
   t.not(leader.spec.nodeName, other.spec.nodeName);
-  const { spec } = await serviceNamed(other);
+  const { spec } = await leadersService(cluster, other);
   t.match(spec, { clusterIP: "None", publishNotReadyAddresses: true });
   const selected = await cluster.pods(
     "multi",
@@ -242,6 +207,64 @@ t.test("a lost member replaces the whole instance by a new one", async (t) => {
   const events = await cluster.api.list("/api/v1/namespaces/multi/events");
   const reasons = events.map((event) => event["reason"]);
   t.ok(reasons.includes("InstanceFormed") && reasons.includes("InstanceBroken"), [...new Set(reasons)].join());
+});
+
+/** The two pods of an instance, once both are ready and the controller has seen it. */
+async function serving(namespace: string, app: string): Promise<Pod[]> {
+  for (const pod of await running(namespace, app, 2)) await listens(cluster, pod, true);
+  return eventually("both serve", async () => {
+    const pods = byRank(await live(namespace, app));
+    return routed(pods)[0] === true && annotationOf(pods[0] as Pod, STATUS.served) === "true" ? pods : undefined;
+  });
+}
+const drains = (pods: readonly Pod[]): (string | undefined)[] => pods.map((pod) => annotationOf(pod, STATUS.drain));
+const routed = (pods: readonly Pod[]): boolean[] =>
+  endpointsOfAll(pods).map(({ ready, draining }) => ready && !draining);
+
+t.test("a member that is not ready takes the whole instance out of routing, and in again", async (t) => {
+  const pods = await serving("multi", MULTI);
+  const [leader, other] = pods as [Pod, Pod];
+  await listens(cluster, other, false);
+  await eventually("discovery sees it", async () =>
+    routed(await live("multi", MULTI))[0] === false ? true : undefined,
+  );
+  await eventually("both drain", async () => {
+    const now = await live("multi", MULTI);
+    return drains(now).every((why) => why === "instance-unready") ? now : undefined;
+  });
+  const out = (await live("multi", MULTI)).find(({ metadata }) => metadata.uid === leader.metadata.uid) as Pod;
+  t.equal(labelOf(out, LABEL.entry), undefined, "selectors of others do not find the leader");
+  await listens(cluster, other, true);
+  const back = await eventually("both serve", async () => {
+    const now = await live("multi", MULTI);
+    return drains(now).every((why) => why === undefined) ? byRank(now) : undefined;
+  });
+  t.same(uids(back), uids(pods), "none of them was replaced");
+  t.same(
+    back.map((pod) => labelOf(pod, LABEL.entry)),
+    ["true", undefined],
+  );
+  t.same(routed(back), [true]);
+});
+
+t.test("a rank whose container restarts takes its whole instance with it, and a new one comes", async (t) => {
+  const before = await serving("multi", MULTI);
+  const other = before[1] as Pod;
+  await restarts(cluster, other);
+  t.same(routed(await live("multi", MULTI)), [false]);
+  const after = await eventually("two others run", async () => {
+    const pods = await live("multi", MULTI);
+    const fresh = pods.every((pod) => !uids(before).includes(pod.metadata.uid ?? "") && isRunning(pod));
+    return pods.length === 2 && fresh ? byRank(pods) : undefined;
+  });
+  t.not(instanceOf(after[0] as Pod), instanceOf(before[0] as Pod));
+  const events = await cluster.api.list("/api/v1/namespaces/multi/events");
+  const told = events.map((event) => `${String(event["reason"])}: ${String(event["message"])}`);
+  t.ok(
+    told.some((line) => /InstanceBroken: .*was restarted under its peers; all are replaced/.test(line)),
+    told.join("\n"),
+  );
+  for (const reason of ["InstanceUnready", "InstanceReady"]) t.ok(told.some((line) => line.startsWith(reason)));
 });
 
 t.test("replicas that make no whole instance are refused, with both numbers", async (t) => {

@@ -305,7 +305,9 @@ t.test("status annotations of live pods are written by Tandem alone, whoever els
   }
   const [plain] = await bound("open", "unlabelled", 1);
   t.not((await write(plain, "annotate", `${STATUS.endpoint}=${FORGED}`)).code, 0, "nor before it is an endpoint");
-  t.equal((await write(plain, "label", `${LABEL.model}=x`, `${LABEL.role}=both`)).code, 0);
+  t.match((await write(plain, "label", `${LABEL.model}=x`)).stderr, /labels tandem\.sh\/\* of a Pod come from/);
+  t.match((await write(plain, "annotate", "tandem.sh/compat=x")).stderr, /annotations tandem\.sh\/\* of a Pod come/);
+  t.equal((await write(plain, "annotate", "tandem.sh/mode=off")).code, 0, "out of routing it may be taken");
   const object = {
     apiVersion: "v1",
     kind: "Pod",
@@ -317,7 +319,6 @@ t.test("status annotations of live pods are written by Tandem alone, whoever els
   t.match(later.stderr, /take status\.tandem\.sh\/endpoint off/, "written at creation, without our label");
   t.equal((await write(object, "annotate", `${STATUS.endpoint}-`)).code, 0, "may be removed");
   t.equal((await write(object, "label", `${LABEL.model}=x`, `${LABEL.role}=both`)).code, 0);
-  lap("forgery");
 });
 
 /** A second autoscaler is told on the Deployment, and to whoever writes to it. */
@@ -362,7 +363,7 @@ const ownEnvironment = (pod: Pod, name: string): unknown =>
 t.test("the sizes of an Ascend pair stand in one immutable ConfigMap that its Pods read", async (t) => {
   await cluster.must(["apply", "-n", "open", "-f", ASCEND]);
   const names = (parseObjects(readFileSync(ASCEND, "utf8"), ASCEND) as Workload[]).map(({ metadata }) => metadata.name);
-  t.same(names, ["qwen3-32b-prefill", "qwen3-32b-decode"]);
+  t.same(names, ["qwen3-32b-ascend-prefill", "qwen3-32b-ascend-decode"]);
   const sizes = await eventually("the ConfigMap", async () =>
     (await cluster.api.list("/api/v1/namespaces/open/configmaps")).find(isOurs),
   );
@@ -377,7 +378,7 @@ t.test("the sizes of an Ascend pair stand in one immutable ConfigMap that its Po
     const config = JSON.parse(data[role] ?? "") as JsonObject;
     t.match(config, { kv_role: kvRole, kv_connector: "MooncakeConnectorV1" });
     t.same(config["kv_connector_extra_config"], extra, "both roles' sizes");
-    for (const pod of await bound("open", `qwen3-32b-${role}`, 2)) {
+    for (const pod of await bound("open", `qwen3-32b-ascend-${role}`, 2)) {
       const configMapKeyRef = { name: sizes.metadata.name, key: role };
       t.match(ownEnvironment(pod, ENGINE_ENV.kvTransferConfig), { valueFrom: { configMapKeyRef } });
       t.ok(pod.spec.containers[0]?.args?.includes("--kv-transfer-config"));

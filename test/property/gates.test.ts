@@ -31,7 +31,7 @@ const cell = (index: number) =>
       devices: fc.constantFrom(4, 8),
       topology: fc.constantFrom("required", "preferred"),
     })
-    .map((shape): CellShape => ({ name: `m${index}`, ...shape }) as CellShape);
+    .map((shape): CellShape => ({ name: `m${index}`, ...shape }));
 
 const scenario = fc.record({
   racks: fc.integer({ min: 1, max: 3 }),
@@ -82,41 +82,51 @@ function wouldFit(world: World, name: string): boolean {
   return placePods({ nodes: world.nodes, tree, pods, cells: specs }).gangs.every(({ placed }) => placed);
 }
 
-t.test("after any trouble each cell stands or holds nothing, and none that has room waits", async (t) => {
-  let stood = 0;
-  let waited = 0;
+interface Event {
+  readonly lost: number;
+  readonly restart: boolean;
+  readonly occupy: number | null;
+  readonly seconds: number;
+}
+
+function happen(world: World, event: Event, choose: (count: number) => number): void {
+  step(world, choose, event.lost);
+  if (event.restart) restart(world);
+  if (event.occupy !== null) occupy(world, world.nodes[event.occupy % world.nodes.length]?.metadata.name ?? "");
+  world.now += event.seconds * 1000;
+}
+
+/** Whole, or nothing and no room for it; throws for anything between. */
+function verdictOn(world: World, name: string): "stood" | "waited" {
+  const [prefill = 0, decode = 0] = holds(world, name);
+  if (prefill > 0 && decode > 0) return "stood";
+  if (prefill + decode > 0) throw new Error(`${name} holds ${prefill} and ${decode}`);
+  if (wouldFit(world, name)) throw new Error(`${name} waits although it has room`);
+  return "waited";
+}
+
+t.test("after any trouble each cell stands or holds nothing, and none that has room waits", (t) => {
+  const counts = { stood: 0, waited: 0 };
   fc.assert(
     fc.property(scenario, ({ racks, perRack, cells, trouble, seed }) => {
       const choose = dice(seed);
       const world = worldOf(racks, perRack, cells);
       restart(world);
-      for (const event of trouble) {
-        step(world, choose, event.lost);
-        if (event.restart) restart(world);
-        if (event.occupy !== null) occupy(world, world.nodes[event.occupy % world.nodes.length]?.metadata.name ?? "");
-        world.now += event.seconds * 1000;
-      }
+      for (const event of trouble) happen(world, event, choose);
       for (let quiet = 0; quiet < 60; quiet++) {
         step(world, choose);
         world.now += 5000;
       }
-      for (const { name } of cells) {
-        const [prefill = 0, decode = 0] = holds(world, name);
-        const whole = prefill > 0 && decode > 0;
-        if (whole) stood += 1;
-        else {
-          waited += 1;
-          if (prefill + decode > 0) throw new Error(`${name} holds ${prefill} and ${decode}`);
-          if (wouldFit(world, name)) throw new Error(`${name} waits although it has room`);
-        }
-      }
+      for (const { name } of cells) counts[verdictOn(world, name)] += 1;
     }),
     { numRuns: 150 },
   );
+  const { stood, waited } = counts;
   t.ok(stood > 50 && waited > 50, `${stood} stood, ${waited} waited`);
+  t.end();
 });
 
-t.test("two gangs and room for one: one is whole, the other holds nothing, whatever is bound first", async (t) => {
+t.test("two gangs and room for one: one is whole, the other holds nothing, whatever is bound first", (t) => {
   for (let seed = 1; seed <= 100; seed++) {
     const cells = ["a", "b"].map((name): CellShape => ({ name, prefill: 1, decode: 1, devices: 8 }));
     const world = worldOf(1, 2, cells);
@@ -125,4 +135,5 @@ t.test("two gangs and room for one: one is whole, the other holds nothing, whate
     for (let pass = 0; pass < 10; pass++) step(world, choose);
     t.strictSame([holds(world, "a"), holds(world, "b")].map((one) => one.join()).sort(), ["0,0", "1,1"]);
   }
+  t.end();
 });

@@ -4,14 +4,14 @@ import { survey } from "../score/a3.ts";
 import { hardened } from "../score/a4.ts";
 
 t.test(
-  "1,000 arbitrary legal objects are admitted soundly: applied by another library, valid, once, nothing lost",
+  "1,500 arbitrary legal objects are admitted soundly: applied by another library, valid, once, nothing lost",
   (test) => {
-    const { objects, denied, faults } = survey(3, 1000);
+    const { patched, faults } = survey(3, 1500);
     test.same(
       faults.map((fault) => fault.slice(0, 2000)),
       [],
     );
-    test.ok(objects - denied > 500, `${objects - denied} of ${objects} were admitted`);
+    test.ok(patched > 500, `${patched} were changed`);
     test.end();
   },
 );
@@ -19,5 +19,5 @@ t.test(
 t.test("keys that mean something to JavaScript decide nothing, with frozen prototypes", async (test) => {
   const { patched, faults } = await hardened(1000);
   test.same(faults, []);
-  test.ok(patched > 50, `${patched} were patched`);
+  test.ok(patched > 500, `${patched} were patched`);
 });

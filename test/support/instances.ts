@@ -91,8 +91,12 @@ export interface World {
   services: KubeObject[];
 }
 
-export const planFor = ({ workloads, pods, services }: World): readonly Action[] =>
-  controllerPlan({ ...EMPTY_SNAPSHOT, workloads, pods, services }, { config, acts: () => true });
+/** `now`: milliseconds since the epoch; no time passes without it. */
+export const planFor = ({ workloads, pods, services }: World, now?: number): readonly Action[] =>
+  controllerPlan(
+    { ...EMPTY_SNAPSHOT, workloads, pods, services },
+    { config, acts: () => true, ...(now === undefined ? {} : { now }) },
+  );
 
 let versions = 1;
 

@@ -3,14 +3,21 @@ import fc from "fast-check";
 import { isObject, type JsonObject, type KubeObject, type Workload } from "../../src/kinds/kube.ts";
 import { BUILT_IN } from "../../src/profiles/devices.ts";
 import { ENGINES } from "../../src/profiles/engines.ts";
+import { templatesOf } from "../../src/workload/template.ts";
 import { workloads } from "./workloads.ts";
 
 const maybe = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> => fc.option(arbitrary, { nil: undefined });
 
 /** Legal as label and annotation names and as keys of free maps; they mean something to JavaScript or to pointers. */
 const KEYS = ["constructor", "toString", "hasOwnProperty", "valueOf", "example.com/a", "a.b/c_d", "x-1"] as const;
-const labels = fc.dictionary(fc.constantFrom(...KEYS), fc.constantFrom("", "v", "a.b_c-D"), { maxKeys: 4 });
-const map = fc.dictionary(fc.constantFrom(...KEYS), fc.constantFrom("", "v", "a/b~c", "é", "$(HOME)"), { maxKeys: 4 });
+const labels = fc.dictionary(fc.constantFrom(...KEYS), fc.constantFrom("", "v", "a.b_c-D"), {
+  maxKeys: 4,
+  noNullPrototype: true,
+});
+const map = fc.dictionary(fc.constantFrom(...KEYS), fc.constantFrom("", "v", "a/b~c", "é", "$(HOME)"), {
+  maxKeys: 4,
+  noNullPrototype: true,
+});
 
 /** Fields of a pod that admission has nothing to do with, or must add to. */
 const podFields = fc.record(
@@ -46,22 +53,47 @@ const containerFields = fc.record(
   { requiredKeys: [] },
 );
 
-const intents = fc.record(
+const harmless = fc.record(
+  { "tandem.sh/port": fc.constantFrom("8000", "9001"), "tandem.sh/served-model": fc.constant("m,alias") },
+  { requiredKeys: [] },
+);
+/** What contradicts most templates: one in eight declares such a thing. */
+const declared = fc.record(
   {
     "tandem.sh/engine": fc.constantFrom(...ENGINES.map(({ id }) => id)),
     "tandem.sh/accelerator": fc.constantFrom(...BUILT_IN.map(({ name }) => name)),
     "tandem.sh/kv-connector": fc.constantFrom("nixl", "mooncake", "none"),
-    "tandem.sh/port": fc.constantFrom("8000", "9001"),
-    "tandem.sh/served-model": fc.constant("m,alias"),
   },
   { requiredKeys: [] },
 );
+const intents = fc
+  .tuple(harmless, fc.oneof({ arbitrary: fc.constant({}), weight: 7 }, { arbitrary: declared, weight: 1 }))
+  .map(([some, others]) => ({ ...some, ...others }));
 
-/** Deployments and StatefulSets; many are denied, because their parts contradict each other. */
+type Template = Workload["spec"]["template"];
+
+/** Where each kind keeps its templates; a LeaderWorkerSet may have one for all its pods, or one for those that lead. */
+const SPECS: Readonly<Record<string, (spec: Workload["spec"], template: Template) => object>> = {
+  Deployment: (spec, template) => ({ ...spec, template }),
+  StatefulSet: (spec, template) => ({ ...spec, serviceName: "w", podManagementPolicy: "Parallel", template }),
+  LeaderWorkerSet: ({ replicas }, template) => ({
+    replicas,
+    // A copy: a library that patches in place would otherwise change both at once.
+    leaderWorkerTemplate: { size: 2, leaderTemplate: template, workerTemplate: structuredClone(template) },
+  }),
+  "LeaderWorkerSet of one template": ({ replicas }, template) => ({
+    replicas,
+    leaderWorkerTemplate: { size: 1, workerTemplate: template },
+  }),
+};
+
+const apiVersionOf = (kind: string): string => (kind === "LeaderWorkerSet" ? "leaderworkerset.x-k8s.io/v1" : "apps/v1");
+
+/** Workloads of every kind; some are denied, because their parts contradict each other. */
 export const legal: fc.Arbitrary<Workload> = fc
   .record({
     base: workloads,
-    kind: fc.constantFrom("Deployment", "Deployment", "StatefulSet"),
+    form: fc.constantFrom("Deployment", ...Object.keys(SPECS)),
     podFields,
     containerFields,
     intents: maybe(intents),
@@ -69,23 +101,21 @@ export const legal: fc.Arbitrary<Workload> = fc
     annotations: map,
     extra: maybe(fc.constantFrom({ minReadySeconds: 5 }, { revisionHistoryLimit: 0 }, { paused: true })),
   })
-  .map(({ base, kind, ...with_ }) => {
-    const { template } = base.spec;
-    const containers = template.spec.containers.map((one) => ({ ...with_.containerFields, ...one }));
+  .map(({ base, form, ...with_ }) => {
+    const kind = form.replace(/ .*/, "");
+    const containers = base.spec.template.spec.containers.map((one) => ({ ...with_.containerFields, ...one }));
+    const podSpec = { ...with_.podFields, ...base.spec.template.spec, containers };
+    const template = { ...base.spec.template, spec: podSpec } as unknown as Template;
+    const spec = { ...base.spec, ...with_.extra };
     return {
-      ...base,
+      apiVersion: apiVersionOf(kind),
       kind,
       metadata: {
         ...base.metadata,
         labels: { ...with_.labels, ...base.metadata.labels },
         annotations: { ...with_.annotations, ...base.metadata.annotations, ...with_.intents },
       },
-      spec: {
-        ...base.spec,
-        ...with_.extra,
-        ...(kind === "StatefulSet" ? { serviceName: "w", podManagementPolicy: "Parallel" } : {}),
-        template: { ...template, spec: { ...with_.podFields, ...template.spec, containers } },
-      },
+      spec: SPECS[form]?.(spec, template),
     } as unknown as Workload;
   });
 
@@ -130,18 +160,22 @@ const twice = (values: readonly unknown[]): unknown => values.find((value, index
 
 /** What the API server would refuse of the parts that admission writes; undefined for a valid object. */
 export function invalid(object: KubeObject): string | undefined {
-  const template = (
-    object.kind === "Pod" ? object : (object as Workload).spec.template
-  ) as Workload["spec"]["template"];
   return (
     badMetadata(object.metadata) ??
-    badMetadata(template.metadata ?? {}) ??
-    badVolumes(template.spec) ??
     firstOf(
-      [...list(template.spec.containers), ...list(template.spec.initContainers)].map((one) => () => badContainer(one)),
+      templatesOf(object).map(
+        ({ template }) =>
+          () =>
+            badTemplate(template),
+      ),
     )
   );
 }
+
+const badTemplate = ({ metadata = {}, spec }: Template): string | undefined =>
+  badMetadata(metadata) ??
+  badVolumes(spec) ??
+  firstOf([...list(spec.containers), ...list(spec.initContainers)].map((one) => () => badContainer(one)));
 
 function badMetadata({ labels = {}, annotations = {} }: KubeObject["metadata"]): string | undefined {
   const label = Object.entries(labels).find(([key, value]) => !NAME.test(key) || !LABEL_VALUE.test(value));
@@ -152,7 +186,7 @@ function badMetadata({ labels = {}, annotations = {} }: KubeObject["metadata"]):
   return bytes > MOST_ANNOTATION_BYTES ? `${bytes} bytes of annotations` : undefined;
 }
 
-function badVolumes(spec: Workload["spec"]["template"]["spec"]): string | undefined {
+function badVolumes(spec: Template["spec"]): string | undefined {
   const names = list(spec.volumes).map(({ name }) => name);
   const gates = list(spec.schedulingGates).map(({ name }) => name);
   const double = twice(names) ?? twice(gates) ?? twice(list(spec.containers).map(({ name }) => name));

@@ -13,25 +13,35 @@ const env = fc.uniqueArray(
   { maxLength: 3 },
 );
 
+/** What a container may ask for beside its memory: mostly a device that its engine runs on. */
+const DEVICES = {
+  vllm: ["nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/gpumem", "volcano.sh/vgpu-number", "amd.com/gpu"],
+  ascend: ["huawei.com/Ascend910", "huawei.com/npu", "huawei.com/ascend-1980", "huawei.com/Ascend910C"],
+} as const;
+const mostly = <T>(usual: fc.Arbitrary<T>, odd: fc.Arbitrary<T>): fc.Arbitrary<T> =>
+  fc.oneof({ arbitrary: usual, weight: 7 }, { arbitrary: odd, weight: 1 });
+const limitsOf = (ascend: boolean): fc.Arbitrary<string> =>
+  mostly<string>(
+    fc.constantFrom(...DEVICES[ascend ? "ascend" : "vllm"]),
+    fc.constantFrom("memory", ...DEVICES[ascend ? "vllm" : "ascend"]),
+  );
+const hardware = fc
+  .boolean()
+  .chain((ascend) => fc.record({ ascend: fc.constant(ascend), limits: maybe(limitsOf(ascend)) }));
+
 const container = fc
   .record({
+    hardware,
     engine: fc.constantFrom("args", "command", "script", "file"),
     tp: fc.constantFrom(1, 2, 4, 8),
-    ascend: fc.boolean(),
-    limits: maybe(
-      fc.constantFrom(
-        ...["memory", "nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/gpumem", "volcano.sh/vgpu-number"],
-        ...["huawei.com/Ascend910", "huawei.com/npu", "huawei.com/ascend-1980", "huawei.com/Ascend910C", "amd.com/gpu"],
-      ),
-    ),
     requests: maybe(fc.constant({ cpu: "4" })),
     env: maybe(env),
     port: maybe(fc.constantFrom(8000, 9000)),
     shm: fc.boolean(),
     own: fc.boolean(),
   })
-  .map((c) => {
-    const image = c.ascend ? "ascend/vllm-ascend:v0.18.0" : "vllm/vllm-openai:v0.11.0";
+  .map(({ hardware: { ascend, limits: device }, ...c }) => {
+    const image = ascend ? "ascend/vllm-ascend:v0.18.0" : "vllm/vllm-openai:v0.11.0";
     const flags = ["--tensor-parallel-size", String(c.tp)];
     const own = c.own ? ["--kv-transfer-config", '{"kv_connector":"NixlConnector","kv_role":"kv_both"}'] : [];
     const start = {
@@ -40,7 +50,7 @@ const container = fc
       script: { command: ["sh", "-c", `exec vllm serve m ${flags.join(" ")}`] },
       file: { command: ["/start.sh"] },
     }[c.engine];
-    const limits = c.limits === undefined ? undefined : { [c.limits]: c.limits === "memory" ? "8Gi" : String(c.tp) };
+    const limits = device === undefined ? undefined : { [device]: device === "memory" ? "8Gi" : String(c.tp) };
     const resources = defined({ limits, requests: c.requests });
     return defined({
       name: "engine",
@@ -73,7 +83,7 @@ const annotations = fc.record(
     "tandem.sh/queue": fc.constant("inference"),
     "tandem.sh/skip": fc.constantFrom("devices", "kv,engine", "scheduling"),
     "tandem.sh/compat": fc.constantFrom("a", "b"),
-    "tandem.sh/mode": fc.constantFrom("manage", "route", "observe", "off"),
+    "tandem.sh/mode": mostly<string>(fc.constant("manage"), fc.constantFrom("route", "observe", "off")),
     "example.com/other": fc.constant("x"),
   },
   { requiredKeys: [] },
@@ -81,7 +91,7 @@ const annotations = fc.record(
 
 export const workloads: fc.Arbitrary<Workload> = fc
   .record({
-    role: fc.constantFrom("prefill", "decode", "both"),
+    role: mostly<string>(fc.constantFrom("prefill", "decode"), fc.constant("both")),
     group: maybe(fc.constantFrom("g1", "g2")),
     annotations: maybe(annotations),
     template: maybe(fc.constantFrom({}, { annotations: {} }, { annotations: { a: "b" } })),

@@ -1,6 +1,8 @@
 import t from "tap";
 import { readFileSync } from "node:fs";
 import { ConfigError, configKeys, loadConfig } from "../../src/config/load.ts";
+import { settingsProblems } from "../../src/admission/settings.ts";
+import { ENGINE_ENV } from "../../src/kinds/names.ts";
 import { configReference } from "../../src/config/reference.ts";
 
 const problems = (text: string, more: object = {}): readonly string[] => {
@@ -105,6 +107,48 @@ t.test("what Kubernetes sets for Services is no configuration, and no two keys s
     [],
     "a name that a Service may set",
   );
+  t.end();
+});
+
+t.test("a misspelt variable is an error, one of somebody else's is not", (t) => {
+  const told = (name: string): string => problems("", { environment: { [name]: "1" } }).join();
+  t.equal(told("TANDEM_ROUTER_LISEN"), "TANDEM_ROUTER_LISEN: unknown variable, did you mean TANDEM_ROUTER_LISTEN?");
+  t.equal(told("TANDEM_LOGLEVEL"), "TANDEM_LOGLEVEL: unknown variable, did you mean TANDEM_LOG_LEVEL?");
+  t.equal(told("TANDEM_ADMISSION_WHATEVER_IT_IS"), "TANDEM_ADMISSION_WHATEVER_IT_IS: unknown variable");
+  for (const name of ["TANDEM_HOME", "TANDEM_BIKE_SHOP", "tandem_router_lisen", "MY_TANDEM_ROUTER_LISEN"])
+    t.equal(told(name), "", name);
+  for (const name of Object.values(ENGINE_ENV)) t.equal(told(name), "", `${name} is for engines`);
+  t.end();
+});
+
+t.test("names that must exist: profiles, keys, modes, with the nearest", (t) => {
+  const told = (admission: string): readonly string[] =>
+    settingsProblems(loadConfig({ text: `admission: { ${admission} }` }).admission);
+  const rule = (bounds: string): string => `policy: [{ name: p, namespaceSelector: {}, ${bounds} }]`;
+  const table: [string, RegExp][] = [
+    [
+      "defaultProfile: nvida",
+      /^admission.defaultProfile: "nvida" is not known, did you mean nvidia\?; give one of nvidia, /,
+    ],
+    [
+      rule("deniedKeys: [tandem.sh/plan, tandem.sh/qeue]"),
+      /^admission.policy.0.deniedKeys.1: .*mean tandem.sh\/queue\?/,
+    ],
+    [rule("keys: [tandem/queue]"), /^admission.policy.0.keys.0: "tandem\/queue" is not known.*routing.tandem.sh\/\*$/],
+    [
+      rule("modes: [managed]"),
+      /^admission.policy.0.modes.0: "managed" is not known, did you mean manage\?; give one of off, /,
+    ],
+    [rule("accelerators: [nvida]"), /^admission.policy.0.accelerators.0: .*mean nvidia\?.*extended resource$/],
+  ];
+  for (const [text, wanted] of table) t.match(told(text), [wanted], text);
+  const right = [
+    "profiles: [{ name: mine, resource: example.com/npu }], defaultProfile: mine",
+    rule("keys: ['tandem.sh/*'], deniedKeys: [routing.tandem.sh/weight, '*.tandem.sh/*', tandem.sh/instance]"),
+    rule("modes: ['*'], accelerators: ['nvidia*', example.com/npu]"),
+    "defaultProfile: ''",
+  ];
+  for (const text of right) t.same(told(text), [], text);
   t.end();
 });
 

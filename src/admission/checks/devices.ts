@@ -1,4 +1,5 @@
 /** Checks of device requests: profile, engine and count must agree, and the device plugin must be able to give them. */
+import { unselected } from "../../gang/fit.ts";
 import { amountOf } from "../../gang/quantity.ts";
 import { entry, type Container, type StringMap } from "../../kinds/kube.ts";
 import { ANNOTATION } from "../../kinds/names.ts";
@@ -52,17 +53,15 @@ const counts: DeviceCheck = (device, facts) => {
   return product(device, facts, count);
 };
 
-const product = (device: DeviceProfile, { spec, template }: Facts, count: number): Verdict[] => {
+const product = (device: DeviceProfile, { spec, template, inferred }: Facts, count: number): Verdict[] => {
   const rule = countRule(device, template.spec);
   if (rule === undefined) return [];
+  const resource = inferred.request?.resource ?? device.resource;
+  const where = `${count} x ${resource} for container ${spec.container} on ${rule.product} (node label ${rule.label})`;
   if (!handsOut(rule, count))
-    return [
-      contradicts(
-        `${count} devices on ${rule.product}: ${rule.counts.length === 0 ? `a node has ${rule.perNode}` : listed(rule.counts)}`,
-      ),
-    ];
+    return [contradicts(`${where}: ${rule.counts.length === 0 ? `a node has ${rule.perNode}` : listed(rule.counts)}`)];
   if (spec.nodesPerInstance === 1 || !rule.wholeNodes || count === rule.perNode) return [];
-  return [contradicts(`${count} devices on ${rule.product}: over several nodes each pod must ask for ${rule.perNode}`)];
+  return [contradicts(`${where}: over several nodes each pod must ask for ${rule.perNode}`)];
 };
 
 const written = ({ resources }: Container, of: "limits" | "requests", resource: string): string | undefined => {
@@ -122,24 +121,26 @@ const scheduler: DeviceCheck = (device, facts) => {
 
 /**
  * Where nodes with the resource are known among those that the pod selects, one of them must be able to give so many to
- * one pod. Whoever grows the cluster by larger nodes says `tandem.sh/skip: devices`.
+ * one pod. Where none is, nothing is known: a pool may be scaled to zero. So whoever has larger nodes made on demand
+ * selects their pool, by node selector or required node affinity, or says `tandem.sh/skip: devices`.
  */
 const nodes: DeviceCheck = (device, facts) => {
   const { spec, snapshot, template, inferred } = facts;
   const count = device.measures === "devices" ? countIn(facts) : 0;
   const resource = inferred.request?.resource ?? device.resource;
   const having = snapshot.nodes.filter(
-    ({ metadata, status }) =>
-      allocatable(status?.allocatable, resource) > 0 &&
-      selectorMatches({ matchLabels: { ...device.nodeSelector, ...template.spec.nodeSelector } }, metadata.labels),
+    (node) =>
+      allocatable(node.status?.allocatable, resource) > 0 &&
+      selectorMatches({ matchLabels: device.nodeSelector }, node.metadata.labels) &&
+      unselected(template, node) === undefined,
   );
   if (count === 0 || having.length === 0 || spec.skip.includes("devices")) return [];
   const most = Math.max(...having.map(({ status }) => allocatable(status?.allocatable, resource)));
-  if (count > most) return [contradicts(`${count} x ${resource}: no node has more than ${most}`)];
+  if (count > most) return [denied("DevicesTooMany", `${count} x ${resource}: no node has more than ${most}`)];
   const products = having.map((node) => nodeRule(device, node));
   if (products.some((rule) => rule === undefined || handsOut(rule, count))) return [];
   const names = [...new Set(products.map((rule) => rule?.product ?? ""))].join("; ");
-  return [contradicts(`${count} x ${resource}: no node hands out so many to one pod (${names})`)];
+  return [denied("DevicesTooMany", `${count} x ${resource}: no node hands out so many to one pod (${names})`)];
 };
 
 const allocatable = (map: Readonly<Record<string, string | number>> | undefined, resource: string): number =>

@@ -2,7 +2,7 @@
 import { ANNOTATION } from "../../kinds/names.ts";
 import { denied, warned } from "../../kinds/verdict.ts";
 import { engineProfile } from "../../profiles/engines.ts";
-import { hasFlag } from "../../workload/arguments.ts";
+import { evaluated, hasFlag, passesUnevaluated } from "../../workload/arguments.ts";
 import type { Check } from "./check.ts";
 
 /** vLLM-Ascend is started by vLLM's own command, so that only SGLang can be told from the others. */
@@ -47,6 +47,16 @@ const dataParallelMode: Check = ({ spec, inferred }) => {
   ];
 };
 
+const unevaluated: Check = ({ spec, inferred: { command, container } }) =>
+  passesUnevaluated(command)
+    ? [
+        warned(
+          "EngineArgsUnevaluated",
+          `script of ${container.name} passes $TANDEM_ENGINE_ARGS without eval, and the engine gets its quotes as letters; start it by ${evaluated(spec.engine)}`,
+        ),
+      ]
+    : [];
+
 const prefixCaching: Check = ({ inferred }) => {
   const { noCacheFlag } = engineProfile(inferred.engine.id);
   if (!hasFlag(inferred.command.flags, noCacheFlag)) return [];
@@ -66,6 +76,7 @@ export const ENGINE_CHECKS: readonly Check[] = [
   ports,
   rankPorts,
   dataParallelMode,
+  unevaluated,
   prefixCaching,
   environmentOrder,
 ];

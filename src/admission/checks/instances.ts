@@ -2,9 +2,9 @@
 import { isObject } from "../../kinds/kube.ts";
 import { ANNOTATION } from "../../kinds/names.ts";
 import { denied, warned, type Verdict } from "../../kinds/verdict.ts";
-import { rollingSteps } from "../../workload/creation.ts";
+import { leavesRollout, rollingSteps } from "../../workload/creation.ts";
 import { needsSlots, runsHeadless } from "../../workload/instance.ts";
-import type { Check, Facts } from "./check.ts";
+import { countOf, type Check, type Facts } from "./check.ts";
 
 const KEY = ANNOTATION.nodesPerInstance;
 const refuse = (message: string): readonly Verdict[] => [denied("InstanceInvalid", message, { subject: KEY })];
@@ -38,16 +38,24 @@ const order: Check = (facts) => {
 
 const inner = (value: unknown, key: string): unknown => (isObject(value) ? value[key] : undefined);
 
+/** True where admission writes steps that fit. */
+const fitsRollout = ({ object, spec, target }: Facts): boolean =>
+  target === "split" && !spec.skip.includes("replicas") && leavesRollout(object);
+
 /** A new instance starts only when all its pods are there, and the old pods go only when it is ready. */
 const rollout: Check = (facts) => {
   const { object, spec } = facts;
   const steps = isSlotted(facts) ? rollingSteps(object, spec.replicas) : undefined;
-  if (steps === undefined || spec.replicas === 0) return [];
+  if (steps === undefined || spec.replicas === 0 || fitsRollout(facts)) return [];
   const { surge, unavailable } = steps;
+  // Kubernetes' own defaults are nobody's mistake.
+  const stuck = leavesRollout(object) ? warn : refuse;
   const nodes = spec.nodesPerInstance;
   const hint = `give maxSurge and maxUnavailable as multiples of ${nodes}, as maxSurge: 0 and maxUnavailable: ${nodes}`;
   if (surge + unavailable < nodes)
-    return refuse(`a rolling update makes ${surge + unavailable} new pods, an instance takes ${nodes}; ${hint}`);
+    return stuck(
+      `a rolling update makes ${countOf(surge + unavailable, "new pod")}, an instance takes ${nodes}; ${hint}`,
+    );
   if (surge % nodes === 0 && unavailable % nodes === 0) return [];
   return warn(`a rolling update breaks more instances than it replaces (${surge} surge, ${unavailable} less); ${hint}`);
 };

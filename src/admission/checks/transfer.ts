@@ -1,7 +1,7 @@
 /** Checks of KV transfer: connector and engine, the role in the arguments, identities and port ranges. */
 import { ANNOTATION } from "../../kinds/names.ts";
 import { denied, warned } from "../../kinds/verdict.ts";
-import { connectorProfile, connectorsOf } from "../../profiles/connectors.ts";
+import { connectorProfile, connectorsOf, isHandedOver, prefillsAlone } from "../../profiles/connectors.ts";
 import { countRule, reservedPorts } from "../../profiles/devices/product.ts";
 import { roleName, SGLANG_TRANSFER } from "../../profiles/transfer.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
@@ -82,4 +82,36 @@ const localAddress: Check = ({ spec, inferred }) => {
   return [warned("KvContradict", `${name ?? ""} is ${value}: no decoder reaches that; leave it out`)];
 };
 
-export const TRANSFER_CHECKS: readonly Check[] = [connector, kvRole, engineId, kvPort, decodePipeline, localAddress];
+/** Pods are as their workload, which was told; a pod that joins Ray is as its leader. */
+const isHalf = ({ role, kind, joins }: WorkloadSpec): boolean => role !== "both" && kind !== "Pod" && joins !== true;
+
+/** A decode loses nothing without connector; a script that loads none was told; unless managed, none is chosen yet. */
+const mayLackOne = ({ role, connector: name, offered, mode }: WorkloadSpec): boolean =>
+  name === "none" && (role === "decode" || offered !== undefined || mode !== "manage");
+
+/** What becomes of the halves of a pair whose connector hands nothing over. */
+const handedOver: Check = ({ spec, inferred: { transfer } }) => {
+  const { connector: name, engine } = spec;
+  if (!isHalf(spec) || isHandedOver(name, engine)) return [];
+  const keeper = transfer?.connector === "none" ? transfer.className : undefined;
+  if (keeper === undefined && mayLackOne(spec)) return [];
+  const what = keeper === undefined ? `connector ${name}: the router hands no KV over with it` : `${keeper} ${KEEPS}`;
+  return [warned("KvNotHandedOver", `${what}, so that ${consequence(spec)}`)];
+};
+
+const KEEPS = "keeps KV for the engine itself and hands none over from prefill to decode";
+
+const consequence = ({ role, connector: name, engine }: WorkloadSpec): string => {
+  if (role === "prefill") return "no prompts are sent to this prefill";
+  return prefillsAlone(name, engine) ? "prompts are prefilled on this decode itself" : "nothing is sent to this decode";
+};
+
+export const TRANSFER_CHECKS: readonly Check[] = [
+  connector,
+  kvRole,
+  engineId,
+  kvPort,
+  decodePipeline,
+  localAddress,
+  handedOver,
+];

@@ -10,6 +10,7 @@ import { SGLANG_TRANSFER } from "../../profiles/transfer.ts";
 import { connectorProfile } from "../../profiles/connectors.ts";
 import { flagValues, hasFlag, isSet, mentions, readCommand, type EngineCommand } from "../../workload/arguments.ts";
 import { TRANSFER_FLAG } from "../../workload/infer.ts";
+import { asOffered } from "../../workload/offered.ts";
 import type { Parallelism, WorkloadSpec } from "../../workload/spec.ts";
 import { containerOf, type StageContext } from "../stage.ts";
 import { decideEvents, eventWords } from "./events.ts";
@@ -107,7 +108,8 @@ function quoted(word: string): string {
 export const shellText = (words: Words): string => words.map(quoted).join(" ");
 
 /** Everything that a script must pass to the engine, as one piece of shell; empty where nothing is missing. */
-export function scriptArguments(context: StageContext): string {
+export function scriptArguments(given: StageContext): string {
+  const context = { ...given, spec: asOffered(given.spec) };
   const command = readCommand(containerOf(context));
   const { skip } = context.spec;
   return shellText([
@@ -116,5 +118,6 @@ export function scriptArguments(context: StageContext): string {
   ]);
 }
 
-/** True where the script says that it passes what `TANDEM_ENGINE_ARGS` holds. */
-export const passesAll = (context: StageContext): boolean => mentions(containerOf(context), ENGINE_ENV.engineArgs);
+/** True where the script passes what `TANDEM_ENGINE_ARGS` holds, or its user was told to when the contract was read. */
+export const passesAll = (context: StageContext): boolean =>
+  context.spec.offered !== undefined || mentions(containerOf(context), ENGINE_ENV.engineArgs);

@@ -96,7 +96,8 @@ const ENGINE_SETTINGS: Readonly<Record<WorkloadSpec["engine"], (context: StageCo
 
 /** The missing arguments as one piece of shell, for a script that hides its own. */
 export function scriptEnv(context: StageContext): EnvVar[] {
-  const text = context.spec.opaque ? scriptArguments(context) : "";
+  const { opaque, joins } = context.spec;
+  const text = opaque && joins !== true ? scriptArguments(context) : "";
   return text === "" ? [] : [literal(ENGINE_ENV.engineArgs, text)];
 }
 
@@ -115,7 +116,7 @@ function serviceLinks(context: StageContext): Wish[] {
 
 export function engine(context: StageContext): StageResult {
   const command = readCommand(containerOf(context));
-  const words = engineWords(context, command);
+  const words = context.spec.joins === true ? [] : engineWords(context, command);
   const env = [...ENGINE_SETTINGS[context.spec.engine](context), ...ownNames(context.spec), ...scriptEnv(context)];
   const changes: Wish[] = [
     ...serviceLinks(context),
@@ -127,8 +128,10 @@ export function engine(context: StageContext): StageResult {
       changes,
       verdict: warned("EngineOpaque", `a script hides the arguments; it must pass ${shellText(words)}`),
     };
-  return { changes, verdict: changed("EngineInjected", message(words)) };
+  return { changes, verdict: changed("EngineInjected", message(context, words)) };
 }
 
-const message = (words: readonly string[]): string =>
-  words.length === 0 ? "environment" : `environment and ${words.join(" ")}`;
+const message = ({ spec }: StageContext, words: readonly string[]): string =>
+  words.length === 0
+    ? "environment"
+    : `environment ${spec.opaque ? `with ${ENGINE_ENV.engineArgs}:` : "and"} ${words.join(" ")}`;

@@ -9,6 +9,7 @@ import { connectorProfile } from "../../profiles/connectors.ts";
 import { engineProfile, publishesEvents } from "../../profiles/engines.ts";
 import { hasFlag, mentions, readCommand, refersTo, type EngineCommand, type Flags } from "../../workload/arguments.ts";
 import { EVENTS_FLAG, freePorts, type EventPorts, type PortRange } from "../../workload/events.ts";
+import { asOffered } from "../../workload/offered.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import { containerOf, type StageContext } from "../stage.ts";
 
@@ -36,6 +37,7 @@ const OBJECTIONS: readonly Objection[] = [
   ({ settings }) => (settings.kvEvents.enabled ? undefined : "off in the configuration"),
   (_, command) =>
     hasFlag(command.flags, EVENTS_FLAG) && !refersToEvents(command) ? `the given ${EVENTS_FLAG} stands` : undefined,
+  ({ spec }) => (spec.joins === true ? "its leader publishes them" : undefined),
   noCache,
   (context) =>
     publishesEvents(engineProfile(context.spec.engine), containerOf(context).image ?? "")
@@ -58,7 +60,7 @@ const declared = ({ template: { spec } }: StageContext): readonly PortRange[] =>
 
 /** Ports of the pod that are spoken for. */
 function taken(context: StageContext): readonly PortRange[] {
-  const { spec } = context;
+  const spec = asOffered(context.spec);
   const { dp, tp, pp, pcp } = spec.parallelism;
   const devices = dp * tp * pp * pcp;
   const profile = connectorProfile(spec.connector, spec.engine);

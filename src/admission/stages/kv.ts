@@ -12,8 +12,9 @@ import { connectorProfile, type ConnectorProfile } from "../../profiles/connecto
 import { knowsLoadFailurePolicy } from "../../profiles/engines.ts";
 import { transferConfig } from "../../profiles/transfer.ts";
 import { hasFlag, mentions, readCommand, type EngineCommand } from "../../workload/arguments.ts";
-import { cellOf, sizesName } from "../../workload/cell.ts";
+import { sizesName } from "../../workload/cell.ts";
 import { refersToOurs, TRANSFER_FLAG } from "../../workload/infer.ts";
+import { asOffered } from "../../workload/offered.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import { append } from "../change.ts";
 import { containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
@@ -46,8 +47,18 @@ function configuration(context: StageContext): EnvVar {
   const name = ENGINE_ENV.kvTransferConfig;
   const value = transferConfig(spec.role, spec, failurePolicy(context));
   if (value !== undefined) return { name, value };
-  const configMap = sizesName(cellOf(spec), spec.compat);
-  return { name, valueFrom: { configMapKeyRef: { name: configMap, key: spec.role } } };
+  const configMap = { name: sizesName(spec), key: spec.role };
+  return { name, valueFrom: { configMapKeyRef: isNeeded(context) ? configMap : { ...configMap, optional: true } } };
+}
+
+/** A script that does not read it is not held back: of hidden sizes none would ever be written. */
+function isNeeded(context: StageContext): boolean {
+  const { opaque, offered, sizesHidden } = context.spec;
+  if (!opaque) return true;
+  const reads = [ENGINE_ENV.kvTransferConfig, ENGINE_ENV.engineArgs].some((name) =>
+    mentions(containerOf(context), name),
+  );
+  return offered === undefined && (reads || sizesHidden !== true);
 }
 
 /** NIXL's side channel listens on localhost unless it is told the address that the other side can reach. */
@@ -64,15 +75,23 @@ const disaggregationEnv = ({ role, transferBackend }: WorkloadSpec): EnvVar[] =>
   { name: ENGINE_ENV.transferBackend, value: transferBackend ?? "mooncake" },
 ];
 
+/** Prompts are prefilled where they are decoded then. */
+const unused = ({ role }: WorkloadSpec): string => (role === "prefill" ? ", so no prompts are sent to it" : "");
+
 function transferPart(context: StageContext, command: EngineCommand): Part {
   const { spec } = context;
   const profile = connectorProfile(spec.connector, spec.engine);
-  if (spec.connector === "none") return left("connector none: no KV transfer");
+  if (spec.connector === "none") return left(`connector none: no KV transfer${unused(spec)}`);
   if (profile === undefined) return left(`${spec.engine} has no connector ${spec.connector}; the arguments stand`);
   if (spec.role === "both" && profile.className !== "NixlConnector")
     return left(`${spec.connector} joins a prefill and a decode`);
+  if (spec.joins === true)
+    return { env: addresses(spec, profile), words: [], note: "Ray starts the leader's engine here; addresses only" };
   const words = transferWords(context, command);
-  const note = `${spec.connector} as ${spec.role}`;
+  const note =
+    spec.offered === undefined
+      ? `${spec.connector} as ${spec.role}`
+      : `variables for ${spec.connector} as ${spec.role}, which the start is not seen to read; until it does, connector none${unused(spec)}`;
   if (spec.engine === "sglang") return { env: disaggregationEnv(spec), words, note };
   const env = addresses(spec, profile);
   if (hasFlag(command.flags, TRANSFER_FLAG) && !refersToOurs(command))
@@ -104,7 +123,8 @@ function hidden(context: StageContext, parts: readonly Part[]): Words {
   return parts.filter((part) => !named(part)).flatMap(({ words }) => words);
 }
 
-export function kv(context: StageContext): StageResult {
+export function kv(given: StageContext): StageResult {
+  const context = { ...given, spec: asOffered(given.spec) };
   const command = readCommand(containerOf(context));
   const parts = [transferPart(context, command), eventsPart(context, command)];
   const notes = parts.map(({ note }) => note).join("; ");

@@ -10,6 +10,7 @@ import { engineProfile } from "../../profiles/engines.ts";
 import { flagValues, hasFlag, readCommand, type EngineCommand, type Flags } from "../../workload/arguments.ts";
 import { set, type Wish } from "../change.ts";
 import { killsLoading } from "../checks/probes.ts";
+import { kubeletsSleep } from "./kubelets.ts";
 import { at, containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
 
 /** All three engines answer it without a token; SGLang's generates one, for which it allows itself 20 s. */
@@ -28,7 +29,8 @@ function unprobed(context: StageContext, { flags }: EngineCommand): string | und
   if (settings.probes.startupSeconds === 0) return "probes are off in the configuration";
   if (spec.headless === true) return "a headless engine has no API server";
   // The template is the same for all nodes, and only the first has an API server.
-  if (spec.nodesPerInstance > 1 && spec.dataParallelMode === "internal") return "only node rank 0 has an API server";
+  if (spec.nodesPerInstance > 1 && spec.dataParallelMode === "internal")
+    return "of its pods only node rank 0 has an API server to ask";
   if (spec.portAssumed === true) return "a script hides the port; give tandem.sh/port";
   return unreachable(context, flags);
 }
@@ -104,7 +106,7 @@ function graceOf({ template, settings }: StageContext): number {
 
 /**
  * The router sends nothing to a Pod that is being deleted, and vLLM drops at SIGTERM what it is working on: in between
- * the kubelet waits. It does so by itself, so that the image needs no `sleep`.
+ * the kubelet waits.
  */
 function drainWishes(context: StageContext): Wish[] {
   const grace = graceOf(context);
@@ -113,9 +115,13 @@ function drainWishes(context: StageContext): Wish[] {
     ...(grace === (context.template.spec.terminationGracePeriodSeconds ?? DEFAULT_GRACE)
       ? []
       : [set(at(context, "spec", "terminationGracePeriodSeconds"), grace, DEFAULT_GRACE)]),
-    ...(seconds <= 0 ? [] : [set(inContainer(context, "lifecycle", "preStop"), { sleep: { seconds } })]),
+    ...(seconds <= 0 ? [] : [set(inContainer(context, "lifecycle", "preStop"), pause(context, seconds))]),
   ];
 }
+
+/** By the kubelet itself, so that the image needs no `sleep`; without one in the image an old kubelet waits for nothing. */
+const pause = ({ snapshot }: StageContext, seconds: number): object =>
+  kubeletsSleep(snapshot.nodes) ? { sleep: { seconds } } : { exec: { command: ["sleep", String(seconds)] } };
 
 /** The user's own liveness probe with nothing before it that holds it back. */
 const kills = (container: Container, reason: string): Verdict | undefined => {
@@ -138,6 +144,6 @@ export function probes(context: StageContext): StageResult {
 
 const message = (context: StageContext, command: EngineCommand, reason: string | undefined): string =>
   [
-    reason === undefined ? `${PATH} on port ${portOf(context, command)}` : `no probes: ${reason}`,
+    reason === undefined ? `${PATH} on port ${portOf(context, command)}` : `no probes are added: ${reason}`,
     `grace ${graceOf(context)} s`,
   ].join("; ");

@@ -6,8 +6,8 @@
  */
 import { ENGINE_ENV } from "../../kinds/names.ts";
 import { warned, type Verdict } from "../../kinds/verdict.ts";
-import { imageVersion } from "../../profiles/engines.ts";
-import { flagValues, type EngineCommand } from "../../workload/arguments.ts";
+import { engineVersion, isOlder, releaseName, type Release } from "../../profiles/engines.ts";
+import { flagValues, startsRay, type EngineCommand } from "../../workload/arguments.ts";
 import { runsHeadless, spreadsRanks } from "../../workload/instance.ts";
 import { containerOf, type StageContext } from "../stage.ts";
 
@@ -19,19 +19,20 @@ export interface Given {
 const ref = (name: string): string => `$(${name})`;
 
 /** First version of vLLM that spreads tensors or layers over nodes without Ray. */
-const NNODES_SINCE = 12;
+const NNODES_SINCE: Release = [12, 0];
 
 /** Arguments that make one engine of the pods, where the command gives none of them; and what stands against it. */
 export function rankArguments(context: StageContext, command: EngineCommand): Given {
   const { spec } = context;
-  if (spec.nodesPerInstance === 1 || usesRay(command)) return { words: [] };
+  if (spec.nodesPerInstance === 1 || usesRay(context, command)) return { words: [] };
   if (spec.engine === "sglang") return { words: missing(command, sglangPairs(spec.nodesPerInstance)) };
   if (!spreadsRanks(spec)) return tensorArguments(context, command);
   return spec.dataParallelMode === "external" ? externalArguments(context, command) : dataParallel(context, command);
 }
 
 /** Ray finds the nodes by itself: the user's script starts it. */
-const usesRay = ({ flags }: EngineCommand): boolean =>
+const usesRay = (context: StageContext, { flags }: EngineCommand): boolean =>
+  startsRay(containerOf(context)) ||
   ["--distributed-executor-backend", "--data-parallel-backend", "-dpb"].some(
     (name) => flagValues(flags, [name])?.[0] === "ray",
   );
@@ -89,11 +90,12 @@ function externalArguments(context: StageContext, command: EngineCommand): Given
 
 function tensorArguments(context: StageContext, command: EngineCommand): Given {
   const { spec } = context;
-  const [major, minor] = imageVersion(containerOf(context).image ?? "") ?? [];
-  if (major === 0 && minor !== undefined && minor < NNODES_SINCE)
+  const { image = "" } = containerOf(context);
+  const version = engineVersion(image);
+  if (version !== undefined && isOlder(image, NNODES_SINCE))
     return {
       words: [],
-      verdict: warned("InstanceInvalid", `vLLM ${major}.${minor} spreads tensors over pods with Ray only`),
+      verdict: warned("InstanceInvalid", `vLLM ${releaseName(version)} spreads tensors over pods with Ray only`),
     };
   const pairs: Pairs = [
     [["--nnodes"], String(spec.nodesPerInstance)],

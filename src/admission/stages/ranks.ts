@@ -10,12 +10,11 @@
 import { labelOf, type Container, type EnvVar, type Pod } from "../../kinds/kube.ts";
 import { ENGINE_ENV, ENGINE_PORTS, GATE, KTHENA_ENV, LABEL, LWS, STATUS } from "../../kinds/names.ts";
 import { changed, warned, type Verdict } from "../../kinds/verdict.ts";
-import { readCommand, type EngineCommand } from "../../workload/arguments.ts";
+import { mentions, readCommand, type EngineCommand } from "../../workload/arguments.ts";
 import { groupPlace, placeAnnotations, type Place } from "../../workload/instance.ts";
 import { isEntry } from "../../workload/serving.ts";
 import { append, item, set, type Wish } from "../change.ts";
 import { at, containerOf, inContainer, nothing, type StageContext, type StageResult } from "../stage.ts";
-import { passesAll } from "./arguments.ts";
 import { envWishes } from "./engine.ts";
 import { rankArguments, type Given } from "./rank-arguments.ts";
 
@@ -43,13 +42,15 @@ export function ranks(context: StageContext): StageResult {
     ...(context.template.spec.hostNetwork === true ? [hostNames(context)] : []),
     ...(given.words.length === 0 ? [] : [append(inContainer(context, "args"), given.words)]),
   ];
-  return { changes, verdict: given.verdict ?? changed("RanksInjected", message(context, group)) };
+  return { changes, verdict: given.verdict ?? changed("RanksInjected", message(context, group, given.words)) };
 }
 
-const message = ({ spec }: StageContext, group: boolean): string =>
-  group
-    ? `one of ${spec.nodesPerInstance} pods of a group; LeaderWorkerSet numbers it`
-    : `one of ${spec.nodesPerInstance} pods of an instance; waits behind ${GATE.rank} for its rank`;
+function message({ spec }: StageContext, group: boolean, words: readonly string[]): string {
+  const adds = words.length === 0 ? "" : `; adds ${words.join(" ")}`;
+  return group
+    ? `one of ${spec.nodesPerInstance} pods of a group; LeaderWorkerSet numbers it${adds}`
+    : `one of ${spec.nodesPerInstance} pods of an instance; waits behind ${GATE.rank} for its rank${adds}`;
+}
 
 /** The cluster's names are unknown to a pod on the host's network unless it asks for them. */
 const hostNames = (context: StageContext): Wish =>
@@ -112,7 +113,8 @@ const passes = ({ script }: EngineCommand): boolean => NAMES.some((name) => scri
 
 /** A script gets all of it as environment, and as words where it says that it passes those. */
 function scripted(context: StageContext, command: EngineCommand): Given {
-  const told = passes(command) || passesAll(context) || rankArguments(context, command).words.length === 0;
+  const passesAll = mentions(containerOf(context), ENGINE_ENV.engineArgs);
+  const told = passes(command) || passesAll || rankArguments(context, command).words.length === 0;
   return told ? { words: [] } : { words: [], verdict: mustPass(context.spec.nodesPerInstance) };
 }
 

@@ -1,9 +1,10 @@
 /** Stage scheduling: labels of the service on the template, the scheduler's name, and what a Pod tells discovery. */
 import { labelOf } from "../../kinds/kube.ts";
-import { LABEL, STATUS, VOLCANO } from "../../kinds/names.ts";
+import { ANNOTATION, LABEL, STATUS, VOLCANO } from "../../kinds/names.ts";
 import { changed } from "../../kinds/verdict.ts";
 import { endpointFacts } from "../../workload/endpoint.ts";
-import { nodeRankOf } from "../../workload/instance.ts";
+import { DEFAULT_ROLLOUT, leavesRollout, ROLLOUT, rolloutOfInstances } from "../../workload/creation.ts";
+import { needsSlots, nodeRankOf } from "../../workload/instance.ts";
 import { writeIntent } from "../../workload/intent.ts";
 import { everyNodeServes, isEntry } from "../../workload/serving.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
@@ -32,15 +33,36 @@ const schedulerWishes = (context: StageContext): Wish[] =>
     : [];
 
 export function schedulingOnWorkload(context: StageContext): StageResult {
-  const intent = writeIntent(context.object.metadata.annotations, context.namespace?.metadata.annotations);
+  const rollout = rolloutWishes(context);
+  const labelled = `pods are labelled ${context.spec.role} of ${context.spec.group}`;
+  const { joins, connector } = context.spec;
+  const told = joins === true ? { [ANNOTATION.kvConnector]: connector } : undefined;
+  const intent = writeIntent(context.object.metadata.annotations, context.namespace?.metadata.annotations, told);
   return {
     changes: [
       ...labelWishes(context),
       ...(context.object.kind === "Pod" ? [] : [force(at(context, "metadata", "annotations", STATUS.intent), intent)]),
       ...schedulerWishes(context),
+      ...rollout.flatMap(stepWishes),
     ],
-    verdict: changed("SchedulingInjected", `pods are labelled ${context.spec.role} of ${context.spec.group}`),
+    verdict: changed("SchedulingInjected", [labelled, ...rollout.map(stepsOf)].join("; ")),
   };
+}
+
+/** Each by itself: a manifest that gives one of them later must not find the other as we set it beside the first. */
+const stepWishes = (steps: Rollout): Wish[] =>
+  STEPS.map((step) => set([...ROLLOUT, step], steps[step], DEFAULT_ROLLOUT[step]));
+const STEPS = ["maxSurge", "maxUnavailable"] as const;
+
+const stepsOf = ({ maxSurge, maxUnavailable }: Rollout): string =>
+  `a rolling update goes by whole instances: ${maxSurge} pods more, ${maxUnavailable} less`;
+
+type Rollout = ReturnType<typeof rolloutOfInstances>;
+
+/** Steps of a rolling update, where nobody gave any and pods come in instances of several. */
+function rolloutWishes({ object, spec }: StageContext): readonly Rollout[] {
+  const isOurs = needsSlots(spec) && !spec.skip.includes("replicas") && leavesRollout(object);
+  return isOurs ? [rolloutOfInstances(spec.replicas, spec.nodesPerInstance)] : [];
 }
 
 /** A pod of an instance over several pods gets the label together with its rank, unless every rank serves. */

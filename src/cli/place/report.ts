@@ -1,6 +1,6 @@
 /** What `tandem place` found out: as a table with the tree below it, as JSON, and what is to be complained of. */
 import { cellName } from "../../gang/members.ts";
-import type { Placement } from "../../gang/place.ts";
+import type { Placement, PlacementPlan } from "../../gang/place.ts";
 import { keyOf, type Pod } from "../../kinds/kube.ts";
 import { hintOf } from "../../kinds/hints.ts";
 import { isDenied, type Verdict } from "../../kinds/verdict.ts";
@@ -41,7 +41,7 @@ export function placeTable(result: PlaceResult): string {
     ...plan.pods.filter(({ node }) => node === null).map(({ pod }) => pod),
   ]);
   return [
-    columns([["POD", "NODE", "DOMAIN", "TIER", "REASON"], ...plan.pods.map(rowOf)]),
+    columns([["POD", "NODE", "DOMAIN", "TIER", "REASON"], ...plan.pods.map((placement) => rowOf(placement, plan))]),
     ...plan.gangs.map(
       (gang) => `gang ${cellName(gang)}: ${gang.placed ? "placed" : "not placed"}. ${gang.verdict.message}`,
     ),
@@ -52,13 +52,21 @@ export function placeTable(result: PlaceResult): string {
   ].join("\n");
 }
 
-const rowOf = ({ pod, node, domain, tier, verdict }: Placement): readonly string[] => [
+const rowOf = ({ pod, node, domain, tier, verdict }: Placement, plan: PlacementPlan): readonly string[] => [
   keyOf(pod),
   node ?? "-",
   domain ?? "-",
   tier === null ? "-" : String(tier),
-  reasonOf(verdict),
+  shortReason(verdict, plan),
 ];
+
+/** What is said of the whole gang stands once, below the table. */
+function shortReason(verdict: Verdict, { gangs }: PlacementPlan): string {
+  const { reason, message } = verdict;
+  const gang = gangs.find(({ verdict }) => message.endsWith(verdict.message));
+  if (gang === undefined) return reasonOf(verdict);
+  return `${reason}: ${message.slice(0, -gang.verdict.message.length)}see gang ${cellName(gang)} below`;
+}
 
 const withNode = ({ pod, node }: Placement): Pod[] =>
   node === null ? [] : [{ ...pod, spec: { ...pod.spec, nodeName: node } }];

@@ -7,6 +7,7 @@ import {
   type SourceName,
   type Watching,
 } from "../../cluster/sources.ts";
+import type { Config } from "../../config/schema.ts";
 import type { KubeObject } from "../../kinds/kube.ts";
 import { roleNames, type RoleName } from "./names.ts";
 import type { RolePorts } from "./ports.ts";
@@ -57,15 +58,18 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
   router: ["pods"],
 };
 
-const kindsOf = (roles: ReadonlySet<RoleName>): readonly SourceName[] => [
-  ...new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role])),
-];
+function kindsOf(roles: ReadonlySet<RoleName>, { admission }: Config): readonly SourceName[] {
+  const kinds = new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role]));
+  // Their labels say which of them are routed to.
+  if (roles.has("router") && admission.optIn !== "") kinds.add("namespaces");
+  return [...kinds];
+}
 
 export async function connectCluster(ports: RolePorts, roles: ReadonlySet<RoleName>): Promise<ClusterAccess> {
   const { config, clock, timers, random, log, metrics } = ports;
   const client = await createKubeClient(config.cluster, { clock });
   const reflector = { transport: client.transport, clock, timers, random, log, metrics };
-  const kinds = kindsOf(roles);
+  const kinds = kindsOf(roles, config);
   // The extender counts foreign pods, which hold devices too; the controller labels pods that have no label yet.
   const labelledPods = !roles.has("extender") && !roles.has("controller");
   const cluster = startCluster({ ...reflector, config: config.cluster, kinds, labelledPods });

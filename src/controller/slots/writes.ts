@@ -1,6 +1,6 @@
 /** What is written to the pods of an instance: their place, once, while the gate holds; and that they get no new work. */
 import { annotationOf, controllerOf, keyOf, type Pod } from "../../kinds/kube.ts";
-import { GATE, LABEL, POD_DELETION_COST, STATUS } from "../../kinds/names.ts";
+import { DRAIN_UNREADY, GATE, LABEL, POD_DELETION_COST, STATUS } from "../../kinds/names.ts";
 import { refOf } from "../../kinds/resource.ts";
 import { changed, warned } from "../../kinds/verdict.ts";
 import { placeAnnotations } from "../../workload/instance.ts";
@@ -51,6 +51,19 @@ export function rankAction(
   };
 }
 
+/** The gate alone: what starts without a place fails at once and says so, which people see, and waiting they do not. */
+export const freeAction = (pod: Pod): Action => ({
+  ...patchOf(pod, {
+    metadata: { uid: pod.metadata.uid, resourceVersion: pod.metadata.resourceVersion },
+    spec: { schedulingGates: (pod.spec.schedulingGates ?? []).filter(({ name }) => name !== GATE.rank) },
+  }),
+  about: [pod],
+  key: `rank/${keyOf(pod)}`,
+  verdict: warned("Released", `pod ${keyOf(pod)}: no workload of ours asks for its instance; its gate was lifted`, {
+    subject: keyOf(pod),
+  }),
+});
+
 type Patch = Extract<Action, { do: "patch" }>;
 
 const patchOf = (pod: Pod, body: object): Omit<Patch, "key" | "verdict"> => ({
@@ -64,19 +77,46 @@ const patchOf = (pod: Pod, body: object): Omit<Patch, "key" | "verdict"> => ({
 
 export const isDrained = (pod: Pod): boolean => annotationOf(pod, STATUS.drain) !== undefined;
 
+/** Drained by us until its instance is ready again. */
+export const isUnreadyDrain = (pod: Pod): boolean => annotationOf(pod, STATUS.drain) === DRAIN_UNREADY;
+
 /** Discovery looks at the annotation, selectors at the label. */
-export const drainAction = (pod: Pod, instance: string): Action => ({
+export function drainAction(pod: Pod, instance: string, why: "instance-broken" | typeof DRAIN_UNREADY): Action {
+  const [reason, state] =
+    why === DRAIN_UNREADY ? (["InstanceUnready", "not ready"] as const) : (["InstanceBroken", "broken"] as const);
+  return {
+    ...patchOf(pod, {
+      metadata: { uid: pod.metadata.uid, labels: { [LABEL.entry]: null }, annotations: { [STATUS.drain]: why } },
+    }),
+    key: `drain/${keyOf(pod)}`,
+    verdict: warned(reason, `pod ${keyOf(pod)}: instance ${instance} is ${state}, no new work`, {
+      subject: keyOf(pod),
+    }),
+  };
+}
+
+/** Remembered where the instance ends: on its own pod. */
+export const servedAction = (leader: Pod, instance: string): Action => ({
+  ...patchOf(leader, { metadata: { uid: leader.metadata.uid, annotations: { [STATUS.served]: "true" } } }),
+  key: `served/${keyOf(leader)}`,
+  verdict: changed("InstanceReady", `instance ${instance}: all pods are ready`, { subject: keyOf(leader) }),
+});
+
+/** What `drainAction` did is undone. */
+export const resumeAction = (
+  pod: Pod,
+  instance: string,
+  { rank, spec }: { rank: number; spec: WorkloadSpec | undefined },
+): Action => ({
   ...patchOf(pod, {
     metadata: {
       uid: pod.metadata.uid,
-      labels: { [LABEL.entry]: null },
-      annotations: { [STATUS.drain]: "instance-broken" },
+      ...(spec !== undefined && isEntry(spec, rank) ? { labels: { [LABEL.entry]: "true" } } : {}),
+      annotations: { [STATUS.drain]: null },
     },
   }),
   key: `drain/${keyOf(pod)}`,
-  verdict: warned("InstanceBroken", `pod ${keyOf(pod)}: instance ${instance} is broken, no new work`, {
-    subject: keyOf(pod),
-  }),
+  verdict: changed("InstanceReady", `pod ${keyOf(pod)}: instance ${instance} is ready again`, { subject: keyOf(pod) }),
 });
 
 export const replaceAction = (pod: Pod, instance: string): Action => ({

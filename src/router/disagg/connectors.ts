@@ -5,12 +5,12 @@
  * legs at once, or a callback: their prefill endpoints are no partners, and prompts are prefilled where they are decoded.
  */
 import type { Endpoint } from "../../kinds/endpoint.ts";
+import { isHandedOver, prefillsAlone as computesPrompts } from "../../profiles/connectors.ts";
 
-/** True where the legs of the endpoint's connector run one after the other. Upstream vLLM's Mooncake runs them at once. */
-export function handsOver({ compatibility: { connector, engine } }: Endpoint): boolean {
-  return connector === "nixl" || (connector === "mooncake" && engine !== "vllm");
-}
+/** True where the legs of the endpoint's connector run one after the other, as its profile says. */
+export const handsOver = ({ compatibility: { connector, engine } }: Endpoint): boolean =>
+  isHandedOver(connector, engine);
 
 /** SGLang's decode mode waits for a bootstrap room and computes no prompt by itself. */
-export const prefillsAlone = ({ role, compatibility }: Endpoint): boolean =>
-  role !== "decode" || compatibility.connector !== "sglang";
+export const prefillsAlone = ({ role, compatibility: { connector, engine } }: Endpoint): boolean =>
+  role !== "decode" || computesPrompts(connector, engine);

@@ -5,10 +5,18 @@
  * connection, bytes a body and bytes in total; a peer that does not read is not read from, and cut off in the end. A
  * stream that ends early aborts what it started.
  */
-import { constants, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import {
+  constants,
+  createServer,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
 import type { AddressInfo } from "node:net";
+import { NAMESPACE_METADATA } from "../../kinds/names.ts";
 import type { Log, Metrics, Timers } from "../../ports.ts";
-import type { Answer, Begun, RequestRouter, Routed, Ticket } from "../exchange.ts";
+import type { Answer, Begun, CompleteRequest, RequestRouter, Routed, Ticket } from "../exchange.ts";
 import { decodeRequest, encodeReplies } from "./codec.ts";
 import { Deframer, GRPC, MessageTooLarge } from "./grpc.ts";
 import { Outbox } from "./outbox.ts";
@@ -42,6 +50,8 @@ export interface ExtProcServer {
   stop(graceMs: number): Promise<void>;
 }
 
+type Scope = Pick<CompleteRequest, "namespace">;
+
 /** What all streams of a server share. */
 interface Shared extends ExtProcOptions {
   streams: number;
@@ -70,7 +80,7 @@ export async function startExtProcServer(
   });
   server.on("sessionError", (error: Error) => options.log.debug("ext_proc connection", { error: error.message }));
   server.on("stream", (stream, headers) => {
-    if (headers[":path"] === METHOD) new Exchange(stream, shared);
+    if (headers[":path"] === METHOD) new Exchange(stream, shared, scopeOf(headers));
     else refuse(stream, GRPC.unimplemented, `method ${headers[":path"] ?? ""} is not served here`);
   });
   await listening(server, listen);
@@ -108,6 +118,12 @@ function stop(
   });
 }
 
+/** Several values are joined by commas, and are no namespace: nothing is served to such a stream. */
+function scopeOf(headers: IncomingHttpHeaders): Scope {
+  const namespace = headers[NAMESPACE_METADATA];
+  return namespace === undefined ? {} : { namespace: String(namespace) };
+}
+
 function refuse(stream: ServerHttp2Stream, code: number, message: string): void {
   stream.on("error", () => undefined);
   stream.respond(
@@ -128,13 +144,15 @@ class Exchange {
   readonly #machine: ExchangeStream;
   readonly #frames: Deframer;
   readonly #out: Outbox;
+  readonly #scope: Scope;
   #ticket: Ticket | undefined;
   #trailers: Record<string, string> = { "grpc-status": String(GRPC.ok) };
   #held = 0;
   #over = false;
 
-  constructor(stream: ServerHttp2Stream, shared: Shared) {
+  constructor(stream: ServerHttp2Stream, shared: Shared, scope: Scope) {
     this.#stream = stream;
+    this.#scope = scope;
     this.#shared = shared;
     this.#machine = new ExchangeStream(shared.router.maxBodyBytes);
     this.#frames = new Deframer(shared.router.maxBodyBytes + MESSAGE_SLACK);
@@ -196,12 +214,12 @@ class Exchange {
   #carryOut(action: Exclude<Action, { kind: "reply" }>): boolean {
     switch (action.kind) {
       case "precheck": {
-        const refusal = this.#shared.router.precheck(action.head);
+        const refusal = this.#shared.router.precheck({ ...action.head, ...this.#scope });
         if (refusal !== undefined) this.#routed(refusal);
         return refusal === undefined;
       }
       case "route":
-        this.#route(this.#shared.router.begin(action.request));
+        this.#route(this.#shared.router.begin({ ...action.request, ...this.#scope }));
         return true;
       case "tooLarge":
         this.#routed(this.#shared.router.tooLarge());

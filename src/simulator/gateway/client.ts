@@ -71,8 +71,10 @@ export class ProcessClient {
     this.#session.on("error", () => undefined);
   }
 
-  open(): ProcessStream {
-    const headers = { ":method": "POST", ":path": METHOD, "content-type": "application/grpc", te: "trailers" };
+  /** `metadata`: of gRPC, as a route of Envoy adds it. */
+  open(metadata: Readonly<Record<string, string>> = {}): ProcessStream {
+    const own = { ":method": "POST", ":path": METHOD, "content-type": "application/grpc", te: "trailers" };
+    const headers = { ...own, ...metadata };
     return new ProcessStream(this.#session.request(headers));
   }
 

@@ -15,6 +15,12 @@ const EXAMPLES = ["qwen3-32b-nvidia", "qwen3-32b-ascend", "qwen3-32b-ascend-cce"
 const example = (name: string): string => new URL(`../../../manifests/examples/${name}.yaml`, import.meta.url).pathname;
 const { admission } = loadConfig({});
 
+const MISSPELT = `apiVersion: apps/v1
+kind: Deployment
+metadata: { name: x, labels: { tandem.sh/modell: m, tandem.sh/role: prefill } }
+spec: { template: { spec: { containers: [{ name: engine }] } } }
+`;
+
 t.test("the examples are admitted without a complaint", (t) => {
   for (const name of EXAMPLES) {
     const objects = parseObjects(readText(example(name)), name);
@@ -59,11 +65,21 @@ t.test("exit codes and streams", async (t) => {
   const warned = golden("an-unknown-key-is-warned-about-with-the-nearest");
   t.match(await tandem(["admit", "-f", warned]), { code: 0, err: /^warned: / });
   t.match(await tandem(["admit", "--strict", "-f", warned]), { code: 1, out: "", err: /^denied: / });
+  const misspelt = join(t.testdir(), "misspelt.yaml");
+  writeFileSync(misspelt, MISSPELT);
+  const stray = /label tandem.sh\/modell is unknown, did you mean tandem.sh\/model\?/;
+  t.match(await tandem(["admit", "-f", misspelt]), { code: 0, out: /kind: Deployment/, err: stray });
+  t.match(await tandem(["admit", "--strict", "-f", misspelt]), { code: 1, out: "", err: stray });
   const empty = t.testdir({ "empty.yaml": "---\n", folder: {} });
   for (const path of [join(empty, "empty.yaml"), join(empty, "folder")])
     t.match(await tandem(["admit", "-f", path]), { code: 2, out: "", err: /no objects found/ });
   t.match(await tandem(["admit", "-f", "/nowhere.yaml"]), { code: 2, err: /cannot be read/ });
   t.match(await tandem(["admit", "-o", "xml", "-f", warned]), { code: 2, err: /give one of yaml, json/ });
+  t.match(await tandem(["admit", "--strikt"]), {
+    code: 2,
+    err: /unknown option '--strikt'\n\(Did you mean --strict\?\)/,
+  });
+  t.match(await tandem(["admit"]), { code: 2, err: /give at least one file: -f FILE/ });
   t.match(await tandem(["admit", "--help"]), { code: 0, out: /Example:\n {2}tandem admit --pods/ });
 });
 

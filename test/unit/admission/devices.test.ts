@@ -108,7 +108,7 @@ t.test("counts that no device plugin would hand out are denied, with what it doe
     [
       "by injection too",
       { image: ASCEND, tp: 5, ...product("module-a3-16"), annotations: { "tandem.sh/accelerator": "mindcluster-910" } },
-      /5 devices on A3/,
+      /5 x huawei.com.Ascend910 for container engine on A3, 16 a node .node label accelerator-type.:/,
     ],
     [
       "more than a node of no table",
@@ -206,6 +206,10 @@ t.test("what no known node could give is denied; without such nodes nobody can t
   t.equal(admit(two).denied, false);
   t.match(admit({ ...two, pod: { nodeSelector: { size: "small" } } }).told.join("\n"), /denied.*has more than 1/);
   t.equal(admit({ ...two, pod: { nodeSelector: { size: "none yet" } } }).denied, false);
+  const terms = [{ matchExpressions: [{ key: "size", operator: "In" as const, values: ["none yet"] }] }];
+  const affinity = { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: terms } } };
+  t.equal(admit({ tp: 16, others: [eight], pod: { affinity } }).denied, false, "a pool scaled to zero");
+  t.match(admit({ tp: 16, others: [eight] }).told.join("\n"), /denied DevicesTooMany/);
   t.equal(admit({ tp: 16, others: [eight], annotations: { "tandem.sh/skip": "devices" } }).denied, false);
   const a3 = node("a3", { "huawei.com/Ascend910": "16" }, { "accelerator-type": "module-a3-16" });
   const three = { image: ASCEND, tp: 3, ...limits({ "huawei.com/Ascend910": 3 }) };
@@ -308,7 +312,10 @@ t.test("a profile that selects a product is bound by its counts", (t) => {
   const pair = { name: "pair", resource: "example.com/npu", nodeSelector: { "example.com/box": "pair" }, rules };
   const admission = stringify({ defaultProfile: "pair", profiles: [pair] }, { collectionStyle: "flow" });
   t.equal(admit({ tp: 2, admission }).denied, false);
-  t.match(admit({ tp: 4, admission }).told.join("\n"), /denied.*4 devices on pair: one pod gets 1, 2/);
+  t.match(
+    admit({ tp: 4, admission }).told.join("\n"),
+    /denied.*4 x .* on pair \(node label [^)]+\): one pod gets 1, 2/,
+  );
   t.end();
 });
 

@@ -11,7 +11,7 @@ import {
   type Wish,
 } from "../../../src/admission/change.ts";
 import { patched, type Operation } from "../../../src/admission/operations.ts";
-import { patchOf } from "../../../src/admission/patch.ts";
+import { outsized, patchOf } from "../../../src/admission/patch.ts";
 
 const change = (object: unknown, wish: Wish): Change => {
   const found = toChange(object, wish);
@@ -45,6 +45,9 @@ t.test("the user's values stand", (t) => {
   t.equal(toChange({ list: [] }, set(["list", { name: "gone" }, "x"], 1)), undefined, "containers are never made");
   const done = change({}, set(["a"], 1));
   t.same(revert({ a: 2 }, done), { a: 2 }, "changed since");
+  const added = change({ l: [{ a: 1 }] }, append(["l"], [{ b: 2 }]));
+  const before = { l: [{ b: 2 }, { a: 1 }, { b: 2 }] };
+  t.same(revert(before, added), { l: [{ b: 2 }, { a: 1 }] }, "of two alike the last is ours");
   t.end();
 });
 
@@ -116,5 +119,12 @@ t.test("operations are done as strictly as the API server does them", (t) => {
   for (const operation of refused) t.throws(() => patched(document, [operation]), JSON.stringify(operation));
   t.same(patched(document, [{ op: "add", path: "/list/1", value: 9 }]), { text: "x", list: [1, 9, 2, 3] });
   t.same(document, { text: "x", list: [1, 2, 3] }, "the given document is not touched");
+  t.end();
+});
+
+t.test("a patch larger than any should be is told of", (t) => {
+  t.same(outsized(64, 32768), []);
+  t.match(outsized(65, 100), [{ outcome: "warned", reason: "PatchLarge", message: /65 operations and 100 bytes/ }]);
+  t.match(outsized(1, 32769), [{ reason: "PatchLarge" }]);
   t.end();
 });

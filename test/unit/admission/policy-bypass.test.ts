@@ -52,6 +52,30 @@ t.test("keys on the template or in a forged intent are keys of the workload", (t
   t.end();
 });
 
+t.test("a denial names where the value was found", (t) => {
+  const said = (given: KubeObject, rule: object): string =>
+    admitObject(given, { snapshot: EMPTY_SNAPSHOT, settings: settingsOf(rule) })
+      .verdicts.filter(isDenied)
+      .map(({ message }) => message)
+      .join("\n");
+  const key = { deniedKeys: ["tandem.sh/skip"] };
+  const forged = { "status.tandem.sh/intent": JSON.stringify({ "tandem.sh/skip": "kv" }) };
+  const bare = { name: "engine", image: "vllm/vllm-openai" };
+  const gpus = workload({ containers: [engine({ "nvidia.com/gpu": "4" })] });
+  const table: [KubeObject, object, RegExp][] = [
+    [workload({ own: { "tandem.sh/skip": "kv" } }), key, /^tandem.sh\/skip \(set on the Deployment\)[^\n]*$/],
+    [workload({ template: { "tandem.sh/skip": "kv" } }), key, /\(set on the pod template of the Deployment\)/],
+    [workload({ template: forged }), key, /\(set on status.tandem.sh\/intent of the Pods\)/],
+    [workload(), { modes: ["route"] }, /"manage" \(default of role prefill\)/],
+    [workload({ containers: [bare] }), { accelerators: ["amd"] }, /"nvidia" \(default of admission.defaultProfile\)/],
+    [gpus, { accelerators: ["amd"] }, /"nvidia" \(requested by container e\)/],
+    [gpus, { maxAcceleratorsPerPod: 1 }, /\(requested by container e\) is not allowed/],
+    [workload({ own: { "tandem.sh/scheduler": "volcano" } }), { queues: ["a"] }, /"default" \(default of Volcano\)/],
+  ];
+  for (const [given, rule, wanted] of table) t.match(said(given, rule), wanted);
+  t.end();
+});
+
 t.test("an intent on the template of a routed workload asks for its Pods to be managed", (t) => {
   const routed = workload({ own: { "tandem.sh/mode": "route" }, template: { "status.tandem.sh/intent": "{}" } });
   t.same(judge(routed, { modes: ["route"] }), ["PolicyForbids"]);

@@ -10,13 +10,17 @@ import type { Metrics } from "../../../src/ports.ts";
 const silent = { debug: () => undefined, info: () => undefined, warn: () => undefined, error: () => undefined };
 const log = { ...silent, with: () => log };
 
-async function server(counts: string[] = []): Promise<FastifyInstance> {
+async function server(
+  counts: string[] = [],
+  most = 65536,
+  observe: () => void = () => undefined,
+): Promise<FastifyInstance> {
   const metrics: Metrics = {
     count: (name, labels) => void counts.push(`${name} ${JSON.stringify(labels)}`),
     gauge: () => undefined,
-    observe: () => undefined,
+    observe,
   };
-  const { admission } = loadConfig({ flags: { "admission.maxBodyBytes": "65536" } });
+  const { admission } = loadConfig({ flags: { "admission.maxBodyBytes": String(most) } });
   const app = fastify();
   await app.register(
     admissionRoutes({
@@ -154,3 +158,54 @@ t.test("bytes in flight are given back after every answer", async (t) => {
   t.pass("1200 times 60 kB is above the bound of 16 MiB");
   await app.close();
 });
+
+/** Sends a whole review and leaves before it is answered. */
+const leave = (port: number, body: string): Promise<void> =>
+  new Promise((resolve) => {
+    const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
+    const call = request({ host: "127.0.0.1", port, path: "/admission/mutate", method: "POST", headers, agent: false });
+    call.once("error", () => resolve()).once("close", () => resolve());
+    call.end(body, () => call.destroy());
+  });
+
+t.test("bytes in flight are given back where the caller left before his answer", async (t) => {
+  const app = await server([], 131072);
+  const port = Number(new URL(await app.listen({ host: "127.0.0.1", port: 0 })).port);
+  const body = review(`"${"x".repeat(100_000)}"`);
+  for (let round = 0; round < 10; round++) await Promise.all(Array.from({ length: 20 }, () => leave(port, body)));
+  t.equal((await call(port, body)).code, 200, "200 times 100 kB is above the bound of 16 MiB");
+  await app.close();
+});
+
+t.test(
+  "of large reviews one is answered in a turn of the event loop, of small ones as many as there are",
+  async (t) => {
+    for (const [length, most] of [
+      [100_000, 1],
+      [100, 8],
+    ] as const) {
+      const turns = await turnsOf(review(`"${"x".repeat(length)}"`), 8);
+      t.equal(Math.max(...turns.values()), most, `${length} bytes`);
+    }
+  },
+);
+
+/** How many of `calls` simultaneous reviews were answered in each turn of the event loop. */
+async function turnsOf(body: string, calls: number): Promise<ReadonlyMap<number, number>> {
+  let turn = 0;
+  let over = false;
+  const answered = new Map<number, number>();
+  const tick = (): void => {
+    turn++;
+    if (!over) setImmediate(tick);
+  };
+  const app = await server([], 131072, () => answered.set(turn, (answered.get(turn) ?? 0) + 1));
+  await app.ready();
+  setImmediate(tick);
+  const headers = { "content-type": "application/json" };
+  const post = { method: "POST", url: "/admission/mutate", payload: body, headers } as const;
+  await Promise.all(Array.from({ length: calls }, () => app.inject(post)));
+  over = true;
+  await app.close();
+  return answered;
+}

@@ -1,5 +1,6 @@
+import { join } from "node:path";
 import t from "tap";
-import { parseObjects, UsageError } from "../../../src/cli/input.ts";
+import { parseObjects, readObjects, UsageError } from "../../../src/cli/input.ts";
 
 /** Each command is a process of its own: a second or two, and several on a busy machine. */
 t.setTimeout(180_000);
@@ -34,5 +35,21 @@ t.test("anchors as people use them are read, and odd keys are plain keys", (t) =
   t.match(object, { data: { a: { k: "v" }, b: { k: "v" } } });
   t.ok(Object.hasOwn(object?.["data"] as object, "__proto__"));
   t.equal(({} as Record<string, unknown>)["polluted"], undefined);
+  t.end();
+});
+
+t.test("the same object twice is bad input, told with both places", (t) => {
+  const named = (kind: string, more = ""): string => `apiVersion: v1\nkind: ${kind}\nmetadata: { name: x${more} }\n`;
+  const folder = t.testdir({
+    "a.yaml": `${named("ConfigMap")}---\n${named("Secret")}`,
+    "b.yaml": `${named("Service")}---\n${named("ConfigMap", ", namespace: default")}`,
+    "other.yaml": named("ConfigMap", ", namespace: other"),
+    "unnamed.yaml": "apiVersion: v1\nkind: Pod\nmetadata: { generateName: x- }\n".concat("---\n").repeat(2),
+  });
+  const [a, b] = ["a.yaml", "b.yaml"].map((file) => join(folder, file)) as [string, string];
+  const twice = `is defined twice: ${a}: document 1, and `;
+  t.throws(() => readObjects([folder]), { message: `ConfigMap default/x ${twice}${b}: document 2` });
+  t.throws(() => readObjects([a, a]), { message: `ConfigMap x ${twice}${a}: document 1` });
+  t.equal(readObjects([a, join(folder, "other.yaml"), join(folder, "unnamed.yaml")]).length, 5);
   t.end();
 });

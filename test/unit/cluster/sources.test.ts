@@ -203,9 +203,14 @@ t.test("nodes lose their list of images", (t) => {
       images: [{}],
       allocatable: { cpu: "4" },
       conditions: [{ type: "Ready", status: "True", lastHeartbeatTime: "now" }],
+      nodeInfo: { kubeletVersion: "v1.33.1", machineID: "m" },
     },
   });
-  t.same(node.status, { allocatable: { cpu: "4" }, conditions: [{ type: "Ready", status: "True" }] });
+  t.same(node.status, {
+    allocatable: { cpu: "4" },
+    conditions: [{ type: "Ready", status: "True" }],
+    nodeInfo: { kubeletVersion: "v1.33.1" },
+  });
   t.match(node.spec, { taints: [{ key: "k" }] });
   t.end();
 });

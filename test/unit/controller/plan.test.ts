@@ -282,6 +282,38 @@ t.test("sizes that changed are never written over the old ones; a new compat mak
   t.end();
 });
 
+t.test("another port makes another ConfigMap; the old one goes when all is rolled out and no pod reads it", (t) => {
+  const annotations = { ...MOONCAKE, "tandem.sh/gang": "off" };
+  const at = (port: string): Workload[] =>
+    pair({ annotations, args: ["--model", "q", "--port", port] }).map((workload) => {
+      workload.spec.template.spec.hostNetwork = true;
+      return {
+        ...workload,
+        metadata: { ...workload.metadata, generation: 2 },
+        status: { observedGeneration: 2, replicas: 2, updatedReplicas: 2 },
+      };
+    });
+  const old = applied(plan({ workloads: at("8000") }), "ConfigMap");
+  const moved = plan({ workloads: at("8001"), configMaps: old });
+  t.same(said(moved), ["apply SizesPublished", "remove SizesPublished"], "and nobody is told to change compat");
+  const configMaps = [...old, ...applied(moved, "ConfigMap")];
+  const [name = ""] = old.map(({ metadata }) => metadata.name);
+  const valueFrom = { configMapKeyRef: { name, key: "decode" } };
+  const reader: Pod = {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name: "p", namespace: at("8001")[0]?.metadata.namespace ?? "default", uid: "p" },
+    spec: { containers: [{ name: "engine", env: [{ name: "TANDEM_KV_TRANSFER_CONFIG", valueFrom }] }] },
+  };
+  t.same(said(plan({ workloads: at("8001"), configMaps, pods: [reader] })), [], "a pod reads it");
+  const rolling = at("8001").map((one) => ({ ...one, status: { ...(one["status"] as object), updatedReplicas: 1 } }));
+  t.same(said(plan({ workloads: rolling, configMaps })), [], "an old pod may be made again");
+  const done = plan({ workloads: at("8001"), configMaps });
+  t.match(done, [{ do: "remove", kind: "ConfigMap", ref: { name } }]);
+  t.equal(done.length, 1);
+  t.end();
+});
+
 t.test("sizes that differ within a role, or that nobody vouches for, are not published", (t) => {
   const annotations = { ...MOONCAKE, "tandem.sh/gang": "off" };
   const second = deployment("decode", { annotations, args: ["--model", "q", "--tensor-parallel-size", "4"] });
@@ -356,11 +388,8 @@ t.test("labels that a pod brought along are never changed or taken off", (t) => 
   const labelled = patched(own, actions);
   t.same(patched(labelled, plan({ pods: [labelled] })).metadata.labels, { app: "m-both", "tandem.sh/group": "mine" });
   const forged = pod("x", { annotations: { "status.tandem.sh/labels": "app,tandem.sh/model" } });
-  t.equal(
-    patched(forged, plan({ pods: [forged] })).metadata.labels?.["app"],
-    "x",
-    "a forged list takes nothing of others",
-  );
+  const left = patched(forged, plan({ pods: [forged] })).metadata.labels;
+  t.equal(left?.["app"], "x", "a forged list takes nothing of others");
   t.end();
 });
 

@@ -261,3 +261,127 @@ t.test("what a template forges is not believed", (t) => {
   t.equal(new Set(world.pods.map(placeOf)).size, 2);
   t.end();
 });
+
+/** Seconds after midnight, at which the pods were made. */
+const at = (seconds: number): string => new Date(Date.UTC(2026, 0, 1, 0, 0, seconds)).toISOString().replace(".000", "");
+interface Life {
+  readonly ready: boolean;
+  readonly since?: number;
+  readonly began?: number;
+  /** The run before this one. */
+  readonly ended?: number;
+}
+const alive = (pod: Pod, { ready, since = 10, began = 10, ended }: Life): Pod => ({
+  ...pod,
+  status: {
+    phase: "Running",
+    podIP: "10.0.0.1",
+    conditions: [{ type: "Ready", status: ready ? "True" : "False", lastTransitionTime: at(since) }],
+    containerStatuses: [
+      {
+        ...{ name: "e", started: true, restartCount: ended === undefined ? 0 : 1 },
+        state: { running: { startedAt: at(began) } },
+        ...(ended === undefined ? {} : { lastState: { terminated: { finishedAt: at(ended) } } }),
+      },
+    ],
+  },
+});
+function live(shape: Shape = {}, served = true): World {
+  const world = worldOf({ replicas: 2, ...shape }, many(shape, 2));
+  settle(world);
+  world.pods = world.pods.map((pod) => alive(pod, { ready: true }));
+  if (served) settle(world);
+  return world;
+}
+const become = (world: World, life: Life): void => {
+  world.pods = [world.pods[0] as Pod, alive(world.pods[1] as Pod, life)];
+};
+const saidAt = (world: World, seconds: number): string[] =>
+  planFor(world, Date.UTC(2026, 0, 1, 0, 0, seconds)).map(({ do: verb, verdict }) => `${verb} ${verdict.reason}`);
+const routed = ({ pods }: World): unknown[] =>
+  pods.map((pod) => [labelOf(pod, LABEL.entry), annotationOf(pod, STATUS.drain)]);
+
+t.test("a member that is not ready takes the whole instance out of routing, and in again", (t) => {
+  const world = live();
+  t.same(saidAt(world, 100), []);
+  become(world, { ready: false, since: 100 });
+  t.same(saidAt(world, 100), ["tell InstanceUnready", "patch InstanceUnready", "patch InstanceUnready"]);
+  settle(world);
+  t.same(routed(world), [
+    [undefined, "instance-unready"],
+    [undefined, "instance-unready"],
+  ]);
+  t.same(saidAt(world, 219), ["tell InstanceUnready"], "and nothing more, for a while");
+  become(world, { ready: true });
+  settle(world);
+  t.same(routed(world), [
+    ["true", undefined],
+    [undefined, undefined],
+  ]);
+  t.same(saidAt(world, 220), []);
+  t.end();
+});
+
+t.test("a member that is ready no more for two minutes is replaced with its instance", (t) => {
+  for (const [recovery, removes] of [
+    ["tandem", 2],
+    ["platform", 0],
+  ] as const) {
+    const world = live({ annotations: { "tandem.sh/recovery": recovery } });
+    become(world, { ready: false, since: 100 });
+    settle(world);
+    t.same(saidAt(world, 220).filter((one) => one === "remove InstanceBroken").length, removes, recovery);
+  }
+  t.end();
+});
+
+t.test("an engine that never was ready still loads its model, and is not judged", (t) => {
+  const world = live({}, false);
+  become(world, { ready: false });
+  t.same(saidAt(world, 3600), []);
+  become(world, { ready: true });
+  t.same(saidAt(world, 3600), ["patch InstanceReady"], "remembered once");
+  settle(world);
+  t.same(saidAt(world, 3600), []);
+  t.end();
+});
+
+t.test("a rank that restarts under its peers breaks the instance; one that fails before they begin does not", (t) => {
+  const world = live({}, false);
+  become(world, { ready: true, began: 30, ended: 20 });
+  const [told, ...rest] = planFor(world, Date.UTC(2026, 0, 1, 0, 0, 40));
+  t.match(told?.verdict, { reason: "InstanceBroken", message: /w-h1-1 was restarted under its peers.*old enough/ });
+  t.same(
+    rest.map(({ do: verb }) => verb),
+    ["patch", "patch"],
+    "out at once, but a start that fails is not repeated without end",
+  );
+  t.same(saidAt(world, 70).filter((one) => one === "remove InstanceBroken").length, 2);
+  settle(world);
+  t.same(routed(world), [
+    [undefined, "instance-broken"],
+    [undefined, "instance-broken"],
+  ]);
+  const served = live();
+  become(served, { ready: true, began: 30, ended: 20 });
+  t.same(saidAt(served, 40).filter((one) => one === "remove InstanceBroken").length, 2, "at once, if it ever served");
+  const early = live();
+  become(early, { ready: true, began: 9, ended: 8 });
+  t.same(saidAt(early, 100), []);
+  t.end();
+});
+
+t.test("pods that wait are freed where their workload asks for instances no more", (t) => {
+  const route = workloadOf({ annotations: { "tandem.sh/mode": "route", "tandem.sh/nodes-per-instance": "1" } });
+  for (const workloads of [[], [route]]) {
+    const bare = many({}, 2).map((pod) => ({ ...pod, metadata: { ...pod.metadata, annotations: {} } }));
+    const world: World = { workloads, pods: bare, services: [] };
+    const freed = (seconds: number): string[] => saidAt(world, seconds).filter((one) => one === "patch Released");
+    t.same(freed(120), [], "the workload may be on its way: a watch that broke is back after two minutes");
+    t.same(freed(160).length, 2);
+    for (const action of planFor(world, Date.UTC(2026, 0, 1, 0, 3))) perform(world, action);
+    t.same(world.pods.map(gatesOf), [["kueue"], ["kueue"]]);
+    t.same(freed(200), []);
+  }
+  t.end();
+});

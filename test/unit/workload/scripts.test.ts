@@ -1,5 +1,6 @@
 /** Start scripts of recipes, charts and tutorials, and what is read of each. */
 import t from "tap";
+import { passesUnevaluated, readCommand } from "../../../src/workload/arguments.ts";
 import { ASCEND, reading, SGLANG, sh, TRANSFER, VLLM, type Case } from "../../support/commands.ts";
 
 const SCRIPTS: readonly Case[] = [
@@ -202,4 +203,23 @@ const SCRIPTS: readonly Case[] = [
 t.test("start scripts, as they are written in the field", (t) => {
   for (const [name, container, read] of SCRIPTS) t.equal(reading(container), read, name);
   t.end();
+});
+
+t.test("what TANDEM_ENGINE_ARGS holds reaches the engine by eval alone", (test) => {
+  const unevaluated = (script: string): boolean => passesUnevaluated(readCommand({ name: "engine", ...sh(script) }));
+  for (const script of [
+    "exec vllm serve m $TANDEM_ENGINE_ARGS",
+    'vllm serve m "${TANDEM_ENGINE_ARGS}"',
+    'ARGS="$TANDEM_ENGINE_ARGS"; vllm serve m $ARGS',
+  ])
+    test.equal(unevaluated(script), true, script);
+  for (const script of [
+    'eval "exec vllm serve m $TANDEM_ENGINE_ARGS"',
+    'ARGS="$TANDEM_ENGINE_ARGS"; eval "vllm serve m $ARGS"',
+    'sh -c "vllm serve m $TANDEM_ENGINE_ARGS"',
+    'echo "$TANDEM_ENGINE_ARGS"; vllm serve m',
+    "vllm serve m",
+  ])
+    test.equal(unevaluated(script), false, script);
+  test.end();
 });
