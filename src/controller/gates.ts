@@ -15,6 +15,7 @@ import { holdsByInstance, instanceGroupName } from "../gang/podgroup.ts";
 import { isHeld, liftedTo } from "../gang/waiting.ts";
 import { isBound } from "../gang/devices.ts";
 import type { Config } from "../config/schema.ts";
+import { configuredDevices } from "../profiles/devices.ts";
 import { domainExpression } from "../topology/expression.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import type { Action } from "./action.ts";
@@ -27,8 +28,8 @@ import { giveBackAction, liftAction, waitAction } from "./gates/writes.ts";
 export type Gates = (contracts: Contracts, snapshot: ClusterSnapshot) => readonly Action[];
 
 /** `now`: milliseconds since the Unix epoch. */
-export function createGates(config: Pick<Config, "topology" | "gang">, now: () => number): Gates {
-  const grounds = new GroundMemo(config.topology);
+export function createGates(config: Pick<Config, "topology" | "gang" | "admission">, now: () => number): Gates {
+  const grounds = new GroundMemo(config.topology, configuredDevices(config.admission).profiles);
   const failures = new Failures();
   return (contracts, snapshot) => {
     const cells = gatedCells(contracts, snapshot);

@@ -64,7 +64,7 @@ export class ExtenderMemo {
 
   constructor(config: ViewConfig) {
     this.#config = config;
-    this.#grounds = new GroundMemo(config.topology);
+    this.#grounds = new GroundMemo(config.topology, config.devices.profiles);
   }
 
   /** The view of this snapshot; the same object while the snapshot is. A view is spent once a later one is asked for. */

@@ -39,6 +39,8 @@ export interface WaitingCell {
   readonly specs: readonly WorkloadSpec[];
   /** Pods of the cell that have not ended and are not on their way out. */
   readonly members: readonly Pod[];
+  /** Nodes of the service's other cells, one entry a pod. */
+  readonly others?: readonly string[];
   /** Its minimum viable set has been bound once. */
   readonly stood: boolean;
   /** How often in a row what was let go could not be bound. */
@@ -272,6 +274,7 @@ function plan(scene: Scene, minimum: readonly MinimumShare[], field: GateField):
       bound: there,
       boundRoles: [...bound, ...reserved.keys()].map(podRole),
       policy,
+      others: cell.others ?? [],
     },
     { ...field, resource: scarcest(tasks.map(({ pattern }) => pattern.demand)) },
   );

@@ -7,6 +7,7 @@
 import type { Config } from "../config/schema.ts";
 import type { Node } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import type { DeviceProfile } from "../profiles/devices.ts";
 import { topologySource, topologyTree, type TopologyTree } from "../topology/tree.ts";
 import { DeviceLedger } from "./devices.ts";
 import { Patterns } from "./pack.ts";
@@ -22,12 +23,14 @@ export interface Ground {
 
 export class GroundMemo {
   readonly #topology: Config["topology"];
-  readonly #ledger = new DeviceLedger();
+  readonly #ledger: DeviceLedger;
   #snapshot: ClusterSnapshot | undefined;
   #ground: Ground | undefined;
 
-  constructor(topology: Config["topology"]) {
+  /** `profiles` tell of devices that lie in rings. */
+  constructor(topology: Config["topology"], profiles: readonly DeviceProfile[]) {
     this.#topology = topology;
+    this.#ledger = new DeviceLedger(profiles);
   }
 
   /** The ground of this snapshot: the same object while no node comes, goes or changes in what scheduling reads. */

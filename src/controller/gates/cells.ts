@@ -3,9 +3,9 @@ import { keyOf, labelOf, type KubeObject, type Pod } from "../../kinds/kube.ts";
 import { LABEL, OWNERSHIP } from "../../kinds/names.ts";
 import type { ClusterSnapshot } from "../../kinds/snapshot.ts";
 import type { WaitingCell } from "../../gang/gates.ts";
-import { cellName, isMember, podsByCell } from "../../gang/members.ts";
+import { cellName, isMember, nodesOf, podsByCell } from "../../gang/members.ts";
 import { waitsForGang } from "../../gang/waiting.ts";
-import { cellKey, cellOf } from "../../workload/cell.ts";
+import { cellKey, cellOf, serviceKey } from "../../workload/cell.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import { templateOf } from "../../workload/template.ts";
 import { schedulerOf, type Contract, type Contracts } from "../contracts.ts";
@@ -29,9 +29,17 @@ export function gatedCells(contracts: Contracts, { pods, configMaps }: ClusterSn
     const specs = cell.map(({ spec }) => spec);
     const found = [...(members.get(key) ?? []), ...strays(cell, pods)];
     const stood = record !== undefined;
-    return [{ key, name: cellName(first.spec), specs, members: found, owners: [first, ...rest], record, stood }];
+    const others = nodesOfOthers(key, members);
+    const name = cellName(first.spec);
+    return [{ key, name, specs, members: found, others, owners: [first, ...rest], record, stood }];
   });
 }
+
+/** Where the service's other cells are. */
+const nodesOfOthers = (key: string, members: ReadonlyMap<string, readonly Pod[]>): readonly string[] =>
+  [...members].flatMap(([other, pods]) =>
+    other !== key && serviceKey(other) === serviceKey(key) ? nodesOf(pods) : [],
+  );
 
 const isOwned = (object: KubeObject): boolean => labelOf(object, OWNERSHIP.label) === OWNERSHIP.value;
 
