@@ -35,6 +35,7 @@ t.test("replicas rolled by SIGTERM, one by one, under load: none is refused", as
   const report = await rollUnderLoad(cluster, service, { perSecond: 100, least: 0 });
   t.same(report.failures, []);
   t.match(report, { failed: 0, untouched: 0, rolled: 2 });
+  t.notMatch(service.logs(), /not stopped in time/, "replicas end by themselves");
   t.ok(report.sent > 200, `${report.sent} admissions`);
 });
 

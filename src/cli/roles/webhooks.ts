@@ -18,6 +18,9 @@ const KEEP_ALIVE_MS = 120_000;
 /** The API server gives a webhook 30 s at most; a caller that sends slower is none. */
 const REQUEST_MS = 30_000;
 
+/** Nobody waits longer for an answer: webhooks have 1 s, the scheduler gives the extender as much. */
+const LAST_ANSWERS_MS = 2000;
+
 /** Callers learn late that an address is gone: one that closes at once fails the calls of the next seconds. */
 const elapsed = (ms: number, { timers }: RolePorts): Promise<void> =>
   new Promise((resolve) => void timers.after(ms, resolve));
@@ -41,6 +44,8 @@ export async function startWebhookRole(
     https: { ...certificate.current(), ...tls },
     keepAliveTimeout: KEEP_ALIVE_MS,
     requestTimeout: REQUEST_MS,
+    // What comes in on a connection that is still open is answered to the end: a 503 would fail somebody's write.
+    return503OnClosing: false,
     logger: false,
     bodyLimit: Math.max(ports.config.admission.maxBodyBytes, ports.config.extender.maxBodyBytes),
   });
@@ -61,7 +66,11 @@ export async function startWebhookRole(
       draining = true;
       await elapsed(ports.config.admission.drainMs, ports);
       cancel();
-      await app.close();
+      const closed = app.close();
+      await Promise.race([closed, elapsed(LAST_ANSWERS_MS, ports)]);
+      // A caller opens connections ahead of its calls: those that never carried one would hold the stop for a minute.
+      app.server.closeAllConnections();
+      await closed;
     },
   };
 }
