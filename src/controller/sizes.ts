@@ -166,7 +166,7 @@ function namesUsed(cell: readonly Contract[], namespace: string, { pods, workloa
 const discard = (configMap: KubeObject, owners: readonly Contract[]): Action => ({
   do: "remove",
   key: `sizes/${keyOf(configMap)}/remove`,
-  verdict: changed("SizesPublished", `ConfigMap ${keyOf(configMap)} was removed: no pod reads it`, {
+  verdict: changed("SizesRemoved", `ConfigMap ${keyOf(configMap)}: no workload names it and no pod reads it`, {
     subject: keyOf(configMap),
   }),
   about: about(owners),

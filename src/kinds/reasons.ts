@@ -89,6 +89,7 @@ export const REASONS = {
   PodGroupApplied: "The PodGroup of the cell was written.",
   PodGroupAbsent: "Volcano's PodGroup API is not installed; the gang is not enforced by Volcano.",
   SizesPublished: "The ConfigMap with both roles' parallel sizes was written.",
+  SizesRemoved: "Nothing reads a ConfigMap of parallel sizes any more, and so it went.",
   PodGroupRemoved: "The cell is gone, or holds no gang together, and so is its PodGroup.",
   SizesWaiting: "The partner role, or a role's parallel sizes, are not known yet.",
   SizesFixed: "Parallel sizes differ from those published for this tandem.sh/compat; they need a new value.",

@@ -24,4 +24,4 @@ export interface Facts {
 export type Check = (facts: Facts) => readonly Verdict[];
 
 /** A number with its noun, for messages: `1 new pod`, `2 new pods`. */
-export const countOf = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`;
+export const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`;

@@ -7,7 +7,7 @@ import { ANNOTATION, VOLCANO } from "../../kinds/names.ts";
 import { denied, warned, type Verdict } from "../../kinds/verdict.ts";
 import { isUnderKueue, oneByOne, rollingSteps } from "../../workload/creation.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
-import { countOf, type Check, type Facts } from "./check.ts";
+import { counted, type Check, type Facts } from "./check.ts";
 
 /** What the user asks of this workload's role by `tandem.sh/gang`, in instances; 0 where nothing is asked by number. */
 function instancesAsked({ gang, role }: WorkloadSpec): number {
@@ -85,7 +85,7 @@ const rollingUpdate: Check = (facts) => {
   const room = rollingRoom(facts.object, replicas);
   if (room === undefined || room >= minimum) return [];
   return refuseMinimum(
-    `${MIN_MEMBER} is ${minimum}, but a rolling update makes ${countOf(room, "new pod")} before one is ready`,
+    `${MIN_MEMBER} is ${minimum}, but a rolling update makes ${counted(room, "new pod")} before one is ready`,
   );
 };
 

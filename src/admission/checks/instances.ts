@@ -4,7 +4,7 @@ import { ANNOTATION } from "../../kinds/names.ts";
 import { denied, warned, type Verdict } from "../../kinds/verdict.ts";
 import { leavesRollout, rollingSteps } from "../../workload/creation.ts";
 import { needsSlots, runsHeadless } from "../../workload/instance.ts";
-import { countOf, type Check, type Facts } from "./check.ts";
+import { counted, type Check, type Facts } from "./check.ts";
 
 const KEY = ANNOTATION.nodesPerInstance;
 const refuse = (message: string): readonly Verdict[] => [denied("InstanceInvalid", message, { subject: KEY })];
@@ -54,7 +54,7 @@ const rollout: Check = (facts) => {
   const hint = `give maxSurge and maxUnavailable as multiples of ${nodes}, as maxSurge: 0 and maxUnavailable: ${nodes}`;
   if (surge + unavailable < nodes)
     return stuck(
-      `a rolling update makes ${countOf(surge + unavailable, "new pod")}, an instance takes ${nodes}; ${hint}`,
+      `a rolling update makes ${counted(surge + unavailable, "new pod")}, an instance takes ${nodes}; ${hint}`,
     );
   if (surge % nodes === 0 && unavailable % nodes === 0) return [];
   return warn(`a rolling update breaks more instances than it replaces (${surge} surge, ${unavailable} less); ${hint}`);

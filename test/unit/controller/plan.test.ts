@@ -295,7 +295,7 @@ t.test("another port makes another ConfigMap; the old one goes when all is rolle
     });
   const old = applied(plan({ workloads: at("8000") }), "ConfigMap");
   const moved = plan({ workloads: at("8001"), configMaps: old });
-  t.same(said(moved), ["apply SizesPublished", "remove SizesPublished"], "and nobody is told to change compat");
+  t.same(said(moved), ["apply SizesPublished", "remove SizesRemoved"], "and nobody is told to change compat");
   const configMaps = [...old, ...applied(moved, "ConfigMap")];
   const [name = ""] = old.map(({ metadata }) => metadata.name);
   const valueFrom = { configMapKeyRef: { name, key: "decode" } };

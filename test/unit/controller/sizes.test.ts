@@ -69,7 +69,7 @@ t.test(
     t.same(said(plan({ workloads: routed, configMaps })), [], "a template that was not stripped");
     const fresh = pair().map(idle);
     const both = [...configMaps, ...applied(plan({ workloads: fresh }))];
-    t.same(said(plan({ workloads: fresh, configMaps: both })), ["remove SizesPublished"]);
+    t.same(said(plan({ workloads: fresh, configMaps: both })), ["remove SizesRemoved"]);
     const broken = idle(deployment("both", { "tandem.sh/gang": "some" }));
     const unclear = plan({ workloads: [...fresh, broken], configMaps: both });
     t.same(said(unclear), ["tell WorkloadUnreadable"], "what cannot be read may ask for it");
