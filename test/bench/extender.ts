@@ -8,7 +8,7 @@ import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import { filterNodes, prioritizeNodes } from "../../src/extender/decide.ts";
 import { ExtenderMemo } from "../../src/extender/view.ts";
-import { decodeArgs, filterResult, priorities } from "../../src/extender/wire.ts";
+import { decodeArgs, filterResult, priorities } from "../../src/extender/kube/wire.ts";
 import { deployment, fabric, pod, snapshotOf } from "../support/placement.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import { BUILT_IN } from "../../src/profiles/devices.ts";

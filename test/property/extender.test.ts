@@ -2,7 +2,7 @@ import fc from "fast-check";
 import t from "tap";
 import { filterNodes, MAX_SCORE, prioritizeNodes } from "../../src/extender/decide.ts";
 import { ExtenderMemo } from "../../src/extender/view.ts";
-import { BadCall, decodeArgs } from "../../src/extender/wire.ts";
+import { BadCall, decodeArgs } from "../../src/extender/kube/wire.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import type { ClusterSnapshot } from "../../src/kinds/snapshot.ts";
 import { deployment, fabric, pod, snapshotOf } from "../support/placement.ts";

@@ -3,7 +3,7 @@ import fastify, { type FastifyInstance } from "fastify";
 import { admissionRoutes } from "../../admission/routes.ts";
 import { admissionSettings } from "../../admission/stage.ts";
 import { parseListen } from "../../config/listen.ts";
-import { extenderRoutes } from "../../extender/routes.ts";
+import { extenderRoutes } from "../../extender/kube/routes.ts";
 import { configuredDevices } from "../../profiles/devices.ts";
 import { UsageError } from "../input.ts";
 import { callerTls, checkCallerName } from "./caller.ts";

@@ -1,7 +1,7 @@
 import fastify, { type FastifyInstance } from "fastify";
 import t from "tap";
 import { loadConfig } from "../../../src/config/load.ts";
-import { extenderRoutes, type ExtenderOptions } from "../../../src/extender/routes.ts";
+import { extenderRoutes, type ExtenderOptions } from "../../../src/extender/kube/routes.ts";
 import type { Pod } from "../../../src/kinds/kube.ts";
 import { SILENT_LOG } from "../../../src/telemetry/log.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";

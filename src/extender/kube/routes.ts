@@ -1,13 +1,13 @@
 /** HTTP edge of the extender: `POST /extender/filter` and `POST /extender/prioritize`, as a fastify plugin. */
 import type { FastifyInstance, FastifyPluginCallback, FastifyReply, FastifyRequest } from "fastify";
-import type { Config } from "../config/schema.ts";
-import { keyOf } from "../kinds/kube.ts";
-import type { ClusterSnapshot } from "../kinds/snapshot.ts";
-import type { Verdict } from "../kinds/verdict.ts";
-import type { Clock, Log, Metrics } from "../ports.ts";
-import type { Devices } from "../profiles/devices.ts";
-import { filterNodes, prioritizeNodes } from "./decide.ts";
-import { ExtenderMemo, type ClusterView } from "./view.ts";
+import type { Config } from "../../config/schema.ts";
+import { keyOf } from "../../kinds/kube.ts";
+import type { ClusterSnapshot } from "../../kinds/snapshot.ts";
+import type { Verdict } from "../../kinds/verdict.ts";
+import type { Clock, Log, Metrics } from "../../ports.ts";
+import type { Devices } from "../../profiles/devices.ts";
+import { filterNodes, prioritizeNodes } from "../decide.ts";
+import { ExtenderMemo, type ClusterView } from "../view.ts";
 import { BadCall, WholeNodes, decodeArgs, filterError, filterResult, priorities, type ExtenderArgs } from "./wire.ts";
 
 export interface ExtenderOptions {

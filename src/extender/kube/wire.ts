@@ -5,10 +5,10 @@
  * 1000 nodes is 10 MB and holds the event loop for 90 ms, and the scheduler would score every node as empty
  * (kubernetes#141781).
  */
-import { isObject, type Pod } from "../kinds/kube.ts";
-import { isTemplate } from "../workload/template.ts";
-import type { Verdict } from "../kinds/verdict.ts";
-import type { Filtered, Scored } from "./decide.ts";
+import { isObject, type Pod } from "../../kinds/kube.ts";
+import { isTemplate } from "../../workload/template.ts";
+import type { Verdict } from "../../kinds/verdict.ts";
+import type { Filtered, Scored } from "../decide.ts";
 
 export interface ExtenderArgs {
   readonly pod: Pod;
