@@ -3,12 +3,14 @@
  *
  * Decided from one pod, node names and the view of one snapshot. Pure: it reserves nothing, so a question may be asked
  * twice. It judges devices and topology only, what kube-scheduler cannot or what it should not get wrong; taints,
- * selectors, cpu and memory are the scheduler's own. It never refuses a pod that is not Tandem's.
+ * selectors, cpu and memory are the scheduler's own. A pod that is not Tandem's is refused only the devices that are kept
+ * for another pod, and never anything where it asks for none.
  */
-import { isBound, isDevice, scarcest, type Amounts } from "../gang/devices.ts";
+import { isBound, isDevice, scarcest, type Amounts, type Room } from "../gang/devices.ts";
 import { anchorsOf, isWithin, nothingPermitted } from "../gang/domains.ts";
-import { shortage } from "../gang/fit.ts";
+import { keptVerdict, shortage } from "../gang/fit.ts";
 import { nodesOf, podCell, podRole, topologyPolicy, type TopologyPolicy } from "../gang/members.ts";
+import { podId } from "../gang/reservations.ts";
 import { keyOf, type Pod } from "../kinds/kube.ts";
 import { allowed, denied, skipped, type Verdict } from "../kinds/verdict.ts";
 import { UNCONFIGURED } from "../profiles/devices.ts";
@@ -22,6 +24,8 @@ export interface Filtered {
   /** In the order asked. */
   readonly fit: readonly string[];
   readonly refused: ReadonlyMap<string, Verdict>;
+  /** Those among the refused that evicting pods would not help. */
+  readonly hopeless: ReadonlySet<string>;
 }
 
 export interface Scored {
@@ -35,18 +39,60 @@ export const MAX_SCORE = 10;
 
 /** Judges each node for the pod. */
 export function filterNodes(pod: Pod, nodeNames: readonly string[], view: ClusterView): Filtered {
-  const ours = ourPod(pod, view);
-  if (ours === undefined) return { fit: nodeNames, refused: new Map() };
-  const devices = new Map([...view.cells.demand(pod)].filter(([resource]) => isDevice(resource)));
-  const confines = confinement(ours, view);
+  const question = questionOf(pod, view);
   const fit: string[] = [];
   const refused = new Map<string, Verdict>();
   for (const name of nodeNames) {
-    const verdict = objection(name, { devices, confines, view });
+    const verdict = objection(name, question, view.ledger);
     if (verdict === undefined) fit.push(name);
     else refused.set(name, verdict);
   }
-  return { fit, refused };
+  const hopeless = [...refused].filter(([name, verdict]) => !evictionHelps(name, verdict, question));
+  return { fit, refused, hopeless: new Set(hopeless.map(([name]) => name)) };
+}
+
+/** What is asked of each node for one pod. */
+export interface Question {
+  readonly id: string;
+  readonly ours: boolean;
+  readonly devices: Amounts;
+  readonly confines: Confinement;
+  readonly view: ClusterView;
+}
+
+export function questionOf(pod: Pod, view: ClusterView): Question {
+  const ours = ourPod(pod, view);
+  const devices = new Map([...view.cells.demand(pod)].filter(([resource, amount]) => isDevice(resource) && amount > 0));
+  const confines = ours === undefined ? undefined : confinement(ours, view);
+  return { id: podId(pod), ours: ours !== undefined, devices, confines, view };
+}
+
+/** Why the pod may not go to the node, with so much free on it; undefined where it may. */
+export function objection(name: string, question: Question, room: Room): Verdict | undefined {
+  const { ours, devices, confines, view } = question;
+  if (!ours) return kept(name, question, room);
+  if (!view.nodes.has(name)) return unknown(name);
+  return shortage(name, devices, room) ?? kept(name, question, room) ?? outside(name, confines, view.tree);
+}
+
+/** Whether what is kept for others leaves too little. Where nothing is kept, kube-scheduler's own count decides. */
+function kept(name: string, { id, devices, view: { holds } }: Question, room: Room): Verdict | undefined {
+  if (devices.size === 0) return undefined;
+  const holders = holds.on(name, id);
+  if (!holders.some(({ demand }) => [...devices.keys()].some((resource) => (demand.get(resource) ?? 0) > 0)))
+    return undefined;
+  return keptVerdict(name, devices, { room: holds.beside(room, id), holders });
+}
+
+/** Pods that are bound can be evicted; what the node never had, or is kept for pods on their way, stays out of reach. */
+function evictionHelps(name: string, { reason }: Verdict, { id, devices, view }: Question): boolean {
+  if (reason !== "NodeLacksDevices" && reason !== "NodeReserved") return false;
+  const holders = view.holds.on(name, id);
+  const heldOf = (resource: string): number =>
+    holders.reduce((sum, { demand }) => sum + (demand.get(resource) ?? 0), 0);
+  return [...devices].every(
+    ([resource, amount]) => view.ledger.allocatable(name, resource) - heldOf(resource) >= amount,
+  );
 }
 
 interface OurPod {
@@ -55,6 +101,12 @@ interface OurPod {
   readonly policy: TopologyPolicy;
   /** Nodes of the other pods of the cell. */
   readonly bound: readonly string[];
+  /** Nodes that are kept for unbound pods of the cell, its own among them. */
+  readonly kept: readonly string[];
+  /** Where the cell is, or is going to be: the former where it has begun. */
+  readonly home: readonly string[];
+  /** The node that is kept for the pod itself. */
+  readonly own: string | undefined;
 }
 
 /** The pod as a member of its cell; undefined for a pod that is not ours. */
@@ -62,8 +114,12 @@ function ourPod(pod: Pod, view: ClusterView): OurPod | undefined {
   const cell = podCell(pod);
   if (cell === undefined) return undefined;
   const key = cellKey(cell);
-  const siblings = [...view.cells.pods(key)].filter((other) => isBound(other) && keyOf(other) !== keyOf(pod));
-  return { pod, key, policy: view.cells.policy(key) ?? ownPolicy(pod, view.tree), bound: nodesOf(siblings) };
+  const members = [...view.cells.pods(key)];
+  const siblings = members.filter((other) => isBound(other) && keyOf(other) !== keyOf(pod));
+  const policy = view.cells.policy(key) ?? ownPolicy(pod, view.tree);
+  const bound = nodesOf(siblings);
+  const kept = members.flatMap((other) => (isBound(other) ? [] : (view.holds.nodeOf(podId(other)) ?? []))).sort();
+  return { pod, key, policy, bound, kept, home: bound.length > 0 ? bound : kept, own: view.holds.nodeOf(podId(pod)) };
 }
 
 /** A pod whose workload is not known speaks for itself: admission left the workload's intent on it. */
@@ -76,30 +132,20 @@ function ownPolicy(pod: Pod, tree: TopologyTree): TopologyPolicy {
 type Confinement = readonly Domain[] | Verdict | undefined;
 
 /**
- * The domains of the bound pods of the cell; before there are any, those the planner would give to its minimum viable
- * set, so that the first pod does not choose a leaf in which the rest finds no room.
+ * The domains of the bound pods of the cell; before there are any, those of the nodes that are kept for it, or that the
+ * planner would give to its minimum viable set, so that the first pod does not choose a leaf in which the rest finds no
+ * room.
  */
-function confinement({ key, policy, bound }: OurPod, view: ClusterView): Confinement {
+function confinement({ key, policy, home }: OurPod, view: ClusterView): Confinement {
   if (policy.mode !== "required") return undefined;
   const { tier } = policy;
   if (tier === undefined) return nothingPermitted(policy, view.tree);
-  const anchors = anchorsOf(bound, tier, view.tree);
+  const anchors = anchorsOf(home, tier, view.tree);
   if (anchors.length > 0) return anchors;
   const plan = view.plans.of(key);
   if (plan?.gang?.outcome === "denied") return plan.gang;
   const planned = anchorsOf([...(plan?.nodes.values() ?? [])].flat(), tier, view.tree);
   return planned.length > 0 ? planned : undefined;
-}
-
-interface Question {
-  readonly devices: Amounts;
-  readonly confines: Confinement;
-  readonly view: ClusterView;
-}
-
-function objection(name: string, { devices, confines, view }: Question): Verdict | undefined {
-  if (!view.nodes.has(name)) return unknown(name);
-  return shortage(name, devices, view.ledger) ?? outside(name, confines, view.tree);
 }
 
 const unknown = (name: string): Verdict =>
@@ -126,8 +172,8 @@ export function prioritizeNodes(pod: Pod, nodeNames: readonly string[], view: Cl
   const ours = ourPod(pod, view);
   if (ours === undefined || ours.policy.mode === "off") return nodeNames.map((host) => unranked(host, ours));
   const plan = view.plans.of(ours.key);
-  const planned = new Set(plan?.nodes.get(podRole(pod)));
-  const around = [...ours.bound, ...(plan?.nodes.values() ?? [])].flat();
+  const planned = new Set(ours.own === undefined ? plan?.nodes.get(podRole(pod)) : [ours.own]);
+  const around = [...ours.bound, ...ours.kept, ...(plan?.nodes.values() ?? [])].flat();
   const demand = view.cells.demand(pod);
   const scale: Scale = {
     view,

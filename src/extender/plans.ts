@@ -9,12 +9,16 @@
  *
  * Cells that have begun are planned first, then by key: what they still need is not promised to another cell. Such a
  * promise is only a preference; a cell that finds no room beside the promises is planned without them.
+ *
+ * A pod that was let go for a node, or is about to be bound to one, is planned there; what is held for such pods is no
+ * promise, and nothing is planned into it.
  */
 import { placeCell, type CellOutcome } from "../gang/cell-plan.ts";
 import { isBound, scarcest, Trial, type DeviceLedger } from "../gang/devices.ts";
 import { cellName, missingPods, nodesOf, podRole } from "../gang/members.ts";
 import type { Task } from "../gang/pack.ts";
 import { minimumViableSet } from "../gang/podgroup.ts";
+import { podId, type Holds } from "../gang/reservations.ts";
 import type { Tallies } from "../gang/tally.ts";
 import type { Role } from "../kinds/endpoint.ts";
 import { keyOf, type Pod } from "../kinds/kube.ts";
@@ -42,11 +46,12 @@ interface Ground {
   readonly ledger: DeviceLedger;
   readonly tallies: Tallies;
   readonly cells: CellDirectory;
+  readonly holds: Holds;
 }
 
 export class CellPlans {
   readonly #ground: Ground;
-  readonly #promised: Trial;
+  #promised: Trial | undefined;
   readonly #plans = new Map<string, CellPlan>();
   /** Cells that were planned without regard to promises. */
   readonly #unpromised = new Set<string>();
@@ -54,7 +59,13 @@ export class CellPlans {
 
   constructor(ground: Ground) {
     this.#ground = ground;
-    this.#promised = new Trial(ground.ledger);
+  }
+
+  /** What is free beside all that is held. */
+  #room(): Trial {
+    const room = new Trial(this.#ground.ledger);
+    for (const { node, demand, pod } of this.#ground.holds.all()) room.take(node, demand, pod);
+    return room;
   }
 
   /** The plan of a cell; undefined where it is whole, or nothing is known of its workloads. */
@@ -62,14 +73,15 @@ export class CellPlans {
     this.#order ??= this.#incomplete();
     const place = this.#order.indexOf(key);
     if (place === -1) return undefined;
-    if (place >= MAX_PROMISES) return this.#planned(key, new Trial(this.#ground.ledger));
-    for (const earlier of this.#order.slice(0, place)) this.#planned(earlier, this.#promised);
-    const plan = this.#planned(key, this.#promised);
+    if (place >= MAX_PROMISES) return this.#planned(key, this.#room());
+    const promised = (this.#promised ??= this.#room());
+    for (const earlier of this.#order.slice(0, place)) this.#planned(earlier, promised);
+    const plan = this.#planned(key, promised);
     return plan.gang?.outcome === "denied" && !this.#unpromised.has(key) ? this.#alone(key) : plan;
   }
 
   #alone(key: string): CellPlan {
-    const plan = this.#plan(key, new Trial(this.#ground.ledger));
+    const plan = this.#plan(key, this.#room());
     this.#unpromised.add(key);
     this.#plans.set(key, plan);
     return plan;
@@ -101,11 +113,16 @@ export class CellPlans {
   }
 
   #plan(key: string, room: Trial): CellPlan {
-    const { cells, tree, tallies } = this.#ground;
+    const { cells, tree, tallies, holds } = this.#ground;
     const workloads = cells.workloads(key);
     const members = [...cells.pods(key)].sort((a, b) => byText(keyOf(a), keyOf(b)));
-    const bound = members.filter(isBound);
-    const expected = [...members.filter((pod) => !isBound(pod)), ...missingPods(workloads, members, MAX_TASKS)];
+    const taken = new Map(
+      members.flatMap((pod) => {
+        const node = isBound(pod) ? pod.spec.nodeName : holds.nodeOf(podId(pod));
+        return node === undefined ? [] : [[pod, node] as const];
+      }),
+    );
+    const expected = [...members.filter((pod) => !taken.has(pod)), ...missingPods(workloads, members, MAX_TASKS)];
     const tasks = [...Map.groupBy(expected, podRole).values()]
       .flatMap((pods) => pods.slice(0, MAX_TASKS))
       .map((pod) => this.#task(pod));
@@ -115,8 +132,8 @@ export class CellPlans {
         name: cellName(workloads[0]?.spec),
         tasks,
         minimum: minimumViableSet(workloads.map(({ spec }) => spec)),
-        bound: nodesOf(bound),
-        boundRoles: bound.map(podRole),
+        bound: [...taken.values()].sort(),
+        boundRoles: [...taken.keys()].map(podRole),
         policy: policy ?? { mode: "off", tier: undefined, asked: undefined },
         others: this.#othersOf(key),
       },

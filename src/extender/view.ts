@@ -7,10 +7,11 @@
  */
 import type { Config } from "../config/schema.ts";
 import { replaced } from "../gang/change.ts";
-import type { Amounts, DeviceLedger } from "../gang/devices.ts";
+import { podDemand, type Amounts, type DeviceLedger } from "../gang/devices.ts";
 import { GroundMemo, type Ground } from "../gang/ground.ts";
 import { isMember, podCell, topologyPolicy, type CellMember, type TopologyPolicy } from "../gang/members.ts";
 import type { Pattern } from "../gang/pack.ts";
+import { Holds, podId } from "../gang/reservations.ts";
 import type { Namespace, Node, Pod, Workload } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Devices } from "../profiles/devices.ts";
@@ -24,11 +25,17 @@ export interface ViewConfig {
   readonly topology: Config["topology"];
   /** The device profiles there are, and that of workloads that name none. */
   readonly devices: Devices;
+  /** `gang.bindSeconds`, in milliseconds, by which reservations lapse. Absent where no time passes: they do not. */
+  readonly bindMs?: number;
+  /** Milliseconds since the Unix epoch. */
+  readonly now?: () => number;
 }
 
 export interface ClusterView {
   readonly tree: TopologyTree;
   readonly ledger: DeviceLedger;
+  /** Room that is kept for pods which are not bound to it yet. */
+  readonly holds: Holds;
   readonly nodes: ReadonlyMap<string, Node>;
   /** What is planned for the pods of a cell that are not bound yet. */
   readonly plans: CellPlans;
@@ -45,6 +52,8 @@ export interface CellDirectory {
   policy(key: string): TopologyPolicy | undefined;
   demand(pod: Pod): Amounts;
   pattern(pod: Pod): Pattern;
+  /** Any pod of the snapshot, ours or foreign, by its uid. */
+  byUid(uid: string): Pod | undefined;
 }
 
 interface Cell {
@@ -57,6 +66,11 @@ export class ExtenderMemo {
   readonly #config: ViewConfig;
   readonly #grounds: GroundMemo;
   readonly #pods = new Map<string, Set<Pod>>();
+  readonly #uids = new Map<string, Pod>();
+  /** With what binding assumes, which no snapshot knows. */
+  readonly holds: Holds;
+  #ledger: DeviceLedger | undefined;
+  #version = 0;
   #snapshot: ClusterSnapshot | undefined;
   #view: ClusterView | undefined;
   #nodes: ReadonlyMap<string, Node> = new Map();
@@ -65,31 +79,54 @@ export class ExtenderMemo {
   constructor(config: ViewConfig) {
     this.#config = config;
     this.#grounds = new GroundMemo(config.topology, config.devices.profiles);
+    const demand = (pod: Pod): Amounts => this.#ledger?.demand(pod) ?? podDemand(pod.spec);
+    this.holds = new Holds(config.bindMs ?? Infinity, demand);
   }
 
-  /** The view of this snapshot; the same object while the snapshot is. A view is spent once a later one is asked for. */
+  /**
+   * The view of this snapshot; the same object while the snapshot is, and no room came to be held or let go. A view is
+   * spent once a later one is asked for.
+   */
   view(snapshot: ClusterSnapshot): ClusterView {
-    if (this.#view !== undefined && this.#snapshot === snapshot) return this.#view;
+    this.#expire();
+    if (this.#view !== undefined && this.#snapshot === snapshot && this.#version === this.holds.version)
+      return this.#view;
+    const ground = this.#advance(snapshot);
+    this.#expire();
+    this.#version = this.holds.version;
+    const [cells, { holds }] = [this.#directory(ground), this];
+    const plans = new CellPlans({ ...ground, cells, holds });
+    this.#view = { tree: ground.tree, ledger: ground.ledger, holds, nodes: this.#nodes, cells, plans };
+    return this.#view;
+  }
+
+  #expire(): void {
+    this.holds.expire(this.#config.now?.() ?? 0);
+  }
+
+  #advance(snapshot: ClusterSnapshot): Ground {
     const before = this.#snapshot;
     this.#snapshot = snapshot;
     const ground = this.#grounds.of(snapshot);
+    this.#ledger = ground.ledger;
     replaced(before?.pods ?? [], snapshot.pods, { left: (pod) => this.#leave(pod), came: (pod) => this.#come(pod) });
     if (before?.workloads !== snapshot.workloads || before.namespaces !== snapshot.namespaces)
       this.#cells = cellsOf(snapshot, this.#config.devices);
     if (before?.nodes !== snapshot.nodes)
       this.#nodes = new Map(snapshot.nodes.map((node) => [node.metadata.name ?? "", node]));
-    const cells = this.#directory(ground);
-    const plans = new CellPlans({ ...ground, cells });
-    this.#view = { tree: ground.tree, ledger: ground.ledger, nodes: this.#nodes, cells, plans };
-    return this.#view;
+    return ground;
   }
 
   #leave(pod: Pod): void {
+    this.#uids.delete(podId(pod));
+    this.holds.leave(pod);
     const cell = podCell(pod);
     if (cell !== undefined) this.#pods.get(cellKey(cell))?.delete(pod);
   }
 
   #come(pod: Pod): void {
+    this.#uids.set(podId(pod), pod);
+    this.holds.come(pod);
     const cell = podCell(pod);
     if (cell === undefined || !isMember(pod)) return;
     const key = cellKey(cell);
@@ -98,7 +135,7 @@ export class ExtenderMemo {
   }
 
   #directory({ tree, patterns, ledger }: Ground): CellDirectory {
-    const [cells, pods] = [this.#cells, this.#pods];
+    const [cells, pods, uids] = [this.#cells, this.#pods, this.#uids];
     const policies = new Map<string, TopologyPolicy>();
     return {
       keys: () => cells.keys(),
@@ -112,6 +149,7 @@ export class ExtenderMemo {
         policies.set(key, policy);
         return policy;
       },
+      byUid: (uid) => uids.get(uid),
       demand: (pod) => ledger.demand(pod),
       pattern: (pod) => patterns.of(pod, ledger.demand(pod)),
     };

@@ -20,6 +20,7 @@ import { isBound, scarcest, type Amounts } from "./devices.ts";
 import { podRole, topologyPolicy } from "./members.ts";
 import type { Pattern, Task } from "./pack.ts";
 import { minimumViableSet, type MinimumShare } from "./podgroup.ts";
+import { reservedNode } from "./reservations.ts";
 import { isHeld, isUnschedulable, liftedTo, otherGates, readySince, waitingSince } from "./waiting.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 
@@ -90,7 +91,7 @@ interface Scene {
   readonly bound: readonly Pod[];
   /** Let go and not bound. */
   readonly lifted: readonly Pod[];
-  /** The nodes meant for them; a pod beyond the minimum that does not get its own keeps no room from other gangs. */
+  /** The nodes on which they hold room; what nobody binds lapses, and keeps no room from other gangs. */
   readonly reserved: ReadonlyMap<Pod, string>;
   /** Held by our gate alone. */
   readonly ready: readonly Pod[];
@@ -109,8 +110,8 @@ function sceneOf(cell: WaitingCell, times: GateTimes): Scene {
     lifted,
     reserved: new Map(
       lifted.flatMap((pod) => {
-        const node = liftedTo(pod)?.node;
-        return node === undefined || (cell.stood && isLapsed(pod, times)) ? [] : [[pod, node] as const];
+        const node = reservedNode(pod, times);
+        return node === undefined ? [] : [[pod, node] as const];
       }),
     ),
     ready: held.filter((pod) => otherGates(pod).length === 0),

@@ -66,6 +66,7 @@ export const REASONS = {
   NodeFits: "The node fits; the number is its distance to the group.",
   NodeUnknown: "The node is not in the store.",
   NodeLacksDevices: "The node has fewer free devices than the pod asks for.",
+  NodeReserved: "Devices of the node are kept for pods that were let go for it, or are being bound to it.",
   NodeOutsideDomain: "The node lies outside the domain the cell is confined to.",
   NodeUnschedulable: "The node is cordoned, not ready, or carries a taint that is not tolerated.",
   NodeConflicts: "Pod affinity, anti-affinity, topology spread or a host port keeps the pod off the node.",

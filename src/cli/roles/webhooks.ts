@@ -91,6 +91,7 @@ async function mount(
       extenderRoutes({
         extender: config.extender,
         topology: config.topology,
+        gang: config.gang,
         devices: configuredDevices(config.admission),
         cluster: () => ({ snapshot: cluster.snapshot(), synced: cluster.synced() }),
         ...{ clock, metrics, log },

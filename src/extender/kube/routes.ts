@@ -13,6 +13,7 @@ import { BadCall, WholeNodes, decodeArgs, filterError, filterResult, priorities,
 export interface ExtenderOptions {
   readonly extender: Config["extender"];
   readonly topology: Config["topology"];
+  readonly gang: Config["gang"];
   /** The device profiles there are, and that of workloads that name none. */
   readonly devices: Devices;
   /** The cluster now, and whether the store has been filled once. The same object while nothing changed. */
@@ -34,7 +35,7 @@ const NOT_SYNCED = "ClusterNotSynced: Tandem's store has not been filled yet";
 
 /** The routes, with one memo of their own. */
 export function extenderRoutes(options: ExtenderOptions): FastifyPluginCallback {
-  const memo = new ExtenderMemo({ topology: options.topology, devices: options.devices });
+  const memo = memoOf(options);
   return (app, _, done) => {
     app.setErrorHandler((error, request, reply) => answerError(error as Failure, { request, reply, log: options.log }));
     const route = routeOf(app, options, memo);
@@ -43,6 +44,9 @@ export function extenderRoutes(options: ExtenderOptions): FastifyPluginCallback 
     done();
   };
 }
+
+const memoOf = ({ topology, devices, gang, clock }: ExtenderOptions): ExtenderMemo =>
+  new ExtenderMemo({ topology, devices, bindMs: gang.bindSeconds * 1000, now: () => clock.now() });
 
 type Decide = (args: ExtenderArgs, view: ClusterView) => Answer;
 

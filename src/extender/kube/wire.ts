@@ -62,20 +62,17 @@ function decodePod(value: unknown): Pod {
   return { ...value, apiVersion: "v1", kind: "Pod", metadata: value["metadata"], spec: value.spec };
 }
 
-/** Evicting other pods frees devices; it moves no node and makes no domain. */
-const RESOLVABLE: ReadonlySet<string> = new Set(["NodeLacksDevices"]);
-
 /** The reason first, so that it can be searched for in a pod's events. */
 const textOf = ({ reason, message }: Verdict): string => `${reason}: ${message}`;
 
-export function filterResult({ fit, refused }: Filtered): ExtenderFilterResult {
-  const failed = [...refused].map(([node, verdict]) => [node, verdict, textOf(verdict)] as const);
-  const unresolvable = failed.filter(([, { reason }]) => !RESOLVABLE.has(reason));
+export function filterResult({ fit, refused, hopeless }: Filtered): ExtenderFilterResult {
+  const failed = [...refused].map(([node, verdict]) => [node, textOf(verdict)] as const);
+  const unresolvable = failed.filter(([node]) => hopeless.has(node));
   return {
     Nodes: null,
     NodeNames: fit,
-    FailedNodes: Object.fromEntries(failed.map(([node, , text]) => [node, text])),
-    FailedAndUnresolvableNodes: Object.fromEntries(unresolvable.map(([node, , text]) => [node, text])),
+    FailedNodes: Object.fromEntries(failed),
+    FailedAndUnresolvableNodes: Object.fromEntries(unresolvable),
     Error: "",
   };
 }

@@ -21,6 +21,7 @@ async function server(more: Partial<ExtenderOptions> = {}): Promise<FastifyInsta
     extenderRoutes({
       extender: config.extender,
       topology: config.topology,
+      gang: config.gang,
       devices: configuredDevices(config.admission),
       cluster: () => ({ snapshot, synced: true }),
       clock: { now: () => 0, monotonic: () => 0 },
