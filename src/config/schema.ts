@@ -177,6 +177,10 @@ export const ConfigSchema = Type.Object(
       {
         timeoutMs: integer(1000, 10, 10000, "Deadline of one call; keep it at half of the scheduler's httpTimeout."),
         maxBodyBytes: integer(8388608, 65536, 67108864, "Largest call."),
+        volcanoListen: listen(
+          "",
+          "Plain HTTP address for Volcano's extender plugin, usually of port 9444; it asks nobody who calls, for the plugin has no authority and no token: let only Volcano's scheduler reach it.",
+        ),
       },
       { ...closed, description: "kube-scheduler extender." },
     ),

@@ -67,6 +67,7 @@ export const REASONS = {
   NodeUnknown: "The node is not in the store.",
   NodeLacksDevices: "The node has fewer free devices than the pod asks for.",
   NodeReserved: "Devices of the node are kept for pods that were let go for it, or are being bound to it.",
+  GangPreempted: "Evicting pods there for another takes a gang that stands below its minimum viable set.",
   NodeOutsideDomain: "The node lies outside the domain the cell is confined to.",
   NodeUnschedulable: "The node is cordoned, not ready, or carries a taint that is not tolerated.",
   NodeConflicts: "Pod affinity, anti-affinity, topology spread or a host port keeps the pod off the node.",
@@ -86,6 +87,10 @@ export const REASONS = {
   GangGivenBack: "A gang that could not be bound whole gave back what it held; its pods are made anew.",
   CellFell: "No pod of the cell is bound any more: its next pods are held for one another again.",
   CellStands: "The minimum viable set of the cell is bound.",
+  GangAllocated: "Volcano has found room for the whole minimum viable set of the cell, over all its PodGroups.",
+  GangNotAllocated: "Volcano has not found room for the whole minimum viable set yet, so that nothing of it is bound.",
+  VetoExpired: "The rest of the gang found no room for twice gang.bindSeconds; Volcano may bind what it has.",
+  VictimSpared: "Without the pod a cell that serves would fall below its minimum viable set.",
   // controller
   PodGroupApplied: "The PodGroup of the cell was written.",
   PodGroupAbsent: "Volcano's PodGroup API is not installed; the gang is not enforced by Volcano.",

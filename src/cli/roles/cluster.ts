@@ -38,7 +38,16 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
     "horizontalPodAutoscalers",
     "scaledObjects",
   ],
-  extender: ["deployments", "statefulSets", "leaderWorkerSets", "namespaces", "hyperNodes", "nodes", "pods"],
+  extender: [
+    "deployments",
+    "statefulSets",
+    "leaderWorkerSets",
+    "namespaces",
+    "hyperNodes",
+    "nodes",
+    "pods",
+    "configMaps",
+  ],
   controller: [
     "deployments",
     "statefulSets",
