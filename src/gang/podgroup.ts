@@ -29,7 +29,8 @@ export const gangMembers = (cell: readonly WorkloadSpec[]): readonly WorkloadSpe
     .filter((spec) => spec.mode === "manage" && spec.gang.kind !== "off" && !spec.skip.includes("gang"))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 
-const instancesOf = (spec: WorkloadSpec): number => Math.floor(spec.replicas / spec.nodesPerInstance);
+/** Whole engine instances that the replicas make. */
+export const instancesOf = (spec: WorkloadSpec): number => Math.floor(spec.replicas / spec.nodesPerInstance);
 
 /**
  * The fewest instances with which the cell serves. `auto`: one of each role that has replicas. A set asked for is capped

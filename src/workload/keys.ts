@@ -326,7 +326,7 @@ export const KEYS = {
     texts(
       "group",
       "`off`",
-      "`budget`: the controller makes a PodDisruptionBudget for each workload of which no other selects the pods: one pod may be away at a time.",
+      "`budget`: the controller makes a PodDisruptionBudget for each workload of which no other selects the pods: one pod may be evicted at a time, and none where the minimum viable set needs all of them.",
     ),
   ),
   skip: {

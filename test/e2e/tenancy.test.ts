@@ -187,7 +187,7 @@ const ourBudgets = (count: number): Promise<KubeObject[]> =>
 t.test("disruption: budget makes a PodDisruptionBudget, and gives way to somebody else's", async (t) => {
   await apply("open", workload("guarded", { "tandem.sh/disruption": "budget" }, 2));
   const [ours] = await ourBudgets(1);
-  t.match(ours, { spec: { maxUnavailable: 1, selector: { matchLabels: { app: "guarded" } } } });
+  t.match(ours, { spec: { minAvailable: 1, selector: { matchLabels: { app: "guarded" } } } });
   t.match(ours?.metadata.ownerReferences, [{ kind: "Deployment", name: "guarded" }]);
   await cluster.must(["create", "-n", "open", "pdb", "theirs", "--selector=app=guarded", "--min-available=1"]);
   await ourBudgets(0);
