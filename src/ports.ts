@@ -76,6 +76,16 @@ export interface KubeWriter {
   event(about: KubeObject, verdict: Verdict): Promise<void>;
 }
 
+/** Binds pods to nodes, which is a scheduler's work; the extender's only where it is told to. */
+export interface PodBinder {
+  /** Throws a KubeError: 409 where the pod is bound already or is going, 404 where that incarnation is gone. */
+  bind(
+    pod: { readonly namespace: string; readonly name: string; readonly uid: string },
+    node: string,
+    timeoutMs: number,
+  ): Promise<void>;
+}
+
 /** An immutable view of everything of one kind, with a version that grows with every change. */
 export interface Snapshot<T> {
   readonly version: number;

@@ -175,7 +175,8 @@ export const ConfigSchema = Type.Object(
     ),
     extender: Type.Object(
       {
-        timeoutMs: integer(1000, 10, 10000, "Deadline of one call; keep it at half of the scheduler's httpTimeout."),
+        timeoutMs: integer(500, 10, 10000, "Deadline of one call; keep it at half of the scheduler's httpTimeout."),
+        bind: flag(false, "Serve `bind`, too; needs the right to create pods/binding and to get pods."),
         maxBodyBytes: integer(8388608, 65536, 67108864, "Largest call."),
         volcanoListen: listen(
           "",

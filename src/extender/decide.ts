@@ -69,11 +69,15 @@ export function questionOf(pod: Pod, view: ClusterView): Question {
 
 /** Why the pod may not go to the node, with so much free on it; undefined where it may. */
 export function objection(name: string, question: Question, room: Room): Verdict | undefined {
-  const { ours, devices, confines, view } = question;
+  const { ours, confines, view } = question;
   if (!ours) return kept(name, question, room);
   if (!view.nodes.has(name)) return unknown(name);
-  return shortage(name, devices, room) ?? kept(name, question, room) ?? outside(name, confines, view.tree);
+  return lackingRoom(name, question, room) ?? outside(name, confines, view.tree);
 }
+
+/** Why there is too little free on the node, whoever asks, beside what is kept there for others. */
+export const lackingRoom = (name: string, question: Question, room: Room): Verdict | undefined =>
+  shortage(name, question.devices, room) ?? kept(name, question, room);
 
 /** Whether what is kept for others leaves too little. Where nothing is kept, kube-scheduler's own count decides. */
 function kept(name: string, { id, devices, view: { holds } }: Question, room: Room): Verdict | undefined {

@@ -179,6 +179,22 @@ export class DeviceLedger implements Room {
     return this.#rings.of(node, resource, { free: this.free(node, resource), demand });
   }
 
+  /** What would be free if these bound pods were gone. */
+  without(pods: ReadonlySet<Pod>): Room {
+    const freed = (node: string, resource: string): number =>
+      [...pods].reduce((sum, pod) => sum + (pod.spec.nodeName === node ? (this.demand(pod).get(resource) ?? 0) : 0), 0);
+    const free = (node: string, resource: string): number => this.free(node, resource) + freed(node, resource);
+    return {
+      free,
+      allocatable: (node, resource) => this.allocatable(node, resource),
+      ringed: this.ringed,
+      rings: (node, resource) => {
+        const demand = (pod: Pod): number => this.demand(pod).get(resource) ?? 0;
+        return this.#rings.of(node, resource, { free: free(node, resource), demand, without: pods });
+      },
+    };
+  }
+
   #count(pod: Pod, sign: 1 | -1): void {
     const node = pod.spec.nodeName ?? "";
     const used = this.#used.get(node) ?? new Map<string, number>();

@@ -140,7 +140,7 @@ function stepOf(scene: Scene, field: GateField, times: GateTimes): GateStep | un
 }
 
 /** The role of which the minimum viable set has too few among these pods, and how many. */
-function shortOf(minimum: readonly MinimumShare[], pods: readonly Pod[]): { role: string; pods: number } | undefined {
+export function shortOf(minimum: readonly MinimumShare[], pods: readonly Pod[]): { role: string; pods: number } | undefined {
   for (const role of new Set(minimum.map((share) => share.role))) {
     const wanted = minimum.reduce((sum, share) => sum + (share.role === role ? share.pods : 0), 0);
     const found = pods.filter((pod) => podRole(pod) === role).length;

@@ -246,6 +246,11 @@ export const METRICS = {
     help: "Nodes judged for the scheduler.",
     labels: ["verb", "reason"],
   },
+  tandem_extender_holds: {
+    type: "gauge",
+    help: "Pods for which room is kept that they are not bound to yet.",
+    labels: [],
+  },
   tandem_extender_duration_seconds: {
     type: "histogram",
     help: "Time to answer an extender call.",

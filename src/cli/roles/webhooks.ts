@@ -78,10 +78,10 @@ export async function startWebhookRole(
 async function mount(
   app: FastifyInstance,
   ports: RolePorts,
-  { cluster }: ClusterAccess,
+  { client, cluster }: ClusterAccess,
   roles: ReadonlySet<RoleName>,
 ): Promise<void> {
-  const { config, clock, log, metrics } = ports;
+  const { config, clock, timers, log, metrics } = ports;
   if (roles.has("admission"))
     await app.register(
       admissionRoutes({ settings: admissionSettings(config), snapshot: () => cluster.snapshot(), clock, log, metrics }),
@@ -95,6 +95,7 @@ async function mount(
         devices: configuredDevices(config.admission),
         cluster: () => ({ snapshot: cluster.snapshot(), synced: cluster.synced() }),
         ...{ clock, metrics, log },
+        ...(config.extender.bind ? { bind: { api: client, timers } } : {}),
       }),
     );
 }

@@ -1,14 +1,30 @@
-/** HTTP edge of the extender: `POST /extender/filter` and `POST /extender/prioritize`, as a fastify plugin. */
+/** HTTP edge of the extender, as a fastify plugin: `POST /extender/` and `filter`, `prioritize`, `preempt` or `bind`. */
 import type { FastifyInstance, FastifyPluginCallback, FastifyReply, FastifyRequest } from "fastify";
 import type { Config } from "../../config/schema.ts";
-import { keyOf } from "../../kinds/kube.ts";
+import { keyOf, type Pod } from "../../kinds/kube.ts";
 import type { ClusterSnapshot } from "../../kinds/snapshot.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
 import type { Clock, Log, Metrics } from "../../ports.ts";
 import type { Devices } from "../../profiles/devices.ts";
 import { filterNodes, prioritizeNodes } from "../decide.ts";
 import { ExtenderMemo, type ClusterView } from "../view.ts";
-import { BadCall, WholeNodes, decodeArgs, filterError, filterResult, priorities, type ExtenderArgs } from "./wire.ts";
+import { createBinder, type Binder, type BinderOptions } from "../bind/loop.ts";
+import type { Binding } from "../bind/outcome.ts";
+import { preemptOn } from "../preempt.ts";
+import {
+  BadCall,
+  WholeNodes,
+  bindingResult,
+  decodeArgs,
+  decodeBinding,
+  decodePreemption,
+  filterError,
+  filterResult,
+  preemptionResult,
+  priorities,
+  type ExtenderArgs,
+  type ExtenderPreemptionArgs,
+} from "./wire.ts";
 
 export interface ExtenderOptions {
   readonly extender: Config["extender"];
@@ -21,26 +37,48 @@ export interface ExtenderOptions {
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly log: Log;
+  /** Given where the extender binds: then it answers `bind`, too. */
+  readonly bind?: Pick<BinderOptions, "api" | "timers">;
 }
-
-type Verb = "filter" | "prioritize";
 
 /** What a verb decided: the answer, and the verdicts for metrics and log. */
 interface Answer {
+  readonly status?: number;
   readonly body: unknown;
   readonly verdicts: Iterable<Verdict>;
 }
 
+/** One verb of the protocol. */
+interface Verb<Args> {
+  readonly name: string;
+  decode(body: unknown): Args;
+  /** Pod and node, for the log. */
+  about(args: Args): string;
+  decide(args: Args, view: () => ClusterView): Answer | Promise<Answer>;
+  /** The answer where nothing may be judged: it makes the scheduler try again. */
+  unjudged(args: Args, message: string): unknown;
+  readonly unjudgedStatus?: number;
+}
+
 const NOT_SYNCED = "ClusterNotSynced: Tandem's store has not been filled yet";
 
-/** The routes, with one memo of their own. */
+/** The routes, with one memo of their own. `bind` is served where a port to bind by is given. */
 export function extenderRoutes(options: ExtenderOptions): FastifyPluginCallback {
   const memo = memoOf(options);
   return (app, _, done) => {
     app.setErrorHandler((error, request, reply) => answerError(error as Failure, { request, reply, log: options.log }));
-    const route = routeOf(app, options, memo);
-    route("filter", filter);
-    route("prioritize", prioritize);
+    const around: Around = { app, options, memo };
+    route(around, FILTER);
+    route(around, PRIORITIZE);
+    route(around, PREEMPT);
+    const binder = binderOf(options, memo);
+    if (binder !== undefined) {
+      route(around, bindVerb(binder));
+      app.addHook("onClose", (_, closed) => {
+        binder.stop();
+        closed();
+      });
+    }
     done();
   };
 }
@@ -48,51 +86,92 @@ export function extenderRoutes(options: ExtenderOptions): FastifyPluginCallback 
 const memoOf = ({ topology, devices, gang, clock }: ExtenderOptions): ExtenderMemo =>
   new ExtenderMemo({ topology, devices, bindMs: gang.bindSeconds * 1000, now: () => clock.now() });
 
-type Decide = (args: ExtenderArgs, view: ClusterView) => Answer;
-
-function filter({ pod, nodeNames }: ExtenderArgs, view: ClusterView): Answer {
-  const filtered = filterNodes(pod, nodeNames, view);
-  return { body: filterResult(filtered), verdicts: filtered.refused.values() };
+function binderOf({ bind, cluster, clock, log, extender }: ExtenderOptions, memo: ExtenderMemo): Binder | undefined {
+  if (bind === undefined) return undefined;
+  const view = (): ClusterView => memo.view(cluster().snapshot);
+  return createBinder({ ...bind, view, holds: memo.holds, timeoutMs: extender.timeoutMs, clock, log });
 }
 
-function prioritize({ pod, nodeNames }: ExtenderArgs, view: ClusterView): Answer {
-  const scores = prioritizeNodes(pod, nodeNames, view);
-  return { body: priorities(scores), verdicts: scores.map(({ verdict }) => verdict) };
+const aboutPod = ({ pod }: { readonly pod: Pod }): string => keyOf(pod);
+
+const FILTER: Verb<ExtenderArgs> = {
+  name: "filter",
+  decode: decodeArgs,
+  about: aboutPod,
+  decide: ({ pod, nodeNames }, view) => {
+    const filtered = filterNodes(pod, nodeNames, view());
+    return { body: filterResult(filtered), verdicts: filtered.refused.values() };
+  },
+  unjudged: (_, message) => filterError(message),
+};
+
+/** The scheduler ignores its errors: no node is preferred then. */
+const PRIORITIZE: Verb<ExtenderArgs> = {
+  name: "prioritize",
+  decode: decodeArgs,
+  about: aboutPod,
+  decide: ({ pod, nodeNames }, view) => {
+    const scores = prioritizeNodes(pod, nodeNames, view());
+    return { body: priorities(scores), verdicts: scores.map(({ verdict }) => verdict) };
+  },
+  unjudged: ({ nodeNames }) => nodeNames.map((host) => ({ Host: host, Score: 0 })),
+};
+
+/** Its result has no place for an error; any other status than 200 is one. */
+const PREEMPT: Verb<ExtenderPreemptionArgs> = {
+  name: "preempt",
+  decode: decodePreemption,
+  about: aboutPod,
+  decide: ({ pod, candidates }, view) => {
+    const preempted = preemptOn(pod, candidates, view());
+    return { body: preemptionResult(preempted), verdicts: preempted.verdicts.values() };
+  },
+  unjudged: (_, message) => filterError(message),
+  unjudgedStatus: 503,
+};
+
+const bindVerb = (binder: Binder): Verb<Binding> => ({
+  name: "bind",
+  decode: decodeBinding,
+  about: ({ namespace, name, node }) => `${namespace}/${name} to ${node}`,
+  decide: async (binding) => {
+    const verdict = await binder.bind(binding);
+    return { body: bindingResult(verdict), verdicts: [verdict] };
+  },
+  unjudged: (_, message) => ({ Error: message }),
+});
+
+interface Around {
+  readonly app: FastifyInstance;
+  readonly options: ExtenderOptions;
+  readonly memo: ExtenderMemo;
 }
 
-function routeOf(
-  app: FastifyInstance,
-  options: ExtenderOptions,
-  memo: ExtenderMemo,
-): (verb: Verb, decide: Decide) => void {
+function route<Args>({ app, options, memo }: Around, verb: Verb<Args>): void {
   const { clock, metrics, log, extender } = options;
-  return (verb, decide) => {
-    const began = new WeakMap<FastifyRequest, number>();
-    app.post(`/extender/${verb}`, {
-      bodyLimit: extender.maxBodyBytes,
-      onRequest: (request, _, next) => {
-        began.set(request, clock.monotonic());
-        next();
-      },
-      handler: (request, reply) => {
-        const start = began.get(request) ?? clock.monotonic();
-        const answer = answerTo(verb, request.body, { decide, options, memo, start });
-        metrics.observe("tandem_extender_duration_seconds", (clock.monotonic() - start) / 1000, { verb });
-        for (const [reason, count] of tally(answer.verdicts))
-          metrics.count("tandem_extender_verdicts_total", { verb, reason }, count);
-        log.debug("extender", {
-          verb,
-          ms: clock.monotonic() - start,
-          verdicts: Object.fromEntries(tally(answer.verdicts)),
-        });
-        return reply.send(answer.body);
-      },
-    });
-  };
+  const began = new WeakMap<FastifyRequest, number>();
+  app.post(`/extender/${verb.name}`, {
+    bodyLimit: extender.maxBodyBytes,
+    onRequest: (request, _, next) => {
+      began.set(request, clock.monotonic());
+      next();
+    },
+    handler: async (request, reply) => {
+      const start = began.get(request) ?? clock.monotonic();
+      const answer = await answerTo(verb, request.body, { options, memo, start });
+      const ms = clock.monotonic() - start;
+      metrics.observe("tandem_extender_duration_seconds", ms / 1000, { verb: verb.name });
+      metrics.gauge("tandem_extender_holds", memo.holds.size);
+      const counts = tally(answer.verdicts);
+      for (const [reason, count] of counts)
+        metrics.count("tandem_extender_verdicts_total", { verb: verb.name, reason }, count);
+      log.debug("extender", { verb: verb.name, ms, verdicts: Object.fromEntries(counts) });
+      return reply.code(answer.status ?? 200).send(answer.body);
+    },
+  });
 }
 
 interface Call {
-  readonly decide: Decide;
   readonly options: ExtenderOptions;
   readonly memo: ExtenderMemo;
   /** Monotonic milliseconds at the first header byte. */
@@ -101,19 +180,18 @@ interface Call {
 
 /**
  * One call. A decision is made in one go, some milliseconds at 5000 nodes; the time that may run out is that of the body
- * on its way in, after which the scheduler no longer listens. Without a full store nothing may be judged: filter fails
- * the attempt, which is made again, and prioritize, whose errors the scheduler ignores, prefers no node.
+ * on its way in, after which the scheduler no longer listens, and that of a binding, which has a deadline of its own.
+ * Without a full store nothing may be judged.
  */
-function answerTo(verb: Verb, body: unknown, { decide, options, memo, start }: Call): Answer {
-  const args = decodeArgs(body);
+function answerTo<Args>(verb: Verb<Args>, body: unknown, { options, memo, start }: Call): Answer | Promise<Answer> {
+  const args = verb.decode(body);
   const { extender, clock, cluster, log } = options;
   const { snapshot, synced } = cluster();
   const late = clock.monotonic() - start > extender.timeoutMs;
-  if (late) log.warn("extender call came in too slowly", { verb, pod: keyOf(args.pod) });
-  if (synced && !late) return decide(args, memo.view(snapshot));
+  if (late) log.warn("extender call came in too slowly", { verb: verb.name, about: verb.about(args) });
+  if (synced && !late) return verb.decide(args, () => memo.view(snapshot));
   const message = late ? `the call took longer than ${extender.timeoutMs} ms to arrive` : NOT_SYNCED;
-  const none = args.nodeNames.map((host) => ({ Host: host, Score: 0 }));
-  return { body: verb === "filter" ? filterError(message) : none, verdicts: [] };
+  return { body: verb.unjudged(args, message), status: verb.unjudgedStatus ?? 200, verdicts: [] };
 }
 
 function tally(verdicts: Iterable<Verdict>): ReadonlyMap<string, number> {

@@ -8,7 +8,9 @@
 import { isObject, type Pod } from "../../kinds/kube.ts";
 import { isTemplate } from "../../workload/template.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
+import type { Binding } from "../bind/outcome.ts";
 import type { Filtered, Scored } from "../decide.ts";
+import type { Candidate, Preempted } from "../preempt.ts";
 
 export interface ExtenderArgs {
   readonly pod: Pod;
@@ -88,3 +90,83 @@ export const filterError = (message: string): ExtenderFilterResult => ({
 
 export const priorities = (scores: readonly Scored[]): readonly HostPriority[] =>
   scores.map(({ host, score }) => ({ Host: host, Score: score }));
+
+export interface ExtenderPreemptionArgs {
+  readonly pod: Pod;
+  readonly candidates: readonly Candidate[];
+}
+
+interface MetaVictims {
+  readonly Pods: readonly { readonly UID: string }[];
+  readonly NumPDBViolations: number;
+}
+
+export interface ExtenderPreemptionResult {
+  readonly NodeNameToMetaVictims: Readonly<Record<string, MetaVictims>>;
+}
+
+/** The kubelet's default is 110 pods a node; the largest anybody runs is some 1000. */
+const MAX_VICTIMS = 5000;
+
+/** Decodes and bounds a call of either form: victims as uids (`nodeCacheCapable: true`), or as whole Pods. */
+export function decodePreemption(body: unknown): ExtenderPreemptionArgs {
+  if (!isObject(body)) throw new BadCall("the body must be an object: ExtenderPreemptionArgs");
+  const nodes = body["NodeNameToMetaVictims"] ?? body["NodeNameToVictims"];
+  if (!isObject(nodes)) throw new BadCall("NodeNameToMetaVictims or NodeNameToVictims is missing");
+  const entries = Object.entries(nodes);
+  if (entries.length > MAX_NODES) throw new BadCall(`victims must be of at most ${MAX_NODES} nodes`);
+  return { pod: decodePod(body["Pod"]), candidates: entries.map(([node, victims]) => decodeVictims(node, victims)) };
+}
+
+function decodeVictims(node: string, value: unknown): Candidate {
+  const pods = isObject(value) ? (value["Pods"] ?? []) : undefined;
+  if (!isObject(value) || !Array.isArray(pods) || pods.length > MAX_VICTIMS)
+    throw new BadCall(`the victims of a node must be an object with at most ${MAX_VICTIMS} Pods`);
+  const found = value["NumPDBViolations"];
+  return {
+    node,
+    victims: pods.map(decodeUid),
+    violations: typeof found === "number" && Number.isSafeInteger(found) && found > 0 ? found : 0,
+  };
+}
+
+function decodeUid(value: unknown): string {
+  const uid = isObject(value)
+    ? (value["UID"] ?? (isObject(value["metadata"]) ? value["metadata"]["uid"] : null))
+    : null;
+  if (typeof uid !== "string" || uid === "") throw new BadCall("every victim must have a UID");
+  return uid;
+}
+
+export const preemptionResult = ({ kept }: Preempted): ExtenderPreemptionResult => ({
+  NodeNameToMetaVictims: Object.fromEntries(
+    kept.map(({ node, victims, violations }) => [
+      node,
+      { Pods: victims.map((UID) => ({ UID })), NumPDBViolations: violations },
+    ]),
+  ),
+});
+
+/** Names and uids of Kubernetes have 253 characters at most. */
+const MAX_NAME = 253;
+
+/** Decodes and bounds `ExtenderBindingArgs`. */
+export function decodeBinding(body: unknown): Binding {
+  if (!isObject(body)) throw new BadCall("the body must be an object: ExtenderBindingArgs");
+  const text = (field: string): string => {
+    const value = body[field];
+    if (typeof value !== "string" || value === "" || value.length > MAX_NAME)
+      throw new BadCall(`${field} must be a string of 1 to ${MAX_NAME} characters`);
+    return value;
+  };
+  return { namespace: text("PodNamespace"), name: text("PodName"), uid: text("PodUID"), node: text("Node") };
+}
+
+export interface ExtenderBindingResult {
+  /** Empty where the pod is bound; else the scheduler tries again. */
+  readonly Error: string;
+}
+
+export const bindingResult = (verdict: Verdict): ExtenderBindingResult => ({
+  Error: verdict.outcome === "allowed" ? "" : textOf(verdict),
+});
