@@ -8,6 +8,7 @@
  * - A set that was let go and that the scheduler could not bind gives back what did not bind; if that happens again, or
  *   the rest has no room beside what did bind, all of it: of two gangs that each held half, one then finds room.
  * - Pods beyond the minimum follow one by one, into the domain of their cell.
+ * - A half whose other half nobody has made yet waits for it as long as it may wait for room.
  * - What waits for room longer than `liftAfterMs` is let go without a place: only then a node autoscaler sees it.
  * It never touches a pod of a cell that once stood, save to let it go, and never a pod that another gate holds.
  */
@@ -19,6 +20,7 @@ import { placeCell, type CellField, type CellOutcome } from "./cell-plan.ts";
 import { isBound, scarcest, type Amounts } from "./devices.ts";
 import { podRole, topologyPolicy } from "./members.ts";
 import type { Pattern, Task } from "./pack.ts";
+import type { Partner } from "./partner.ts";
 import { minimumViableSet, type MinimumShare } from "./podgroup.ts";
 import { reservedNode } from "./reservations.ts";
 import { isHeld, isUnschedulable, liftedTo, otherGates, readySince, waitingSince } from "./waiting.ts";
@@ -42,6 +44,8 @@ export interface WaitingCell {
   readonly members: readonly Pod[];
   /** Nodes of the service's other cells, one entry a pod. */
   readonly others?: readonly string[];
+  /** A role that it cannot serve without, and of which nobody has made a workload. */
+  readonly partner?: Partner | undefined;
   /** Its minimum viable set has been bound once. */
   readonly stood: boolean;
   /** How often in a row what was let go could not be bound. */
@@ -134,19 +138,48 @@ function stepOf(scene: Scene, field: GateField, times: GateTimes): GateStep | un
   if (failed.length > 0) return giveBack(scene, failed, times);
   if (ready.length + blocked.length === 0) return undefined;
   const open = cell.stood ? [] : scene.minimum;
-  const missing = shortOf(open, [...bound, ...scene.lifted, ...ready]);
-  if (missing !== undefined) return hold(scene, [], waits(scene, missing));
+  const why = cell.stood ? undefined : incomplete(scene, times);
+  if (why !== undefined) return hold(scene, [], why);
   return ready.length === 0 ? hold(scene, [], foreign(scene)) : placed(scene, open, { field, times });
 }
 
+function incomplete(scene: Scene, times: GateTimes): Verdict | undefined {
+  const partner = awaited(scene, times);
+  if (partner !== undefined) return lonely(scene, partner, times);
+  const missing = shortOf(scene.minimum, [...scene.bound, ...scene.lifted, ...scene.ready]);
+  return missing === undefined ? undefined : waits(scene, missing);
+}
+
 /** The role of which the minimum viable set has too few among these pods, and how many. */
-export function shortOf(minimum: readonly MinimumShare[], pods: readonly Pod[]): { role: string; pods: number } | undefined {
+export function shortOf(
+  minimum: readonly MinimumShare[],
+  pods: readonly Pod[],
+): { role: string; pods: number } | undefined {
   for (const role of new Set(minimum.map((share) => share.role))) {
     const wanted = minimum.reduce((sum, share) => sum + (share.role === role ? share.pods : 0), 0);
     const found = pods.filter((pod) => podRole(pod) === role).length;
     if (found < wanted) return { role, pods: wanted - found };
   }
   return undefined;
+}
+
+/** The other half, if its workload may still come. Later nobody is going to make it, and what is there is the gang. */
+function awaited(scene: Scene, { now, liftAfterMs }: GateTimes): Partner | undefined {
+  const { cell, ready, blocked } = scene;
+  if (cell.partner === undefined || hasBegun(scene)) return undefined;
+  const made = [...ready, ...blocked].map(({ metadata }) => Date.parse(metadata.creationTimestamp ?? ""));
+  const first = Math.min(...made.map((at) => (Number.isNaN(at) ? -Infinity : at)));
+  return liftAfterMs === 0 || now - first < liftAfterMs ? cell.partner : undefined;
+}
+
+function lonely({ cell, minimum }: Scene, partner: Partner, { liftAfterMs }: GateTimes): Verdict {
+  const [half] = minimum;
+  const bound = liftAfterMs === 0 ? "" : `, ${liftAfterMs / 1000} s at most`;
+  const alone = `tandem.sh/gang: ${half?.role}=${half?.instances}`;
+  return skipped(
+    "GangIncomplete",
+    `${cell.name} waits for a ${partner} workload${bound}: what is there serves nobody without; ${alone} says that none comes`,
+  );
 }
 
 const stands = ({ minimum, bound }: Scene): boolean => minimum.length > 0 && shortOf(minimum, bound) === undefined;

@@ -4,6 +4,7 @@ import { LABEL, OWNERSHIP } from "../../kinds/names.ts";
 import type { ClusterSnapshot } from "../../kinds/snapshot.ts";
 import type { WaitingCell } from "../../gang/gates.ts";
 import { cellName, isMember, nodesOf, podsByCell } from "../../gang/members.ts";
+import { missingPartner, type Service } from "../../gang/partner.ts";
 import { waitsForGang } from "../../gang/waiting.ts";
 import { cellKey, cellOf, serviceKey } from "../../workload/cell.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
@@ -30,9 +31,22 @@ export function gatedCells(contracts: Contracts, { pods, configMaps }: ClusterSn
     const found = [...(members.get(key) ?? []), ...strays(cell, pods)];
     const stood = record !== undefined;
     const others = nodesOfOthers(key, members);
+    const partner = stood ? undefined : missingPartner(specs, () => serviceOf(first, contracts, members));
     const name = cellName(first.spec);
-    return [{ key, name, specs, members: found, others, owners: [first, ...rest], record, stood }];
+    return [{ key, name, specs, partner, members: found, others, owners: [first, ...rest], record, stood }];
   });
+}
+
+function serviceOf(
+  { spec }: Contract,
+  { all }: Pick<Contracts, "all">,
+  members: ReadonlyMap<string, readonly Pod[]>,
+): Service {
+  const service = (key: string): boolean => serviceKey(key) === serviceKey(cellKey(cellOf(spec)));
+  return {
+    specs: all.map(({ spec }) => spec).filter((one) => service(cellKey(cellOf(one)))),
+    pods: [...members].flatMap(([key, pods]) => (service(key) ? pods : [])),
+  };
 }
 
 /** Where the service's other cells are. */
