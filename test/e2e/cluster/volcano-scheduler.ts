@@ -33,7 +33,14 @@ const CONTROLLERS = ["pg-controller", "queue-controller"];
 /** Commands have a CRD of their own, which is not there. */
 const FEATURES = "QueueCommandSync=false";
 
+/** The whole configuration, where it is not the one above. */
+export interface VolcanoOptions {
+  readonly configuration?: object;
+}
+
 export interface Volcano {
+  /** Gives the scheduler another configuration, which it takes within a second or two. */
+  configure(configuration: object): void;
   readonly scheduler: Running;
   readonly controllers: Running;
   logs(): string;
@@ -41,13 +48,14 @@ export interface Volcano {
 }
 
 /** Resolves when the queue `default` is open. */
-export async function startVolcano(cluster: Cluster): Promise<Volcano> {
+export async function startVolcano(cluster: Cluster, options: VolcanoOptions = {}): Promise<Volcano> {
   const folder = await volcanoBinaries();
   const [schedulerPort = 0, controllersPort = 0] = await freePorts(2);
   // A folder of its own: the scheduler reads it again after every write to the folder, and logs are written there.
   const file = join(cluster.folder, "volcano", "scheduler.yaml");
   mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, JSON.stringify(CONFIGURATION));
+  const configure = (configuration: object): void => writeFileSync(file, JSON.stringify(configuration));
+  configure(options.configuration ?? CONFIGURATION);
   const common = [`--kubeconfig=${cluster.kubeconfig}`, "--leader-elect=false", "--enable-healthz=true"];
   const health = (port: number): string => `--healthz-address=127.0.0.1:${port}`;
   const start = (name: string, args: readonly string[]): Running =>
@@ -68,6 +76,7 @@ export async function startVolcano(cluster: Cluster): Promise<Volcano> {
   return {
     scheduler,
     controllers,
+    configure,
     logs: () => all.map((running) => `--- ${running.name}\n${running.tail()}`).join("\n"),
     stop: async () => {
       await Promise.all(all.map((running) => running.stop()));
