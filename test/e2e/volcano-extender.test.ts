@@ -160,7 +160,9 @@ t.test("jobReady: nothing of the cell is bound before all of it has room", async
   const gang = await robbed("vetoed");
   const vetoes = (): number => relay.calls("jobReady").filter(({ reply }) => reply === '{"status":false}').length;
   const sessions = (): number => relay.calls("onSessionClose").length;
-  await eventually("three sessions with a veto", async () => (vetoes() > 0 && sessions() >= 4 ? true : undefined));
+  await eventually("three sessions with a veto", () =>
+    Promise.resolve(vetoes() > 0 && sessions() >= 4 ? true : undefined),
+  );
   t.equal((await standing(cluster, NAMESPACE, gang.name)).bound.length, 0, "not even the half that has room");
   await cluster.api.remove(`${podPath}/robber`);
   const from = performance.now();
@@ -215,7 +217,9 @@ t.test("preemptable: a gang that serves is not taken below its minimum viable se
   const urgent = foreign("urgent", DEVICE, { devices: 4 });
   Object.assign(urgent["spec"] as object, { priorityClassName: "urgent" });
   await cluster.api.post(podPath, urgent);
-  await eventually("asked three times", async () => (relay.calls("preemptable").length >= 3 ? true : undefined));
+  await eventually("asked three times", () =>
+    Promise.resolve(relay.calls("preemptable").length >= 3 ? true : undefined),
+  );
   t.ok(relay.calls("preemptable").some(({ reply }) => reply === '{"status":1,"victims":[]}'));
   const uids = ({ bound }: typeof before): (string | undefined)[] => bound.map(({ metadata }) => metadata.uid).sort();
   t.same(uids(await standing(cluster, NAMESPACE, "close")), uids(before), "both are where they were");
@@ -242,7 +246,7 @@ t.test("without an answer Volcano goes on by itself; each call that hangs costs 
     figures.push(`${mode} ${Math.round(await took(mode))} ms`);
     if (mode !== "pass") continue;
     relay.clear();
-    await eventually("sessions", async () => (relay.calls("onSessionClose").length === 3 ? true : undefined));
+    await eventually("sessions", () => Promise.resolve(relay.calls("onSessionClose").length >= 3 ? true : undefined));
     t.comment(`three sessions with one job that stands: ${costs()}`);
   }
   t.comment(`another's pod, from its making to its binding: ${figures.join("; ")}`);
