@@ -113,6 +113,17 @@ export function admittedGang(
   return { workloads, pods };
 }
 
+let batches = 0;
+
+/**
+ * The same pods under names that were not used before: kwok deletes by name, and late; it would take a pod that came in
+ * the place of one that went.
+ */
+export function renamed(pods: readonly Pod[]): Pod[] {
+  const batch = (batches += 1);
+  return pods.map((pod) => ({ ...pod, metadata: { ...pod.metadata, name: `${pod.metadata.name ?? ""}-b${batch}` } }));
+}
+
 export const createPods = (api: Api, namespace: string, pods: readonly Pod[]): Promise<void> =>
   inParallel(pods, (pod) => api.post(`/api/v1/namespaces/${namespace}/pods`, pod));
 
