@@ -127,10 +127,10 @@ export class Holds {
     return (this.#assumed.get(id) ?? this.#reserved.get(id))?.node;
   }
 
-  /** Every hold; of a pod with both only the assumption. */
+  /** Every hold. A pod that is being bound elsewhere than it was let go for has two: the binding may fail. */
   *all(): Iterable<Hold> {
     yield* this.#assumed.values();
-    for (const [id, hold] of this.#reserved) if (!this.#assumed.has(id)) yield hold;
+    for (const hold of this.#reserved.values()) if (!this.#isDouble(hold)) yield hold;
   }
 
   /** Holds of others on a node. */
@@ -141,7 +141,13 @@ export class Holds {
 
   #counts(hold: Hold, except: string | undefined): boolean {
     const id = podId(hold.pod);
-    return id !== except && (this.#assumed.get(id) ?? hold) === hold;
+    return id !== except && !this.#isDouble(hold);
+  }
+
+  /** A reservation on the node on which its pod is being bound. */
+  #isDouble(hold: Hold): boolean {
+    const assumed = this.#assumed.get(podId(hold.pod));
+    return assumed !== undefined && assumed !== hold && assumed.node === hold.node;
   }
 
   /** What is free beside what others than the pod hold. */

@@ -45,6 +45,8 @@ const SETTLE = 2;
 interface Open {
   readonly binding: Binding;
   state: "calling" | "unknown" | "bound";
+  /** An earlier call for the same pod and node was lost: what this one is told does not say what became of that. */
+  readonly doubtful: boolean;
   /** Monotonic milliseconds since which the state is so. */
   since: number;
   cancel: Cancel;
@@ -142,8 +144,10 @@ class SerialBinder implements Binder {
 
   async #call(binding: Binding, pod: Pod, deadline: number): Promise<Verdict> {
     const { api, holds } = this.#options;
-    this.#open.get(binding.uid)?.cancel();
-    const open: Open = { binding, state: "calling", since: this.#now(), cancel: never };
+    const earlier = this.#open.get(binding.uid);
+    earlier?.cancel();
+    const doubtful = earlier !== undefined;
+    const open: Open = { binding, state: "calling", doubtful, since: this.#now(), cancel: never };
     this.#open.set(binding.uid, open);
     holds.assume(pod, binding.node);
     try {
@@ -157,9 +161,11 @@ class SerialBinder implements Binder {
   async #failed(open: Open, error: unknown): Promise<Verdict> {
     const { binding } = open;
     switch (outcome.failureOf(error)) {
-      case "refused":
+      case "gone":
         this.#release(open);
-        return outcome.refused(binding, error);
+        return outcome.gone(binding);
+      case "refused":
+        return this.#undone(open, outcome.refused(binding, error));
       case "unknown":
         this.#options.log.warn("outcome of a binding unknown", { ...binding, error: (error as Error).message });
         return this.#become(open, "unknown");
@@ -174,9 +180,16 @@ class SerialBinder implements Binder {
     const standing = await this.#read(binding);
     if (standing === undefined) return this.#become(open, "unknown");
     if (standing.kind === "bound" && standing.node === binding.node) return this.#become(open, "bound");
+    if (standing.kind === "unbound") return this.#undone(open, outcome.leaving(binding));
     this.#release(open);
-    if (standing.kind === "bound") return outcome.boundElsewhere(binding, standing.node);
-    return standing.kind === "gone" ? outcome.gone(binding) : outcome.leaving(binding);
+    return standing.kind === "bound" ? outcome.boundElsewhere(binding, standing.node) : outcome.gone(binding);
+  }
+
+  /** This call has done nothing; the room is held on where an earlier one may have. */
+  #undone(open: Open, verdict: Verdict): Verdict {
+    if (open.doubtful) this.#become(open, "unknown");
+    else this.#release(open);
+    return verdict;
   }
 
   #become(open: Open, state: "bound" | "unknown"): Verdict {

@@ -30,15 +30,16 @@ export const roomRefusal = (pod: Pod, node: string, view: ClusterView): Verdict 
   lackingRoom(node, questionOf(pod, view), view.ledger);
 
 /**
- * What came of a call that failed. `conflict`: the pod is bound already, or on its way out; it has to be read. `refused`:
- * nothing was done. `unknown`: it may have been done, whatever was heard: without an answer, and with one of 500 and
+ * What came of a call that failed. `conflict`: the pod is bound already, or on its way out; it has to be read. `gone`: so is
+ * the pod. `refused`: this call did nothing. `unknown`: it may have been done, whatever was heard: without an answer, and with one of 500 and
  * above, behind which etcd may have stored the binding all the same.
  */
-export type Failure = "conflict" | "refused" | "unknown";
+export type Failure = "conflict" | "gone" | "refused" | "unknown";
 
 export function failureOf(error: unknown): Failure {
   const status = error instanceof KubeError ? error.status : 0;
   if (status === 409) return "conflict";
+  if (status === 404) return "gone";
   return status >= 400 && status < 500 ? "refused" : "unknown";
 }
 

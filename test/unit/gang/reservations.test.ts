@@ -78,17 +78,21 @@ t.test("what is free beside the holds of others", (t) => {
   t.end();
 });
 
-t.test("an assumption stands in the reservation's place, and ends when the pod is seen bound", (t) => {
+t.test("an assumption ends when the pod is seen bound; until then the reservation stands beside it", (t) => {
   const mine = letGo("mine", "n");
   const holds = holdsOf(mine);
+  const free = (): number[] => ["n", "m"].map((name) => holds.beside(ledgerOf()).free(name, GPU));
+  holds.assume(mine, "n");
+  t.same(free(), [4, 8], "on one node it counts once");
+  t.equal([...holds.all()].length, 1);
   holds.assume(mine, "m");
   t.equal(holds.nodeOf("uid-mine"), "m");
-  t.equal(holds.beside(ledgerOf()).free("n", GPU), 8);
-  t.equal(holds.beside(ledgerOf()).free("m", GPU), 4);
-  t.same([...holds.all()].length, 1);
+  t.same(free(), [4, 4], "the binding may fail");
+  t.equal([...holds.all()].length, 2);
   holds.leave(mine);
   holds.come(letGo("mine", "n", { nodeName: "m" }));
   t.equal(holds.size, 0);
+  t.same(free(), [8, 8], "the node counts it as used");
   t.end();
 });
 
