@@ -7,9 +7,9 @@ import { Census } from "./census.ts";
 import { lacking, sumOf, Trial } from "./devices.ts";
 import { anchorsOf, isWithin, nothingPermitted, permittedDomains, ranked } from "./domains.ts";
 import type { TopologyPolicy } from "./members.ts";
-import { pack, totalOf, type Assignment, type Field, type Task } from "./pack.ts";
+import { pack, type Assignment, type Field, type Task } from "./pack.ts";
 import type { MinimumShare } from "./podgroup.ts";
-import { formatAmount } from "./quantity.ts";
+import { causesText, obstacleOf, shortfall } from "./refusal.ts";
 import type { Tallies } from "./tally.ts";
 
 export interface CellRequest {
@@ -249,36 +249,27 @@ const gangReason = ({ request }: Scene, domain: Domain): string =>
   `${domain.name} (${tierText(domain)}) is the smallest domain with room for the minimum viable set of ${request.name}; ` +
   "the rest as near as there is room";
 
-/** `needs 16 nvidia.com/gpu, the largest of 4 domains up to tier 1 (rack-2) has 12 free` */
+/** Of the domain with most room: what lacks there. */
 function gangRefusal({ request, field, domains, census, gang }: Scene): Verdict {
-  const { resource } = field;
-  const needs = totalOf(gang, resource);
-  const best = domains.toSorted((a, b) => census.free(b) - census.free(a) || a.step - b.step)[0] ?? field.tree.root;
-  const free = census.free(best);
-  const pods = `${gang.length} ${gang.length === 1 ? "pod" : "pods"}`;
-  const pieces = free >= needs ? ", but in pieces that do not fit the pods" : "";
-  const among =
+  const { resource, room } = field;
+  // Where nothing is free anywhere, the widest tells most.
+  const order = domains.some((domain) => census.free(domain) > 0) ? 1 : -1;
+  const best =
+    domains.toSorted((a, b) => census.free(b) - census.free(a) || order * (a.step - b.step))[0] ?? field.tree.root;
+  const name =
     domains.length === 1 ? best.name : `the largest of ${domains.length} domains, ${best.name} (${tierText(best)}),`;
-  return denied(
-    "NoDomainFits",
-    `the minimum viable set of ${request.name} needs ${formatAmount(resource, needs)} ${resource} for ${pods}, ` +
-      `${among} has ${formatAmount(resource, free)} free${pieces}`,
-    { numbers: { needs, free } },
-  );
+  const { text, numbers } = shortfall({ tasks: gang, nodes: best.nodes, room }, { name, resource });
+  return denied("NoDomainFits", `the minimum viable set of ${request.name} ${text}`, { numbers });
 }
 
-function taskRefusal({ field }: Scene, { key, pattern }: Task, confined: readonly Domain[]): Verdict {
-  const { resource, room } = field;
+function taskRefusal({ field }: Scene, task: Task, confined: readonly Domain[]): Verdict {
   const nodes = confined.flatMap((domain) => domain.nodes);
-  const usable = nodes.filter((node) => pattern.feasible.has(node));
-  const needs = pattern.demand.get(resource) ?? 0;
-  const free = Math.max(0, ...usable.map((node) => room.free(node, resource)));
   const where = confined.map(({ name }) => name).join(", ");
-  return denied(
-    usable.length === 0 ? "NodeNotSelected" : "NodeLacksDevices",
-    `none of the ${nodes.length} nodes of ${where} has room: ${nodes.length - usable.length} are closed to the pod; of the ` +
-      `others the freest has ${formatAmount(resource, free)} of the ${formatAmount(resource, needs)} ${resource} it needs` +
-      (usable.length > 0 && free >= needs ? ", but other requests or its neighbours keep it off" : ""),
-    { subject: key, numbers: { needs, free } },
-  );
+  const causes = obstacleOf({ tasks: [task], nodes, room: field.room })?.causes ?? [];
+  const [first] = causes;
+  const text = causes.length === 0 ? "" : `: ${causesText(causes)}`;
+  return denied(first?.reason ?? "NodeNotSelected", `none of the ${nodes.length} nodes of ${where} takes it${text}`, {
+    subject: task.key,
+    numbers: first?.example.numbers ?? {},
+  });
 }
