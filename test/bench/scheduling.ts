@@ -186,6 +186,7 @@ async function latency({ cluster, nodes, ...scene }: Scene, extender: FleetExten
   // The first calls compile the code.
   const both = filter.map((ms, index) => ms + (prioritize[index] ?? 0)).slice(20);
   const detail = `filter p50 ${rounded(quantile(filter, 0.5))}, prioritize p50 ${rounded(quantile(prioritize, 0.5))} ms`;
+  tell(`filter + prioritize: p50 ${rounded(quantile(both, 0.5))} ms, p99 ${rounded(quantile(both, 0.99))} ms; ${detail}`);
   return [
     row("filter + prioritize p50", quantile(both, 0.5), { unit: "ms", target: "< 15", detail }),
     row("filter + prioritize p99", quantile(both, 0.99), { unit: "ms", target: "< 50", detail: `${both.length} pods` }),
@@ -208,6 +209,7 @@ async function gated(scene: Scene, controller: FleetRole, extender: FleetExtende
   await scheduler.stop();
   await bindings.stop();
   const { rssMb, peakMb } = memoryOf(controller.running.pid);
+  tell(`${scene.gangs} gangs in ${rounded((done - started) / 1000)} s, controller ${peakMb} MB`);
   const records = await cluster.api.list(`/api/v1/namespaces/${NAMESPACE}/configmaps`);
   const standing = records.filter(({ metadata }) => metadata.name?.endsWith("-standing")).length;
   return [
