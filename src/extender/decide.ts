@@ -8,7 +8,8 @@
  */
 import { isBound, isDevice, scarcest, type Amounts, type Room } from "../gang/devices.ts";
 import { anchorsOf, isWithin, nothingPermitted } from "../gang/domains.ts";
-import { keptVerdict, shortage } from "../gang/fit.ts";
+import { shortage } from "../gang/fit.ts";
+import { keptVerdict } from "../gang/kept.ts";
 import { nodesOf, podCell, podRole, topologyPolicy, type TopologyPolicy } from "../gang/members.ts";
 import { podId } from "../gang/reservations.ts";
 import { keyOf, type Pod } from "../kinds/kube.ts";
