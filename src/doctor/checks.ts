@@ -8,6 +8,7 @@ import type { Outcome, Verdict } from "../kinds/verdict.ts";
 import { verdictOf, type Check } from "./check.ts";
 import { PLACEMENT_CHECKS } from "./checks/placement.ts";
 import { SCHEDULER_CHECKS } from "./checks/scheduler.ts";
+import { VOLCANO_EXTENDER_CHECKS } from "./checks/volcano-extender.ts";
 import { VOLCANO_CHECKS } from "./checks/volcano.ts";
 import { WEBHOOK_CHECKS } from "./checks/webhooks.ts";
 import type { Facts } from "./facts.ts";
@@ -18,6 +19,7 @@ export const CHECKS: readonly Check[] = [
   ...VOLCANO_CHECKS,
   ...PLACEMENT_CHECKS,
   ...SCHEDULER_CHECKS,
+  ...VOLCANO_EXTENDER_CHECKS,
 ];
 
 export type State = "ok" | "warn" | "fail" | "skip";

@@ -9,8 +9,10 @@ import { LABEL } from "../kinds/names.ts";
 import { pluralOf } from "../kinds/resource.ts";
 import type { KubeReader } from "../ports.ts";
 import { ourExtenders } from "./checks/scheduler.ts";
+import { ourPlugins } from "./checks/volcano-extender.ts";
 import { ourHooks } from "./checks/webhooks.ts";
 import { documentsOf, type Documents, type ExtenderEntry } from "./documents.ts";
+import type { VolcanoExtender } from "./volcano-plugin.ts";
 import { callTarget, judge, type Target } from "./probe/client.ts";
 import { FACT_KINDS, someOf, type DoctorConfig, type FactKind, type Facts, type Found, type Reached } from "./facts.ts";
 
@@ -97,8 +99,9 @@ async function reachAll(facts: Facts, gathering: Gathering): Promise<ReadonlyMap
     url === undefined ? [] : [[url, callTarget({ url, ca: bundle, body: {}, timeoutMs: CALL_MS })] as const],
   );
   const extenders = ourExtenders(facts).map(({ entry }) => [entry.urlPrefix, reachExtender(entry, gathering)] as const);
+  const plugins = ourPlugins(facts).map(({ entry }) => [entry.urlPrefix, reachPlugin(entry, gathering)] as const);
   const reached = await Promise.all(
-    [...hooks, ...extenders].map(async ([url, answer]) => [url, await answer] as const),
+    [...hooks, ...extenders, ...plugins].map(async ([url, answer]) => [url, await answer] as const),
   );
   return new Map(reached.flatMap(([url, answer]) => (answer === undefined ? [] : [[url, answer]])));
 }
@@ -117,12 +120,23 @@ const NO_NODES = {
 async function reachExtender(entry: ExtenderEntry, gathering: Gathering): Promise<Reached | undefined> {
   const url = new URL(`${entry.urlPrefix.replace(/\/$/, "")}/filter`);
   const service = await serviceOf(url, gathering);
-  if (service !== undefined) return throughProxy(service, url, gathering);
+  if (service !== undefined) return throughProxy(service, { url, body: NO_NODES }, gathering);
   const ca = entry.caData === "" ? gathering.readCa(entry.caFile) : entry.caData;
   // Its certificate cannot be verified from here.
   if (ca === "" && entry.caFile !== "") return undefined;
   const target: Target = { url: url.href, ca, serverName: entry.serverName, body: NO_NODES, timeoutMs: CALL_MS };
   return callTarget(target);
+}
+
+/** A job without pods is ready. */
+const NO_JOB = { job: { UID: "tandem-doctor", Tasks: {} } };
+
+async function reachPlugin({ urlPrefix }: VolcanoExtender, gathering: Gathering): Promise<Reached | undefined> {
+  const url = new URL(`${urlPrefix.replace(/\/$/, "")}/jobReady`);
+  const service = await serviceOf(url, gathering);
+  return service === undefined
+    ? callTarget({ url: url.href, ca: "", body: NO_JOB, timeoutMs: CALL_MS })
+    : throughProxy(service, { url, body: NO_JOB }, gathering);
 }
 
 interface Service {
@@ -140,11 +154,18 @@ async function serviceOf({ hostname }: URL, { reader, config }: Gathering): Prom
   return isObject(spec) && spec["clusterIP"] === hostname ? own : undefined;
 }
 
-async function throughProxy({ namespace, name }: Service, url: URL, { post }: Gathering): Promise<Reached> {
-  const port = url.port === "" ? "443" : url.port;
-  const path = `/api/v1/namespaces/${namespace}/services/https:${name}:${port}/proxy${url.pathname}`;
+interface ProxiedCall {
+  readonly url: URL;
+  readonly body: unknown;
+}
+
+async function throughProxy({ namespace, name }: Service, call: ProxiedCall, { post }: Gathering): Promise<Reached> {
+  const { port: given, protocol, pathname } = call.url;
+  const port = given === "" ? ({ "https:": "443" }[protocol] ?? "80") : given;
+  const scheme = protocol === "https:" ? "https:" : "";
+  const path = `/api/v1/namespaces/${namespace}/services/${scheme}${name}:${port}/proxy${pathname}`;
   try {
-    return judge(200, await post(path, NO_NODES));
+    return judge(200, await post(path, call.body));
   } catch (error) {
     return { ok: false, message: (error as Error).message };
   }

@@ -6,11 +6,14 @@
  */
 import { parse } from "yaml";
 import { isObject, keyOf, type JsonObject, type KubeObject } from "../kinds/kube.ts";
+import { extendersOf, type VolcanoExtender } from "./volcano-plugin.ts";
 
 export interface VolcanoConfiguration {
   /** Where it was found, for people. */
   readonly source: string;
   readonly plugins: readonly string[];
+  /** Plugins `extender` that call Tandem; absent where there is none. */
+  readonly extenders?: readonly VolcanoExtender[];
 }
 
 export interface ManagedResource {
@@ -57,7 +60,7 @@ export function documentsOf(value: unknown, source: string): Documents {
   if (value["kind"] === "ConfigMap") return documentsIn(value as KubeObject);
   if (value["kind"] === "KubeSchedulerConfiguration")
     return { volcano: [], schedulers: [schedulerConfiguration(value, source)] };
-  const volcano = isVolcano(value) ? [{ source, plugins: pluginsOf(value) }] : [];
+  const volcano = isVolcano(value) ? [volcanoConfiguration(value, source)] : [];
   return { volcano, schedulers: [] };
 }
 
@@ -96,6 +99,11 @@ function parsed(text: string): unknown {
 const listOf = (value: unknown): readonly JsonObject[] => (Array.isArray(value) ? value.filter(isObject) : []);
 const textOf = (value: unknown): string => (typeof value === "string" ? value : "");
 const numberOf = (value: unknown): number | undefined => (typeof value === "number" ? value : undefined);
+
+function volcanoConfiguration(value: JsonObject, source: string): VolcanoConfiguration {
+  const extenders = extendersOf(value);
+  return { source, plugins: pluginsOf(value), ...(extenders.length === 0 ? {} : { extenders }) };
+}
 
 const pluginsOf = (conf: JsonObject): readonly string[] =>
   listOf(conf["tiers"])

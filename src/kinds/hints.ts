@@ -51,7 +51,7 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   NodeOutsideDomain: "Widen tandem.sh/topology-tier, or set tandem.sh/topology to preferred.",
   NodeUnschedulable: "Uncordon the node, or tolerate its taint.",
   NodeNotSelected: "Change the pod's nodeSelector or affinity, or label the node.",
-  NoDomainFits: "Free devices within one domain, lower the gang, or widen tandem.sh/topology-tier.",
+  NoDomainFits: "Free what the message names within one domain, lower the gang, or widen tandem.sh/topology-tier.",
   HyperNodeInvalid: "Correct the HyperNode; the message names the member.",
   HyperNodeDangling: "Take the member out, or create what it names.",
   HyperNodeOverlaps: "Let one HyperNode alone claim the member.",
@@ -88,6 +88,11 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   ExtenderUnverified:
     "Set enableHTTPS, and caData to the caBundle of the webhook configuration; restart the scheduler then.",
   ExtenderUnreachable: "Look at the pods behind the Service, at urlPrefix, and at network policies.",
+  VolcanoVerbs: "Take the verbs from manifests/components/volcano-extender/volcano-scheduler.conf.",
+  VolcanoSilence: "Set extender.ignorable to false, and take out allocateFuncVerb and jobEnqueueableVerb.",
+  VolcanoOrder: "List extender after gang, in the same tier.",
+  VolcanoVerbCostly:
+    "Take out predicateVerb and prioritizeVerb; jobReadyVerb is of use only with device profiles that have podGroup: instance. Keep httpTimeout at 1s or less.",
   NodesSampled: "Set percentageOfNodesToScore to 100.",
   // router
   NoEndpoint: "Look at the group's pods: none is ready, of the right role and compatible.",

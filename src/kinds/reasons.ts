@@ -149,6 +149,10 @@ export const REASONS = {
   ExtenderSlow: "One call that hangs would stop the scheduler for longer than 2 s.",
   ExtenderUnverified: "The scheduler does not verify who answers as the extender.",
   ExtenderUnreachable: "The extender does not answer.",
+  VolcanoVerbs: "Volcano's extender plugin asks for a verb that does harm or is not served, or leaves one out.",
+  VolcanoSilence: "While the extender does not answer, Volcano stops placing others' pods, or lets ours pass unjudged.",
+  VolcanoOrder: "Volcano's extender plugin stands before gang, or in another tier.",
+  VolcanoVerbCostly: "Calls of Volcano's extender plugin are too many for the cluster, or may hang for too long.",
   NodesSampled: "The scheduler shows the extender only a sample of the nodes.",
   // router
   Picked: "The endpoint had the lowest cost.",

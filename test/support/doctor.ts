@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { parse } from "yaml";
 import { issueAuthority, issueServing, type KeyedCertificate } from "../../src/certs/issue.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import { documentsOf, type SchedulerConfiguration } from "../../src/doctor/documents.ts";
+import { documentsOf, type SchedulerConfiguration, type VolcanoConfiguration } from "../../src/doctor/documents.ts";
 import { objectsOf, type Facts } from "../../src/doctor/facts.ts";
 import type { JsonObject, KubeObject } from "../../src/kinds/kube.ts";
 import { deployment, fabric, pod } from "./placement.ts";
@@ -18,6 +18,11 @@ export const SHIPPED: SchedulerConfiguration = documentsOf(
   parse(readFileSync(join(COMPONENT, "scheduler-configuration.yaml"), "utf8")),
   "scheduler-configuration.yaml",
 ).schedulers[0]!;
+
+export const SHIPPED_VOLCANO: VolcanoConfiguration = documentsOf(
+  parse(readFileSync(join(COMPONENT, "..", "volcano-extender", "volcano-scheduler.conf"), "utf8")),
+  "conf",
+).volcano[0]!;
 
 const context = { now: NOW, id: randomUUID };
 export const authority = await issueAuthority(context);
@@ -107,8 +112,13 @@ export const factsOf = (objects: readonly KubeObject[], more: Partial<Facts> = {
   now: NOW,
   config: loadConfig(),
   objects: objectsOf(objects),
-  volcano: { known: true, items: [{ source: "conf", plugins: ["gang", "network-topology-aware"] }] },
+  volcano: { known: true, items: [SHIPPED_VOLCANO] },
   schedulers: { known: true, items: [SHIPPED] },
-  reached: new Map([[SHIPPED.extenders[0]!.urlPrefix, { ok: true, message: "answers 200" }]]),
+  reached: new Map(
+    [SHIPPED.extenders[0]!.urlPrefix, SHIPPED_VOLCANO.extenders![0]!.urlPrefix].map((url) => [
+      url,
+      { ok: true, message: "answers 200" },
+    ]),
+  ),
   ...more,
 });

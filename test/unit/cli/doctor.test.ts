@@ -18,7 +18,7 @@ function run(t: Test, objects: readonly unknown[], ...args: string[]): Promise<E
 t.test("one line a check, and exit 0 where none failed; a configuration may be given by --set", async (t) => {
   const { code, out, err } = await run(t, HEALTHY, "-f", SHIPPED);
   const lines = out.trimEnd().split("\n");
-  t.equal(lines.length, 22);
+  t.equal(lines.length, 28);
   for (const line of lines) t.match(line, /^(ok|warn|fail|skip) +[a-z-]+ +\S/);
   t.match(out, /^ok +extender-timeout +a hanging call ends within 2 s$/m);
   t.match(err, /^\d+ ok, \d+ warned, \d+ failed, \d+ not checked\n$/);

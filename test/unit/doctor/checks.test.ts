@@ -3,6 +3,7 @@ import { loadConfig } from "../../../src/config/load.ts";
 import { CHECKS, examine, type Finding, type State } from "../../../src/doctor/checks.ts";
 import type { ExtenderEntry, SchedulerConfiguration } from "../../../src/doctor/documents.ts";
 import { objectsOf, type Facts } from "../../../src/doctor/facts.ts";
+import type { VolcanoExtender } from "../../../src/doctor/volcano-plugin.ts";
 import { HINTS } from "../../../src/kinds/hints.ts";
 import type { KubeObject, Workload } from "../../../src/kinds/kube.ts";
 import {
@@ -16,6 +17,7 @@ import {
   queue,
   secret,
   SHIPPED,
+  SHIPPED_VOLCANO,
   stranger,
   webhooks,
   without,
@@ -78,11 +80,75 @@ const flat = (objects: readonly KubeObject[]): Facts["objects"] => ({
   HyperNode: { known: true, items: [] },
 });
 
+const PLUGIN = SHIPPED_VOLCANO.extenders![0]!;
+const plugin = (change: Partial<VolcanoExtender>): Partial<Facts> => ({
+  volcano: { known: true, items: [{ ...SHIPPED_VOLCANO, extenders: [{ ...PLUGIN, ...change }] }] },
+});
+const verbs = (...more: string[]): Partial<VolcanoExtender> => ({
+  verbs: new Map([...PLUGIN.verbs, ...more.map((verb) => [verb, verb] as const)]),
+});
+const onlyVerbs = (...names: string[]): Partial<VolcanoExtender> => ({
+  verbs: new Map(names.map((verb) => [verb, verb])),
+});
+const manyGroups = Array.from({ length: 201 }, (_, index) => ({
+  ...podGroup({ minMember: 1 }),
+  metadata: { name: `g-${index}`, namespace: "default" },
+}));
+
 const pinned = scheduled({ caData: authority.certificate });
 
 type Row = [check: string, state: State, message: RegExp, objects: readonly KubeObject[], more?: Partial<Facts>];
 
 const ROWS: readonly Row[] = [
+  ["volcano-extender", "ok", /Volcano asks Tandem by conf/, HEALTHY],
+  ["volcano-extender", "skip", /no configuration of Volcano names Tandem/, HEALTHY, plugins("gang")],
+  [
+    "volcano-extender-verbs",
+    "fail",
+    /onSessionOpenVerb sends the whole cluster/,
+    HEALTHY,
+    plugin(verbs("onSessionOpen")),
+  ],
+  ["volcano-extender-verbs", "fail", /jobReadyVerb without onSessionCloseVerb/, HEALTHY, plugin(onlyVerbs("jobReady"))],
+  [
+    "volcano-extender-verbs",
+    "fail",
+    /jobReadyVerb is "ready", which Tandem does not serve/,
+    HEALTHY,
+    plugin({ verbs: new Map([...PLUGIN.verbs, ["jobReady", "ready"]]) }),
+  ],
+  ["volcano-extender-verbs", "fail", /jobStarvingVerb is/, HEALTHY, plugin(verbs("jobStarving"))],
+  ["volcano-extender-verbs", "fail", /managedResources is no list/, HEALTHY, plugin({ managedResources: undefined })],
+  ["volcano-extender-silence", "fail", /no job of anybody is ready/, HEALTHY, plugin({ ignorable: true })],
+  [
+    "volcano-extender-silence",
+    "fail",
+    /pass the predicate unfiltered/,
+    HEALTHY,
+    plugin({ ignorable: true, ...onlyVerbs("predicate") }),
+  ],
+  ["volcano-extender-silence", "fail", /no pod with a managed device/, HEALTHY, plugin(verbs("allocateFunc"))],
+  ["volcano-extender-silence", "warn", /no job of anybody with minResources/, HEALTHY, plugin(verbs("jobEnqueueable"))],
+  ["volcano-extender-order", "fail", /does not stand after gang/, HEALTHY, plugin({ before: ["priority"] })],
+  ["volcano-extender-cost", "ok", /few enough/, HEALTHY, plugin(verbs("predicate"))],
+  [
+    "volcano-extender-cost",
+    "warn",
+    /predicate and prioritize with 10\d nodes/,
+    withObjects(...manyNodes),
+    plugin(verbs("predicate", "prioritize")),
+  ],
+  ["volcano-extender-cost", "warn", /jobReady with 20\d PodGroups/, withObjects(...manyGroups)],
+  ["volcano-extender-cost", "fail", /httpTimeout is 5s/, HEALTHY, plugin({ httpTimeout: "5s" })],
+  ["volcano-extender-cost", "ok", /few enough/, HEALTHY, plugin({ httpTimeout: "" })],
+  [
+    "volcano-extender-reachable",
+    "fail",
+    /volcano: connection refused/,
+    HEALTHY,
+    { reached: new Map([[PLUGIN.urlPrefix, { ok: false, message: "connection refused" }]]) },
+  ],
+  ["volcano-extender-reachable", "skip", /nothing was called/, HEALTHY, { reached: new Map() }],
   [
     "webhooks",
     "fail",
@@ -306,8 +372,8 @@ t.test("every check is made to fail or warn by a row", (t) => {
   const covered = new Set(ROWS.filter(([, state]) => state === "fail" || state === "warn").map(([check]) => check));
   t.same(
     CHECKS.map(({ name }) => name).filter((name) => !covered.has(name)),
-    // It says whether there is one to check.
-    ["extender"],
+    // They say whether there is one to check.
+    ["extender", "volcano-extender"],
   );
   t.end();
 });

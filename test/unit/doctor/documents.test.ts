@@ -32,6 +32,30 @@ t.test("Volcano's configuration, as a file and in a ConfigMap", (t) => {
   t.end();
 });
 
+t.test("Volcano's plugin extender, where it calls Tandem", (t) => {
+  const conf = (given: unknown, ...before: string[]): unknown => ({
+    actions: "allocate",
+    tiers: [{ plugins: [...before.map((name) => ({ name })), { name: "extender", arguments: given }] }],
+  });
+  const found = (given: unknown, ...before: string[]): unknown =>
+    documentsOf(conf(given, ...before), "file").volcano[0]?.extenders;
+  const urlPrefix = { "extender.urlPrefix": "http://tandem-volcano.tandem-system.svc:9444/volcano/" };
+  t.match(found({ ...urlPrefix, "extender.ignorable": "true", "extender.jobReadyVerb": "jobReady" }, "gang"), [
+    {
+      ignorable: true,
+      verbs: new Map([["jobReady", "jobReady"]]),
+      before: ["gang"],
+      httpTimeout: "",
+      managedResources: [],
+    },
+  ]);
+  t.match(found({ ...urlPrefix, "extender.managedResources": "a,b" }), [{ managedResources: undefined, before: [] }]);
+  t.equal(found({ "extender.urlPrefix": "http://other:80/x" }), undefined, "another's extender");
+  for (const odd of [null, 3, {}, { "extender.urlPrefix": 3 }, { "extender.urlPrefix": "::" }])
+    t.equal(found(odd), undefined);
+  t.end();
+});
+
 t.test("a KubeSchedulerConfiguration: profiles override the percentage", (t) => {
   const { schedulers } = documentsOf(
     {
