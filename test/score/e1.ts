@@ -16,10 +16,10 @@ import { createTransport, type Connection } from "../../src/cluster/transport.ts
 import { fabric, pod, snapshotOf } from "../support/placement.ts";
 import type { ScoreRow } from "./row.ts";
 
-const CALLS = 200;
+const CALLS = 100;
 const MOST_MS = 1000;
 const SLOW_MS = 10_000;
-const GAP_MS = 20;
+const GAP_MS = 50;
 
 export interface Slow {
   readonly calls: number;

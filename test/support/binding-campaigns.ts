@@ -43,23 +43,15 @@ export async function settle(world: BindingWorld, quietMs: number): Promise<void
   for (const id of world.stranded()) world.faults.push(`${id} waits although there is room`);
 }
 
-/** Overlapping calls of a scheduler that gives up early, with every kind of bad answer. */
+/** Overlapping calls of a scheduler that gives up early, with every kind of bad answer; judged after every step. */
 export const overlaps = (runs: number, told?: (run: number) => void): Promise<Campaign> =>
-  campaign(
-    runs,
-    { faulty: 50 },
-    async (world) => {
-      await world.run(TROUBLE_MS);
-      await settle(world, QUIET_MS);
-    },
-    told,
-  );
+  campaign(runs, { faulty: 50 }, (world) => world.run(OVERLAP_MS), told);
 
 /** Runs until so many answers were lost, late or wrong. */
 export async function losses(wanted: number): Promise<Campaign> {
   let [runs, lost] = [0, 0];
   const one = async (world: BindingWorld): Promise<void> => {
-    while (world.time.now() < TROUBLE_MS) await world.step();
+    await world.run(TROUBLE_MS);
     await settle(world, QUIET_MS);
   };
   const parts: Campaign[] = [];
@@ -96,6 +88,7 @@ export interface Kills extends Campaign {
   readonly worstMs: number;
 }
 
+const OVERLAP_MS = 1500;
 const TROUBLE_MS = 2000;
 const QUIET_MS = 3000;
 const MOST_RECOVERY_MS = 60_000;
