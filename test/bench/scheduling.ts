@@ -186,7 +186,9 @@ async function latency({ cluster, nodes, ...scene }: Scene, extender: FleetExten
   // The first calls compile the code.
   const both = filter.map((ms, index) => ms + (prioritize[index] ?? 0)).slice(20);
   const detail = `filter p50 ${rounded(quantile(filter, 0.5))}, prioritize p50 ${rounded(quantile(prioritize, 0.5))} ms`;
-  tell(`filter + prioritize: p50 ${rounded(quantile(both, 0.5))} ms, p99 ${rounded(quantile(both, 0.99))} ms; ${detail}`);
+  tell(
+    `filter + prioritize: p50 ${rounded(quantile(both, 0.5))} ms, p99 ${rounded(quantile(both, 0.99))} ms; ${detail}`,
+  );
   return [
     row("filter + prioritize p50", quantile(both, 0.5), { unit: "ms", target: "< 15", detail }),
     row("filter + prioritize p99", quantile(both, 0.99), { unit: "ms", target: "< 50", detail: `${both.length} pods` }),
