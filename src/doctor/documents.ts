@@ -25,6 +25,8 @@ export interface ExtenderEntry {
   readonly urlPrefix: string;
   readonly filterVerb: string;
   readonly prioritizeVerb: string;
+  readonly preemptVerb: string;
+  readonly bindVerb: string;
   readonly weight: number | undefined;
   readonly enableHttps: boolean;
   /** `insecure` of tlsConfig. */
@@ -129,6 +131,8 @@ function extenderEntry(value: JsonObject): ExtenderEntry {
     urlPrefix: textOf(value["urlPrefix"]),
     filterVerb: textOf(value["filterVerb"]),
     prioritizeVerb: textOf(value["prioritizeVerb"]),
+    preemptVerb: textOf(value["preemptVerb"]),
+    bindVerb: textOf(value["bindVerb"]),
     weight: numberOf(value["weight"]),
     enableHttps: value["enableHTTPS"] === true,
     insecure: tls["insecure"] === true,

@@ -79,7 +79,8 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   HyperNodesAbsent: "Create HyperNodes, have Volcano discover them, or set topology.source to labels with a preset.",
   PodsHeld:
     "Create what the cell lacks, free devices, and see that the controller runs; tandem release lifts every gate.",
-  ExtenderVerbs: "Set filterVerb to filter and prioritizeVerb to prioritize.",
+  ExtenderVerbs:
+    "Set filterVerb to filter, prioritizeVerb to prioritize and preemptVerb to preempt; bindVerb to bind only where extender.bind is on.",
   ExtenderWholeNodes: "Set nodeCacheCapable to true.",
   ExtenderIgnorable: "Set ignorable to false, and name the devices in managedResources so that no other pod waits.",
   ExtenderUnmanaged: "List every device resource in managedResources, with ignoredByScheduler false.",

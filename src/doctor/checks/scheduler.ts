@@ -46,9 +46,14 @@ function presence(facts: Facts): Verdict {
   return sources.length === 0 ? idle(NONE) : good(`Tandem's extender stands in ${listed(sources)}`);
 }
 
-const verbs: Rule = ({ filterVerb, prioritizeVerb }) => [
+/** Without `preempt` pods are evicted on nodes where what they free is kept for others, or is outside the domain. */
+const verbs: Rule = ({ filterVerb, prioritizeVerb, preemptVerb, bindVerb }) => [
   ...(filterVerb === "filter" ? [] : [wrongVerb("filterVerb", "filter", filterVerb)]),
   ...(prioritizeVerb === "prioritize" ? [] : [wrongVerb("prioritizeVerb", "prioritize", prioritizeVerb)]),
+  ...(preemptVerb === "preempt"
+    ? []
+    : [{ ...wrongVerb("preemptVerb", "preempt", preemptVerb), mild: preemptVerb === "" }]),
+  ...(["", "bind"].includes(bindVerb) ? [] : [wrongVerb("bindVerb", "bind, or none", bindVerb)]),
 ];
 
 const wrongVerb = (field: string, wanted: string, found: string): Complaint => ({
@@ -185,7 +190,7 @@ function sample(facts: Facts): Verdict {
 
 export const SCHEDULER_CHECKS: readonly Check[] = [
   { name: "extender", needs: ["schedulers"], judge: presence },
-  entryCheck("extender-verbs", verbs, "filter and prioritize are asked for"),
+  entryCheck("extender-verbs", verbs, "filter, prioritize and preempt are asked for"),
   entryCheck("extender-node-cache", cache, "nodes are sent by name"),
   entryCheck("extender-ignorable", honest, "no pod of ours passes unfiltered"),
   entryCheck("extender-resources", managed, "pods without devices do not wait for the extender"),

@@ -152,6 +152,8 @@ export interface ExtenderOptions {
   readonly ca: string;
   /** Weight of its scores; one point counts `10 x weight`. */
   readonly weight?: number;
+  /** It binds, too. */
+  readonly bind?: boolean;
 }
 
 export function schedulerConfiguration(kubeconfig: string, extender?: ExtenderOptions): object {
@@ -167,6 +169,8 @@ export function schedulerConfiguration(kubeconfig: string, extender?: ExtenderOp
     urlPrefix: extender.url,
     filterVerb: "filter",
     prioritizeVerb: "prioritize",
+    preemptVerb: "preempt",
+    ...(extender.bind === true ? { bindVerb: "bind" } : {}),
     weight: extender.weight ?? 10,
     enableHTTPS: true,
     tlsConfig: { caData: Buffer.from(extender.ca).toString("base64") },
