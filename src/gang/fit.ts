@@ -40,11 +40,15 @@ export function shortage(node: string, demand: Amounts, room: Room): Verdict | u
   const resource = lacking(room, node, demand);
   if (resource === undefined) return undefined;
   const [needs, free] = [demand.get(resource) ?? 0, Math.max(0, room.free(node, resource))];
-  return denied(
-    "NodeLacksDevices",
-    `needs ${formatAmount(resource, needs)} ${resource}, ${formatAmount(resource, free)} of ${formatAmount(resource, room.allocatable(node, resource))} free${ringText(room, node, { resource, needs, free })}`,
-    { subject: node, numbers: { needs, free } },
-  );
+  const all = room.allocatable(node, resource);
+  const there =
+    all === 0
+      ? "the node has none"
+      : `${formatAmount(resource, free)} of ${formatAmount(resource, all)} free${ringText(room, node, { resource, needs, free })}`;
+  return denied("NodeLacksDevices", `needs ${formatAmount(resource, needs)} ${resource}, ${there}`, {
+    subject: node,
+    numbers: { needs, free },
+  });
 }
 
 /** The verdict on a node of which too much is kept for others, or undefined. `room` is what is free beside that. */

@@ -26,6 +26,7 @@ import { allowed, denied, isDenied, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { byText, type TopologyTree } from "../topology/tree.ts";
 import { ADMITTED_KINDS, isTemplate, templateOf } from "../workload/template.ts";
+import { withGates } from "./gates.ts";
 import { withInstances } from "./instances.ts";
 import { podsOf, uidOf } from "./pods.ts";
 
@@ -97,9 +98,10 @@ export class LocalCluster {
 
   /** Schedules every pod that waits, in the order of their creation; pods of an instance once all of them are there. */
   schedule(): readonly Scheduled[] {
-    this.#snapshot = withInstances(this.#snapshot, this.#config);
+    const { snapshot, told } = withGates(withInstances(this.#snapshot, this.#config), this.#config);
+    this.#snapshot = snapshot;
     const waiting = this.#snapshot.pods.filter((pod) => !isBound(pod) && !hasEnded(pod));
-    return waiting.map((pod) => this.#schedule(pod));
+    return waiting.map((pod) => held(pod, told(pod)) ?? this.#schedule(pod));
   }
 
   /** Replaces a pod, as kubelet does when it writes status. */
@@ -127,8 +129,6 @@ export class LocalCluster {
   }
 
   #schedule(pod: Pod): Scheduled {
-    const gates = (pod.spec.schedulingGates ?? []).map(({ name }) => name);
-    if (gates.length > 0) return waits(pod, denied("GangIncomplete", `held by ${gates.join(", ")}`), []);
     const view = this.#view();
     const own = [...view.nodes.values()].map((node) => nodeVerdict(pod, node, view.cells.demand(pod), view.ledger));
     const open = own.filter((verdict) => !isDenied(verdict)).map(({ subject }) => subject ?? "");
@@ -157,6 +157,14 @@ const rest = ({ host, verdict }: Scored): { subject: string; numbers: Readonly<R
   subject: host,
   numbers: verdict.numbers ?? {},
 });
+
+/** A pod behind gates, with what is said of its gang. */
+function held(pod: Pod, why: Verdict | undefined): Scheduled | undefined {
+  const gates = (pod.spec.schedulingGates ?? []).map(({ name }) => name);
+  if (gates.length === 0) return undefined;
+  const about = why === undefined ? "" : `: ${why.message}`;
+  return waits(pod, denied("GangIncomplete", `held by ${gates.join(", ")}${about}`), []);
+}
 
 const waits = (pod: Pod, verdict: Verdict, refused: readonly Verdict[]): Scheduled => ({
   pod,
