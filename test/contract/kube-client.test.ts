@@ -149,3 +149,21 @@ t.test("a kubeconfig: authority, bearer token, keep-alive; what is missing is sa
   const missing = createKubeClient({ ...config, kubeconfig: join(directory, "none") }, { clock: time });
   t.match(await failure(missing), { status: 0, message: /none.*ENOENT/ });
 });
+
+t.test("bind: one incarnation to one node, by its deadline", async (t) => {
+  const pod = { namespace: "a", name: "p", uid: "u" };
+  server.intercept = () => ({
+    status: 201,
+    body: { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success" },
+  });
+  await client.bind(pod, "n", 200);
+  t.match(server.requests.at(-1), {
+    method: "POST",
+    path: "/api/v1/namespaces/a/pods/p/binding",
+    body: { kind: "Binding", metadata: { uid: "u" }, target: { kind: "Node", name: "n" } },
+  });
+  server.intercept = () => ({ status: 409, body: { kind: "Status", reason: "Conflict", message: "bound" } });
+  t.equal((await failure(client.bind(pod, "n", 200))).status, 409);
+  server.intercept = () => "hang";
+  t.match(await failure(client.bind(pod, "n", 50)), { status: 0, reason: "Aborted" });
+});
