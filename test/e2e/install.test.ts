@@ -1,14 +1,14 @@
 /** The dev overlay: rendered as expected, taken by a real API server, with the rights that each role needs and no more. */
 import t from "tap";
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { readdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
 import { createTwoFilesPatch } from "diff";
 import type { KubeObject } from "../../src/kinds/kube.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import type { Output } from "./cluster/kubectl.ts";
 import { renderText } from "./cluster/manifests.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
-import { eventually } from "./cluster/process.ts";
+import { eventually, temporaryFolder } from "./cluster/process.ts";
 
 const GOLDEN = join(REPOSITORY, "test", "golden", "install", "dev.yaml");
 t.setTimeout(180_000);
@@ -185,4 +185,18 @@ t.test("the controller deletes what it made, and nothing of others", async (t) =
 t.test("what may be added is taken too", async () => {
   for (const file of ["components/network-policy/network-policy.yaml", "envoy/decode-service.yaml"])
     await cluster.must(["apply", "--server-side", "-f", join(REPOSITORY, "manifests", file)]);
+});
+
+t.test("each component over the base is taken by the API server", async (t) => {
+  for (const component of readdirSync(join(REPOSITORY, "manifests", "components"))) {
+    const { folder, remove } = temporaryFolder("tandem-overlay-");
+    const at = (path: string): string =>
+      relative(realpathSync(folder), join(realpathSync(REPOSITORY), "manifests", path));
+    const kustomization = { resources: [at("base")], components: [at(`components/${component}`)] };
+    writeFileSync(join(folder, "kustomization.yaml"), JSON.stringify(kustomization));
+    const args = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", folder];
+    const { code, stderr } = await cluster.kubectl(args);
+    t.equal(code, 0, `${component}: ${stderr}`);
+    remove();
+  }
 });
