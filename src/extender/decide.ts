@@ -48,8 +48,9 @@ export function filterNodes(pod: Pod, nodeNames: readonly string[], view: Cluste
     if (verdict === undefined) fit.push(name);
     else refused.set(name, verdict);
   }
-  const hopeless = [...refused].filter(([name, verdict]) => !evictionHelps(name, verdict, question));
-  return { fit, refused, hopeless: new Set(hopeless.map(([name]) => name)) };
+  const hopeless = new Set<string>();
+  for (const [name, verdict] of refused) if (!evictionHelps(name, verdict, question)) hopeless.add(name);
+  return { fit, refused, hopeless };
 }
 
 /** What is asked of each node for one pod. */
@@ -72,8 +73,10 @@ export function questionOf(pod: Pod, view: ClusterView): Question {
 export function objection(name: string, question: Question, room: Room): Verdict | undefined {
   const { ours, confines, view } = question;
   if (!ours) return kept(name, question, room);
-  if (!view.nodes.has(name)) return unknown(name);
-  return lackingRoom(name, question, room) ?? outside(name, confines, view.tree);
+  // The key itself, not its copy out of the call: all further tables find it by comparing pointers.
+  const key = view.nodes.get(name)?.metadata.name;
+  if (key === undefined) return unknown(name);
+  return lackingRoom(key, question, room) ?? outside(key, confines, view.tree);
 }
 
 /** Why there is too little free on the node, whoever asks, beside what is kept there for others. */
@@ -84,6 +87,7 @@ export const lackingRoom = (name: string, question: Question, room: Room): Verdi
 function kept(name: string, { id, devices, view: { holds } }: Question, room: Room): Verdict | undefined {
   if (devices.size === 0) return undefined;
   const holders = holds.on(name, id);
+  if (holders.length === 0) return undefined;
   if (!holders.some(({ demand }) => [...devices.keys()].some((resource) => (demand.get(resource) ?? 0) > 0)))
     return undefined;
   return keptVerdict(name, devices, { room: holds.beside(room, id), holders });
@@ -161,7 +165,7 @@ function outside(name: string, confines: Confinement, tree: TopologyTree): Verdi
   if (!isDomains(confines)) return { ...confines, subject: name };
   const leaf = tree.leafOf(name);
   if (confines.some((domain) => isWithin(leaf, domain))) return undefined;
-  const wanted = confines.map((domain) => domain.name).join(", ");
+  const wanted = confines.length === 1 ? confines[0]?.name : confines.map((domain) => domain.name).join(", ");
   return denied("NodeOutsideDomain", `${tree.path(name)} lies outside ${wanted}, to which the cell is confined`, {
     subject: name,
   });

@@ -64,7 +64,6 @@ t.test("filter answers with names and a reason for each refused node", async (t)
     NodeNames: ["r0n1", "r1n0"],
     FailedNodes: {
       r0n0: "NodeLacksDevices: needs 4 nvidia.com/gpu, 0 of 8 free",
-      gone: "NodeUnknown: the node is not in Tandem's store yet",
     },
     FailedAndUnresolvableNodes: { gone: "NodeUnknown: the node is not in Tandem's store yet" },
     Error: "",
