@@ -224,6 +224,8 @@ interface Scale {
 /** What a node has in common with its leaf. */
 interface Place {
   readonly path: string;
+  /** Where it lies and how far that is, for people. */
+  readonly text: string;
   /** Mean steps to the pods of the cell. */
   readonly distance: number;
   /** 0 to 1. */
@@ -242,9 +244,12 @@ function placeOf(host: string, scale: Scale): Place {
 
 function placeAt(host: string, { view, distances, weights, around }: Scale): Place {
   const worth = distances.spread(host).reduce((sum, count, steps) => sum + count * (weights[steps] ?? 0), 0);
+  const [path, distance] = [view.tree.path(host), distances.mean(host)];
+  const far = around.length === 0 ? "no pod of the cell is placed" : `${distance.toFixed(1)} steps from the cell`;
   return {
-    path: view.tree.path(host),
-    distance: distances.mean(host),
+    path,
+    text: `${path}: ${far}`,
+    distance,
     closeness: around.length === 0 ? 0 : worth / around.length,
   };
 }
@@ -253,17 +258,17 @@ function placeAt(host: string, { view, distances, weights, around }: Scale): Pla
 const CLOSENESS_POINTS = 8;
 
 function scored(host: string, scale: Scale): Scored {
-  const { view, planned, why, around } = scale;
-  if (!view.nodes.has(host)) return { host, score: 0, verdict: unknown(host) };
-  const { path: place, distance, closeness } = placeOf(host, scale);
+  const { view, planned, why } = scale;
+  const key = view.nodes.get(host)?.metadata.name;
+  if (key === undefined) return { host, score: 0, verdict: unknown(host) };
+  const { path: place, text: far, distance, closeness } = placeOf(key, scale);
   const rest = { subject: host, numbers: { distance } };
   if (planned.has(host)) {
     const text = `${place}: planned for this role${why === "" ? "" : `, ${why}`}`;
     return { host, score: MAX_SCORE, verdict: allowed("NodeFits", text, rest) };
   }
-  const score = Math.round(CLOSENESS_POINTS * closeness + tightness(host, scale));
-  const text = around.length === 0 ? "no pod of the cell is placed" : `${distance.toFixed(1)} steps from the cell`;
-  return { host, score, verdict: allowed("NodeFits", `${place}: ${text}`, rest) };
+  const score = Math.round(CLOSENESS_POINTS * closeness + tightness(key, scale));
+  return { host, score, verdict: allowed("NodeFits", far, rest) };
 }
 
 /** How full the node would be. */

@@ -21,12 +21,12 @@ const LONGER_MS = 5000;
 /** What two shared cores add to a placement now and then. */
 const NOISE_MS = 1000;
 
-const foreign = (): Pod[] =>
+const foreign = (batch: string): Pod[] =>
   renamed(
     Array.from({ length: FOREIGN }, (_, index) => ({
       apiVersion: "v1",
       kind: "Pod",
-      metadata: { name: `foreign-${index}`, labels: { who: "foreign" } },
+      metadata: { name: `foreign-${index}`, labels: { batch } },
       spec: { containers: [{ name: "c", image: "c:1", resources: { requests: { cpu: "100m" } } }] },
     })),
   );
@@ -38,7 +38,7 @@ const ours = (): Pod[] =>
   );
 
 interface Placed {
-  /** Milliseconds until the first and the last foreign pod were bound. */
+  /** Milliseconds until the last foreign pod was bound. */
   readonly worstMs: number;
   readonly calls: number;
   readonly oursBound: number;
@@ -50,11 +50,12 @@ const boundOf = async (cluster: Cluster, selector: string): Promise<number> =>
 /** Ours first, so that foreign pods queue behind them. */
 async function place(cluster: Cluster, extender: FaultyExtender, fault: Fault): Promise<Placed> {
   await extender.be(fault);
+  const batch = `b${Math.round(performance.now())}`;
   const begun = performance.now();
-  await createPods(cluster.api, NAMESPACE, [...ours(), ...foreign()]);
+  await createPods(cluster.api, NAMESPACE, [...ours(), ...foreign(batch)]);
   await eventually(
     `foreign pods are bound while the extender ${fault}`,
-    async () => ((await boundOf(cluster, "who=foreign")) % FOREIGN === 0 ? true : undefined),
+    async () => ((await boundOf(cluster, `batch=${batch}`)) === FOREIGN ? true : undefined),
     120_000,
   );
   const worstMs = Math.round(performance.now() - begun);
