@@ -129,7 +129,12 @@ async function backlog(scene: Scene, given: readonly Pod[], extender: FleetExten
   return result;
 }
 
-const medianOf = (runs: readonly Run[], of: (run: Run) => number): number => quantile(runs.map(of), 0.5);
+/** Of an even number the mean of the middle two. */
+function medianOf(runs: readonly Run[], of: (run: Run) => number): number {
+  const sorted = runs.map(of).sort((one, other) => one - other);
+  const middle = sorted.slice(Math.ceil(sorted.length / 2) - 1, Math.floor(sorted.length / 2) + 1);
+  return middle.reduce((sum, value) => sum + value, 0) / middle.length;
+}
 
 async function throughput(scene: Scene, extender: FleetExtender): Promise<Row[]> {
   const pods = gangs(scene, false).flatMap((one) => one.pods);

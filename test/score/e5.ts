@@ -1,6 +1,6 @@
 /** E5: the extender is killed and comes back beside a thousand reservations, five thousand nodes and fifty thousand pods. */
 import type { KubeObject, Pod } from "../../src/kinds/kube.ts";
-import { STATUS } from "../../src/kinds/names.ts";
+import { LABEL, STATUS } from "../../src/kinds/names.ts";
 import { placementOf } from "../../src/gang/waiting.ts";
 import { callerOf } from "../bench/scheduling/calls.ts";
 import type { Cluster } from "../e2e/cluster/control-plane.ts";
@@ -65,11 +65,17 @@ async function ledger({ answering }: FleetExtender, nodes: readonly string[]): P
       const asking: Pod = {
         apiVersion: "v1",
         kind: "Pod",
-        metadata: { name: `asks-${devices}`, namespace: NAMESPACE, uid: `asks-${devices}`, labels: { app: "asks" } },
+        metadata: {
+          name: `asks-${devices}`,
+          namespace: NAMESPACE,
+          uid: `asks-${devices}`,
+          labels: { [LABEL.model]: "asks" },
+        },
         spec: { containers: [{ name: "c", resources }] },
       };
       const { text } = await caller.call("filter", JSON.stringify({ Pod: asking, Nodes: null, NodeNames: nodes }));
       answers.push(JSON.parse(text) as Judged);
+      if (answers.at(-1)?.Error !== "") throw new Error(`filter: ${answers.at(-1)?.Error ?? ""}`);
     }
     return answers;
   } finally {
@@ -80,14 +86,20 @@ async function ledger({ answering }: FleetExtender, nodes: readonly string[]): P
 interface Judged {
   readonly NodeNames: readonly string[] | null;
   readonly FailedNodes: Readonly<Record<string, string>>;
+  readonly FailedAndUnresolvableNodes: Readonly<Record<string, string>>;
   readonly Error: string;
 }
+
+const refusals = (answer: Judged | undefined): Readonly<Record<string, string>> => ({
+  ...answer?.FailedNodes,
+  ...answer?.FailedAndUnresolvableNodes,
+});
 
 /** Nodes that are judged otherwise, over all sizes of pods. */
 function differences(before: readonly Judged[], after: readonly Judged[], nodes: readonly string[]): number {
   const verdictOf = (answer: Judged | undefined): ((node: string) => string) => {
-    const fit = new Set(answer?.NodeNames ?? []);
-    return (node) => (fit.has(node) ? "fits" : (answer?.FailedNodes[node] ?? answer?.Error ?? "refused"));
+    const [fit, refused] = [new Set(answer?.NodeNames ?? []), refusals(answer)];
+    return (node) => (fit.has(node) ? "fits" : (refused[node] ?? "without a word"));
   };
   return before.reduce((sum, answer, index) => {
     const [one, other] = [verdictOf(answer), verdictOf(after[index])];
@@ -96,7 +108,7 @@ function differences(before: readonly Judged[], after: readonly Judged[], nodes:
 }
 
 const refusedOf = (answers: readonly Judged[]): number =>
-  answers.reduce((sum, { FailedNodes }) => sum + Object.keys(FailedNodes).length, 0);
+  answers.reduce((sum, answer) => sum + Object.keys(refusals(answer)).length, 0);
 
 async function fill(cluster: Cluster, progress: Progress): Promise<readonly string[]> {
   const nodes = await addFleet(cluster.api, { nodes: NODES });
