@@ -211,7 +211,7 @@ async function gated(scene: Scene, controller: FleetRole, extender: FleetExtende
   const started = performance.now();
   await createPods(cluster.api, NAMESPACE, pods);
   const created = performance.now();
-  await bindings.reached(pods.length, 900_000);
+  await bindings.reached(pods.length, 1_800_000);
   const done = performance.now();
   await scheduler.stop();
   await bindings.stop();
