@@ -9,7 +9,8 @@ import type { Config } from "../config/schema.ts";
 import type { KubeObject, ObjectRef } from "../kinds/kube.ts";
 import { pluralOf } from "../kinds/resource.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
-import { isWarned, type Verdict } from "../kinds/verdict.ts";
+import { hasStatus } from "../kinds/kube-error.ts";
+import { isWarned, warned, type Verdict } from "../kinds/verdict.ts";
 import { FIELD_MANAGER } from "../kinds/names.ts";
 import type { Cancel, Clock, KubeReader, KubeWriter, Log, Metrics, Random, Timers } from "../ports.ts";
 import { kindOf, type Action } from "./action.ts";
@@ -198,6 +199,7 @@ async function carryOut(state: State, action: Action): Promise<void> {
   } catch (error) {
     outcome = "failed";
     log.warn("action failed", { action: action.key, why: (error as Error).message });
+    await tellRefusal(state.options, action, error);
   }
   state.retries.tried(action, clock.monotonic(), random.next());
   metrics.count("tandem_controller_writes_total", { kind: kindOf(action), outcome });
@@ -217,6 +219,16 @@ async function write({ writer }: ControllerOptions, action: Action): Promise<voi
     case "tell":
       return;
   }
+}
+
+/** What the API server will refuse again is for people to mend. */
+const LASTING = [403, 422];
+
+async function tellRefusal({ writer, log }: ControllerOptions, action: Action, error: unknown): Promise<void> {
+  if (!LASTING.some((status) => hasStatus(error, status))) return;
+  const verdict = warned("WriteRefused", `${action.key}: ${(error as Error).message}`);
+  for (const object of action.about)
+    await writer.event(object, verdict).catch((failure: unknown) => log.debug("not told", { why: String(failure) }));
 }
 
 async function tell({ writer }: ControllerOptions, action: Action): Promise<void> {

@@ -9,6 +9,7 @@
  *   the rest has no room beside what did bind, all of it: of two gangs that each held half, one then finds room.
  * - Pods beyond the minimum follow one by one, into the domain of their cell.
  * - A half whose other half nobody has made yet waits for it as long as it may wait for room.
+ * - Pods that were made without a gate while their cell fell are given back: they are made anew behind one.
  * - What waits for room longer than `liftAfterMs` is let go without a place: only then a node autoscaler sees it.
  * It never touches a pod of a cell that once stood, save to let it go, and never a pod that another gate holds.
  */
@@ -23,7 +24,7 @@ import type { Pattern, Task } from "./pack.ts";
 import type { Partner } from "./partner.ts";
 import { minimumViableSet, type MinimumShare } from "./podgroup.ts";
 import { reservedNode } from "./reservations.ts";
-import { isHeld, isUnschedulable, liftedTo, otherGates, readySince, waitingSince } from "./waiting.ts";
+import { isHeld, isLoose, isUnschedulable, liftedTo, otherGates, readySince, waitingSince } from "./waiting.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 
 export interface GateTimes {
@@ -132,15 +133,23 @@ const before = (a: Scene, b: Scene): number =>
   byText(a.cell.key, b.cell.key);
 
 function stepOf(scene: Scene, field: GateField, times: GateTimes): GateStep | undefined {
-  const { cell, bound, ready, blocked } = scene;
-  if (!cell.stood && stands(scene)) return { do: "stand", domain: field.tree.commonDomain(nodesOf(bound)) };
-  const failed = cell.stood ? [] : unbound(scene, times);
-  if (failed.length > 0) return giveBack(scene, failed, times);
+  const { cell, ready, blocked } = scene;
+  const first = cell.stood ? undefined : settled(scene, field, times);
+  if (first !== undefined) return first;
   if (ready.length + blocked.length === 0) return undefined;
-  const open = cell.stood ? [] : scene.minimum;
   const why = cell.stood ? undefined : incomplete(scene, times);
   if (why !== undefined) return hold(scene, [], why);
+  const open = cell.stood ? [] : scene.minimum;
   return ready.length === 0 ? hold(scene, [], foreign(scene)) : placed(scene, open, { field, times });
+}
+
+/** What comes of the pods that no gate holds, where the cell does not stand. */
+function settled(scene: Scene, field: GateField, times: GateTimes): GateStep | undefined {
+  if (stands(scene)) return { do: "stand", domain: field.tree.commonDomain(nodesOf(scene.bound)) };
+  const loose = scene.cell.members.filter(isLoose);
+  if (loose.length > 0) return astray(scene, loose);
+  const failed = unbound(scene, times);
+  return failed.length > 0 ? giveBack(scene, failed, times) : undefined;
 }
 
 function incomplete(scene: Scene, times: GateTimes): Verdict | undefined {
@@ -207,12 +216,18 @@ function giveBack(scene: Scene, failed: readonly Pod[], { now }: GateTimes): Gat
   };
 }
 
+function astray({ cell }: Scene, loose: readonly Pod[]): GateStep {
+  const message = `${cell.name}: ${loose.length} pods were made without a gate while the cell fell; they are made anew`;
+  return { do: "giveBack", pods: loose, verdict: warned("GangGivenBack", message, { subject: cell.name }) };
+}
+
 /**
  * A bound pod of a gang that never stood may be given back if we let it go, and if it has not served for long: a pod that
  * ran before Tandem came, or whose cell's record somebody deleted, is somebody's service.
  */
 const isOurs = (pod: Pod, now: number): boolean =>
-  annotationOf(pod, STATUS.placement) !== undefined && now - (readySince(pod) ?? now) < SERVING_MS;
+  [STATUS.placement, STATUS.follows].some((name) => annotationOf(pod, name) !== undefined) &&
+  now - (readySince(pod) ?? now) < SERVING_MS;
 
 /** Ten minutes: longer than a gang takes from its first binding to its last, or to its failure. */
 const SERVING_MS = 600_000;

@@ -61,7 +61,10 @@ export class RingBook {
     const rule = this.#rules.get(node)?.get(resource);
     if (rule === undefined) return undefined;
     const rings = Array.from({ length: Math.ceil(rule.perNode / rule.ring) }, () => rule.ring);
-    const pods = [...(this.#pods.get(node) ?? NONE).difference(without)].map((pod) => ({ pod, devices: this.#told(pod, resource) }));
+    const pods = [...(this.#pods.get(node) ?? NONE).difference(without)].map((pod) => ({
+      pod,
+      devices: this.#told(pod, resource),
+    }));
     for (const device of pods.flatMap(({ devices }) => devices ?? [])) hold(rings, Math.floor(device / rule.ring));
     const untold = pods.filter(({ devices }) => devices === undefined).map(({ pod }) => demand(pod));
     for (const amount of untold.sort((a, b) => b - a)) fill(rings, rule.ring, amount);

@@ -37,6 +37,10 @@ export const otherGates = (pod: Pod): readonly string[] => gateNames(pod).filter
 
 const gateNames = (pod: Pod): readonly string[] => (pod.spec.schedulingGates ?? []).map(({ name }) => name);
 
+/** A pod without a place that no gate holds, because its cell stood when it was made. */
+export const isLoose = (pod: Pod): boolean =>
+  annotationOf(pod, STATUS.follows) !== undefined && !isBound(pod) && !isHeld(pod) && liftedTo(pod) === undefined;
+
 /** Where an unbound pod was let go for; undefined for a bound pod, one that is held, or one that never was. */
 export function liftedTo(pod: Pod): LiftedTo | undefined {
   if (isBound(pod) || isHeld(pod)) return undefined;

@@ -60,6 +60,8 @@ export const STATUS = {
   endpoint: "status.tandem.sh/endpoint",
   /** On node rank 0 of an instance over several pods of which all have been ready once: until then it loads. */
   served: "status.tandem.sh/served",
+  /** On a pod that was made without a gate, because its cell stood: the uid of the record that said so. */
+  follows: "status.tandem.sh/follows",
   /** Set on a pod that must get no new work. */
   drain: "status.tandem.sh/drain",
   /** Which labels the controller put on a live pod of a `route` workload: these, and no others, are taken off again. */

@@ -162,7 +162,7 @@ for (const component of Object.keys(MAY))
     for (const question of MAY_NOT[component] ?? []) t.notOk(await allowed(component, question), `may not ${question}`);
   });
 
-t.test("the controller deletes what it made, and nothing of others", async (t) => {
+t.test("the controller changes and deletes what it made, and nothing of others", async (t) => {
   const object = (name: string, labels: Record<string, string>): KubeObject => ({
     apiVersion: "v1",
     kind: "ConfigMap",
@@ -179,6 +179,16 @@ t.test("the controller deletes what it made, and nothing of others", async (t) =
     if (!stderr.includes("deletes Pods of Tandem's workloads")) await cluster.apply([object("theirs", {})]);
     return stderr.includes("deletes Pods of Tandem's workloads") ? true : undefined;
   });
+  const change = (name: string): Promise<Output> =>
+    cluster.kubectl(
+      [
+        ...["apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-"],
+        "--as=system:serviceaccount:tandem-system:tandem-controller",
+      ],
+      JSON.stringify(object(name, { "tandem.sh/owned-by": "controller", a: "b" })),
+    );
+  t.match((await change("theirs")).stderr, /somebody else's/);
+  t.equal((await change("ours")).code, 0);
   t.equal((await remove("ours")).code, 0);
 });
 

@@ -14,7 +14,9 @@ import {
   podsOf,
   replicate,
   restart,
+  scaleToZero,
   schedule,
+  swept,
   worldOf,
   type CellShape,
   type World,
@@ -46,6 +48,8 @@ const scenario = fc.record({
       restart: fc.boolean(),
       occupy: fc.option(fc.nat(8)),
       seconds: fc.constantFrom(1, 15),
+      /** A cell that is scaled to zero and at once back. */
+      bounce: fc.option(fc.nat(3)),
     }),
     { maxLength: 12 },
   ),
@@ -87,13 +91,23 @@ interface Event {
   readonly restart: boolean;
   readonly occupy: number | null;
   readonly seconds: number;
+  readonly bounce: number | null;
 }
 
 function happen(world: World, event: Event, choose: (count: number) => number): void {
   step(world, choose, event.lost);
   if (event.restart) restart(world);
+  if (event.bounce !== null) bounce(world, `m${event.bounce}`, choose);
   if (event.occupy !== null) occupy(world, world.nodes[event.occupy % world.nodes.length]?.metadata.name ?? "");
   world.now += event.seconds * 1000;
+}
+
+/** New pods are made and bound before the old ones are gone, and before the controller sees any of it. */
+function bounce(world: World, model: string, choose: (count: number) => number): void {
+  scaleToZero(world, model);
+  replicate(world);
+  schedule(world, choose);
+  swept(world);
 }
 
 /** Whole, or nothing and no room for it; throws for anything between. */

@@ -9,7 +9,7 @@ import { loadConfig } from "../../src/config/load.ts";
 import { DeviceLedger, isBound, lacking } from "../../src/gang/devices.ts";
 import { unfit } from "../../src/gang/fit.ts";
 import { keyOf, type HyperNode, type KubeObject, type Node, type Pod, type Workload } from "../../src/kinds/kube.ts";
-import { GATE } from "../../src/kinds/names.ts";
+import { GATE, STATUS } from "../../src/kinds/names.ts";
 import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../../src/kinds/snapshot.ts";
 import { hyperNode, node } from "./placement.ts";
 import { merged } from "../../src/simulator/instances.ts";
@@ -107,7 +107,22 @@ export function plan(world: World): readonly Action[] {
 }
 
 export const podsOf = (world: World, owner: string): readonly Pod[] =>
-  world.pods.filter(({ metadata }) => metadata.labels?.["app"] === owner);
+  world.pods.filter(({ metadata }) => metadata.labels?.["app"] === owner && metadata.deletionTimestamp === undefined);
+
+/** A cell is scaled to zero: its pods are on their way out, and hold their devices until `swept`. */
+export function scaleToZero(world: World, model: string): void {
+  const deletionTimestamp = new Date(world.now).toISOString();
+  world.pods = world.pods.map((pod) =>
+    pod.metadata.labels?.["tandem.sh/model"] === model
+      ? { ...pod, metadata: { ...pod.metadata, deletionTimestamp } }
+      : pod,
+  );
+}
+
+/** Pods on their way out are gone. */
+export function swept(world: World): void {
+  world.pods = world.pods.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+}
 
 /** Owners make the pods that are missing, behind the gate unless their cell stands, as admission would. */
 export function replicate(world: World): void {
@@ -127,6 +142,7 @@ export function replicate(world: World): void {
           uid: id,
           resourceVersion: "1",
           labels: { ...metadata.labels, app: name },
+          ...(stands ? { annotations: { [STATUS.follows]: "record" } } : {}),
         },
         spec: {
           ...structuredClone(spec.template.spec),

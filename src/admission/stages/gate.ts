@@ -3,16 +3,17 @@
  * no gate, but the cell's domain.
  *
  * The controller lifts the gate. A pod that nobody would make anew gets none: it could not be given back. Pods of a cell
- * that stands must not wait for a controller, which may be away while the cell serves.
+ * that stands must not wait for a controller, which may be away while the cell serves. They name the record they went by:
+ * of a cell that falls in that moment the controller knows them by it.
  */
 import { controllerOf, isObject, labelOf, type KubeObject } from "../../kinds/kube.ts";
-import { GATE, OWNERSHIP, VOLCANO } from "../../kinds/names.ts";
+import { GATE, OWNERSHIP, STATUS, VOLCANO } from "../../kinds/names.ts";
 import { changed } from "../../kinds/verdict.ts";
 import { waitsForGang } from "../../gang/waiting.ts";
 import { confined } from "../../topology/confine.ts";
 import { readExpression, type DomainExpression } from "../../topology/expression.ts";
 import { cellOf, standingName } from "../../workload/cell.ts";
-import { force, item } from "../change.ts";
+import { force, item, set } from "../change.ts";
 import { at, nothing, type StageContext, type StageResult } from "../stage.ts";
 import { effectiveScheduler } from "./gang.ts";
 
@@ -43,10 +44,12 @@ const recordOf = ({ spec, snapshot }: StageContext): KubeObject | undefined =>
 function follow(context: StageContext, record: KubeObject): StageResult {
   const expression = domainOf(record);
   const { topology, skip } = context.spec;
-  if (expression === undefined || topology === "off" || skip.includes("topology")) return nothing("the cell stands");
+  const follows = set(at(context, "metadata", "annotations", STATUS.follows), record.metadata.uid ?? "");
+  if (expression === undefined || topology === "off" || skip.includes("topology"))
+    return { changes: [follows], verdict: changed("GangInjected", "the cell stands") };
   const affinity = confined(context.template.spec.affinity, expression, topology === "required");
   return {
-    changes: [force(at(context, "spec", "affinity"), affinity)],
+    changes: [follows, force(at(context, "spec", "affinity"), affinity)],
     verdict: changed(
       "GangInjected",
       `the cell stands; ${topology} in ${expression.key} ${expression.values.join(", ")}`,

@@ -4,6 +4,7 @@ import { startController, type ControllerOptions, type Task } from "../../../src
 import { KubeError } from "../../../src/kinds/kube-error.ts";
 import type { KubeObject, ObjectRef, Workload } from "../../../src/kinds/kube.ts";
 import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../../../src/kinds/snapshot.ts";
+import type { Verdict } from "../../../src/kinds/verdict.ts";
 import type { KubeWriter } from "../../../src/ports.ts";
 import { VirtualTime } from "../../../src/simulator/engine/virtual-time.ts";
 import { SILENT_LOG } from "../../../src/telemetry/log.ts";
@@ -33,6 +34,9 @@ interface Scene {
   leading: boolean;
   webhooks: KubeObject | undefined;
   broken: boolean;
+  /** How the server answers every apply. */
+  refused: KubeError | undefined;
+  readonly told: Verdict[];
   readonly writes: string[];
   readonly time: VirtualTime;
   readonly metrics: ReturnType<typeof createMetrics>;
@@ -53,6 +57,8 @@ function scene(t: { teardown(fn: () => Promise<void>): void }, tasks: readonly T
     leading: true,
     webhooks: WEBHOOKS,
     broken: false,
+    refused: undefined,
+    told: [],
     writes: [],
     time,
     metrics: createMetrics(),
@@ -68,6 +74,7 @@ function scene(t: { teardown(fn: () => Promise<void>): void }, tasks: readonly T
   };
   const write = (what: string): Promise<KubeObject> => {
     s.writes.push(what);
+    if (s.refused !== undefined && what.startsWith("apply")) throw s.refused;
     if (s.broken && what.includes("x-")) throw new KubeError({ status: 500, reason: "", message: "broken" });
     return Promise.resolve(WEBHOOKS);
   };
@@ -75,7 +82,7 @@ function scene(t: { teardown(fn: () => Promise<void>): void }, tasks: readonly T
     apply: (object: KubeObject) => write(`apply ${object.metadata.name ?? ""}`),
     patch: (ref: ObjectRef) => write(`patch ${ref.name}`),
     remove: (ref: ObjectRef) => write(`remove ${ref.name}`).then(() => undefined),
-    event: () => Promise.resolve(),
+    event: (_: KubeObject, verdict: Verdict) => Promise.resolve(void s.told.push(verdict)),
   } as unknown as KubeWriter;
   const options: ControllerOptions = {
     config: loadConfig(),
@@ -147,6 +154,20 @@ t.test("one that fails stops no other, and waits longer each time", async (t) =>
   const tries = s.writes.filter((write) => write.includes("-x-")).length;
   t.ok(tries >= 4 && tries <= 6, `${tries} tries in 20 s`);
   t.match(await s.metrics.page(), /tandem_controller_writes_total\{kind="PodGroup",outcome="failed"\} \d/);
+});
+
+t.test("what the server will refuse again is said on the workload; what it may take later is not", async (t) => {
+  const s = scene(t);
+  s.refused = new KubeError({ status: 403, reason: "Forbidden", message: "somebody else's" });
+  s.snapshot = withWorkloads(s, "m");
+  s.change();
+  await s.run(300);
+  t.match(s.told, [{ outcome: "warned", reason: "WriteRefused", message: /somebody else's/ }]);
+  s.told.length = 0;
+  s.refused = new KubeError({ status: 500, reason: "", message: "broken" });
+  await s.run(10_000);
+  t.ok(s.writes.length >= 3);
+  t.same(s.told, []);
 });
 
 t.test("leadership lost in the middle of a pass ends it", async (t) => {
