@@ -12,10 +12,13 @@
  *
  * A pod that was let go for a node, or is about to be bound to one, is planned there; what is held for such pods is no
  * promise, and nothing is planned into it.
+ *
+ * A plan outlives its snapshot while it comes true: as long as its pods are bound where it said, and the rest of its nodes
+ * has room, the next snapshot goes on with the rest of it (`PlanMemory`).
  */
 import { placeCell, type CellOutcome } from "../gang/cell-plan.ts";
-import { isBound, scarcest, Trial, type DeviceLedger } from "../gang/devices.ts";
-import { cellName, missingPods, nodesOf, podRole } from "../gang/members.ts";
+import { isBound, lacking, scarcest, Trial, type DeviceLedger, type Room } from "../gang/devices.ts";
+import { cellName, missingPods, nodesOf, podRole, type CellMember } from "../gang/members.ts";
 import type { Task } from "../gang/pack.ts";
 import { minimumViableSet } from "../gang/podgroup.ts";
 import { podId, type Holds } from "../gang/reservations.ts";
@@ -41,12 +44,25 @@ const MAX_PROMISES = 16;
 /** Pods of a role of a cell that are planned; beyond, the nearest nodes are as good as a plan. */
 const MAX_TASKS = 128;
 
+/** A plan, and of what it was made. */
+interface Remembered {
+  readonly plan: CellPlan;
+  readonly tree: TopologyTree;
+  readonly workloads: readonly CellMember[];
+  /** Where the pods of the cell were that had a node: by uid. */
+  readonly taken: ReadonlyMap<string, string>;
+}
+
+/** The last plan of each cell, from one snapshot to the next. */
+export type PlanMemory = Map<string, Remembered>;
+
 interface Ground {
   readonly tree: TopologyTree;
   readonly ledger: DeviceLedger;
   readonly tallies: Tallies;
   readonly cells: CellDirectory;
   readonly holds: Holds;
+  readonly memory: PlanMemory;
 }
 
 export class CellPlans {
@@ -93,6 +109,18 @@ export class CellPlans {
     return plan;
   }
 
+  /** What is left of the cell's last plan, if it still comes true; its pods take their room. */
+  #rest(key: string, { taken, tasks }: Scene, room: Trial): CellPlan | undefined {
+    const { cells, tree, memory } = this.#ground;
+    const last = memory.get(key);
+    if (last === undefined || last.tree !== tree || last.workloads !== cells.workloads(key)) return undefined;
+    const nodes = remaining(last, taken);
+    const seats = nodes === undefined ? undefined : seated(tasks, nodes);
+    if (nodes === undefined || seats === undefined || !haveRoom(seats, room)) return undefined;
+    for (const { task, node } of seats) room.take(node, task.pattern.demand, task.pod);
+    return { ...last.plan, nodes };
+  }
+
   /** Cells with pods to come, those that have begun first. */
   #incomplete(): readonly string[] {
     const { cells } = this.#ground;
@@ -113,8 +141,17 @@ export class CellPlans {
   }
 
   #plan(key: string, room: Trial): CellPlan {
-    const { cells, tree, tallies, holds } = this.#ground;
-    const workloads = cells.workloads(key);
+    const { cells, tree, memory } = this.#ground;
+    const scene = this.#scene(key);
+    const plan = this.#rest(key, scene, room) ?? this.#anew(key, scene, room);
+    const taken = new Map([...scene.taken].map(([pod, node]) => [podId(pod), node]));
+    if (plan.nodes.size > 0) memory.set(key, { plan, tree, workloads: cells.workloads(key), taken });
+    else memory.delete(key);
+    return plan;
+  }
+
+  #scene(key: string): Scene {
+    const { cells, holds } = this.#ground;
     const members = [...cells.pods(key)].sort((a, b) => byText(keyOf(a), keyOf(b)));
     const taken = new Map(
       members.flatMap((pod) => {
@@ -122,10 +159,17 @@ export class CellPlans {
         return node === undefined ? [] : [[pod, node] as const];
       }),
     );
-    const expected = [...members.filter((pod) => !taken.has(pod)), ...missingPods(workloads, members, MAX_TASKS)];
+    const missing = missingPods(cells.workloads(key), members, MAX_TASKS);
+    const expected = [...members.filter((pod) => !taken.has(pod)), ...missing];
     const tasks = [...Map.groupBy(expected, podRole).values()]
       .flatMap((pods) => pods.slice(0, MAX_TASKS))
       .map((pod) => this.#task(pod));
+    return { taken, tasks };
+  }
+
+  #anew(key: string, { taken, tasks }: Scene, room: Trial): CellPlan {
+    const { cells, tree, tallies } = this.#ground;
+    const workloads = cells.workloads(key);
     const policy = cells.policy(key);
     const outcome = placeCell(
       {
@@ -152,6 +196,55 @@ export class CellPlans {
   #task(pod: Pod): Task {
     return { pod, key: keyOf(pod), role: podRole(pod), pattern: this.#ground.cells.pattern(pod) };
   }
+}
+
+/** The pods of a cell: where those are that have a node, and what is left to be placed. */
+interface Scene {
+  readonly taken: ReadonlyMap<Pod, string>;
+  readonly tasks: readonly Task[];
+}
+
+interface Seat {
+  readonly task: Task;
+  readonly node: string;
+}
+
+/** The nodes of a plan that are not taken yet; undefined where a pod is not where the plan, or the cell before, had it. */
+function remaining(
+  last: Remembered,
+  taken: ReadonlyMap<Pod, string>,
+): ReadonlyMap<Role, readonly string[]> | undefined {
+  const nodes = new Map([...last.plan.nodes].map(([role, names]) => [role, [...names]]));
+  let known = 0;
+  for (const [pod, node] of taken) {
+    const before = last.taken.get(podId(pod));
+    if (before === node) known += 1;
+    else if (before !== undefined || !took(nodes.get(podRole(pod)), node)) return undefined;
+  }
+  return known === last.taken.size ? nodes : undefined;
+}
+
+function took(names: string[] | undefined, node: string): boolean {
+  const at = names?.indexOf(node) ?? -1;
+  if (at >= 0) names?.splice(at, 1);
+  return at >= 0;
+}
+
+/** Each task on a node of its role; undefined where there are more or fewer of them. */
+function seated(tasks: readonly Task[], nodes: ReadonlyMap<Role, readonly string[]>): readonly Seat[] | undefined {
+  const left = new Map([...nodes].map(([role, names]) => [role, [...names]]));
+  const seats = tasks.flatMap((task) => (left.get(task.role)?.splice(0, 1) ?? []).map((node) => ({ task, node })));
+  return seats.length === tasks.length && [...left.values()].every((names) => names.length === 0) ? seats : undefined;
+}
+
+function haveRoom(seats: readonly Seat[], room: Room): boolean {
+  const trial = new Trial(room);
+  return seats.every(({ task, node }) => {
+    const { demand } = task.pattern;
+    const fits = lacking(trial, node, demand) === undefined;
+    if (fits) trial.take(node, demand);
+    return fits;
+  });
 }
 
 function toPlan({ nodes, gang }: CellOutcome): CellPlan {

@@ -13,7 +13,7 @@ import { minimumViableSet } from "../gang/podgroup.ts";
 import type { Pod } from "../kinds/kube.ts";
 import { allowed, warned, type Verdict } from "../kinds/verdict.ts";
 import { cellKey } from "../workload/cell.ts";
-import { objection, questionOf } from "./decide.ts";
+import { objection, questionOf } from "./question.ts";
 import type { ClusterView } from "./view.ts";
 
 export interface Candidate {

@@ -19,7 +19,7 @@ import type { TopologyTree } from "../topology/tree.ts";
 import { cellKey } from "../workload/cell.ts";
 import { workloadSpec } from "../workload/decode.ts";
 import { templateOf } from "../workload/template.ts";
-import { CellPlans } from "./plans.ts";
+import { CellPlans, type PlanMemory } from "./plans.ts";
 
 export interface ViewConfig {
   readonly topology: Config["topology"];
@@ -64,6 +64,7 @@ const NO_PODS: ReadonlySet<Pod> = new Set();
 
 export class ExtenderMemo {
   readonly #config: ViewConfig;
+  readonly #memory: PlanMemory = new Map();
   readonly #grounds: GroundMemo;
   readonly #pods = new Map<string, Set<Pod>>();
   readonly #uids = new Map<string, Pod>();
@@ -95,7 +96,7 @@ export class ExtenderMemo {
     this.#expire();
     this.#version = this.holds.version;
     const [cells, { holds }] = [this.#directory(ground), this];
-    const plans = new CellPlans({ ...ground, cells, holds });
+    const plans = new CellPlans({ ...ground, cells, holds, memory: this.#memory });
     this.#view = { tree: ground.tree, ledger: ground.ledger, holds, nodes: this.#nodes, cells, plans };
     return this.#view;
   }
@@ -110,8 +111,10 @@ export class ExtenderMemo {
     const ground = this.#grounds.of(snapshot);
     this.#ledger = ground.ledger;
     replaced(before?.pods ?? [], snapshot.pods, { left: (pod) => this.#leave(pod), came: (pod) => this.#come(pod) });
-    if (before?.workloads !== snapshot.workloads || before.namespaces !== snapshot.namespaces)
+    if (before?.workloads !== snapshot.workloads || before.namespaces !== snapshot.namespaces) {
       this.#cells = cellsOf(snapshot, this.#config.devices);
+      for (const key of this.#memory.keys()) if (!this.#cells.has(key)) this.#memory.delete(key);
+    }
     if (before?.nodes !== snapshot.nodes)
       this.#nodes = new Map(snapshot.nodes.map((node) => [node.metadata.name ?? "", node]));
     return ground;

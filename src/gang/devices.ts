@@ -107,8 +107,8 @@ export class DeviceLedger implements Room {
   #pods: readonly Pod[] = [];
   readonly neighbours = new Neighbours();
   readonly #rings: RingBook;
-  readonly #allocatable = new Map<string, Amounts>();
-  readonly #used = new Map<string, Counts>();
+  /** By resource, then by node: a question is mostly about one resource of all nodes. */
+  readonly #stocks = new Map<string, Map<string, Stock>>();
   /** A pod object never changes; its demand is worked out once. */
   readonly #demands = new WeakMap<Pod, Amounts>();
 
@@ -126,8 +126,8 @@ export class DeviceLedger implements Room {
     const [left, came]: [Node[], Node[]] = [[], []];
     const node = (name: string, allocatable: Amounts | undefined): void => {
       touched.add(name);
-      if (allocatable === undefined) this.#allocatable.delete(name);
-      else this.#allocatable.set(name, allocatable);
+      for (const resource of this.#stocks.keys()) this.#stock(name, resource, (stock) => (stock.all = 0));
+      for (const [resource, amount] of allocatable ?? []) this.#stock(name, resource, (stock) => (stock.all = amount));
     };
     const pod = (changed: Pod, sign: 1 | -1): void => {
       if (!isBound(changed)) return;
@@ -163,11 +163,17 @@ export class DeviceLedger implements Room {
   }
 
   free(node: string, resource: string): number {
-    return this.allocatable(node, resource) - (this.#used.get(node)?.get(resource) ?? 0);
+    const stock = this.#stocks.get(resource)?.get(node);
+    return stock === undefined ? 0 : stock.all - stock.used;
   }
 
   allocatable(node: string, resource: string): number {
-    return this.#allocatable.get(node)?.get(resource) ?? 0;
+    return this.#stocks.get(resource)?.get(node)?.all ?? 0;
+  }
+
+  /** One resource of all nodes that have it, or whose pods ask for it. */
+  stocks(resource: string): ReadonlyMap<string, Readonly<Stock>> {
+    return this.#stocks.get(resource) ?? NO_STOCKS;
   }
 
   get ringed(): boolean {
@@ -197,10 +203,29 @@ export class DeviceLedger implements Room {
 
   #count(pod: Pod, sign: 1 | -1): void {
     const node = pod.spec.nodeName ?? "";
-    const used = this.#used.get(node) ?? new Map<string, number>();
-    this.#used.set(node, used);
-    add(used, this.demand(pod), sign);
+    for (const [resource, amount] of this.demand(pod))
+      this.#stock(node, resource, (stock) => (stock.used += sign * amount));
   }
+
+  /** Of a node that is gone, and of which nobody holds anything, nothing is left. */
+  #stock(node: string, resource: string, change: (stock: Stock) => void): void {
+    const stocks = this.#stocks.get(resource) ?? new Map<string, Stock>();
+    this.#stocks.set(resource, stocks);
+    const stock = stocks.get(node) ?? { all: 0, used: 0 };
+    change(stock);
+    if (stock.all === 0 && stock.used === 0) stocks.delete(node);
+    else stocks.set(node, stock);
+  }
+}
+
+const NO_STOCKS: ReadonlyMap<string, Stock> = new Map();
+
+/** Of one resource on one node. */
+export interface Stock {
+  /** Allocatable. */
+  all: number;
+  /** Asked for by the pods that are bound to it. */
+  used: number;
 }
 
 /** Room with some pods placed on trial; dropping the trial takes nothing back from what lies below. */

@@ -5,7 +5,6 @@
  */
 import {
   entry,
-  keyOf,
   type Node,
   type NodeSelectorRequirement,
   type NodeSelectorTerm,
@@ -17,7 +16,6 @@ import { selectorMatches } from "../kinds/selector.ts";
 import { allowed, denied, type Verdict } from "../kinds/verdict.ts";
 import { lacking, type Amounts, type Room } from "./devices.ts";
 import { formatAmount } from "./quantity.ts";
-import type { Hold } from "./reservations.ts";
 
 const UNSCHEDULABLE: Taint = { key: "node.kubernetes.io/unschedulable", effect: "NoSchedule" };
 
@@ -49,32 +47,6 @@ export function shortage(node: string, demand: Amounts, room: Room): Verdict | u
     subject: node,
     numbers: { needs, free },
   });
-}
-
-/** The verdict on a node of which too much is kept for others, or undefined. `room` is what is free beside that. */
-export function keptVerdict(
-  node: string,
-  demand: Amounts,
-  { room, holders }: { readonly room: Room; readonly holders: readonly Hold[] },
-): Verdict | undefined {
-  const resource = lacking(room, node, demand);
-  if (resource === undefined) return undefined;
-  const [needs, free] = [demand.get(resource) ?? 0, room.free(node, resource)];
-  const amounts = holders.map(({ pod, demand }) => ({ key: keyOf(pod), amount: demand.get(resource) ?? 0 }));
-  const reserved = amounts.reduce((sum, { amount }) => sum + amount, 0);
-  const left = formatAmount(resource, Math.max(0, free));
-  const who = namedOf(amounts.filter(({ amount }) => amount > 0));
-  const message = `needs ${formatAmount(resource, needs)} ${resource}, ${left} free beside ${formatAmount(resource, reserved)} kept for ${who}`;
-  return denied("NodeReserved", message, { subject: node, numbers: { needs, free: Math.max(0, free), reserved } });
-}
-
-/** Holders that a message names; the rest are counted. */
-const NAMED = 3;
-
-function namedOf(holders: readonly { readonly key: string }[]): string {
-  const names = holders.map(({ key }) => key).sort();
-  const more = names.length - NAMED;
-  return names.slice(0, NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
 type Want = { readonly resource: string; readonly needs: number; readonly free: number };

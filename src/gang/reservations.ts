@@ -133,6 +133,11 @@ export class Holds {
     for (const hold of this.#reserved.values()) if (!this.#isDouble(hold)) yield hold;
   }
 
+  /** Whether anybody holds room on the node: most nodes are asked no more. */
+  isHeld(node: string): boolean {
+    return this.#byNode.size > 0 && this.#byNode.has(node);
+  }
+
   /** Holds of others on a node. */
   on(node: string, except?: string): readonly Hold[] {
     const found = this.#byNode.get(node) ?? NONE;

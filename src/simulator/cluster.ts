@@ -133,7 +133,7 @@ export class LocalCluster {
     const own = [...view.nodes.values()].map((node) => nodeVerdict(pod, node, view.cells.demand(pod), view.ledger));
     const open = own.filter((verdict) => !isDenied(verdict)).map(({ subject }) => subject ?? "");
     const { fit, refused } = filterNodes(pod, open, view);
-    const all = [...own.filter(isDenied), ...refused.values()];
+    const all = [...own.filter(isDenied), ...[...refused].map(([subject, verdict]) => ({ ...verdict, subject }))];
     const best = this.#best(pod, fit, view);
     if (best === undefined) return waits(pod, nowhere(all, own.length), all);
     const bound = { ...pod, spec: { ...pod.spec, nodeName: best.host } };

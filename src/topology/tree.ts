@@ -62,6 +62,7 @@ export interface TopologyTree {
   commonDomain(nodes: Iterable<string>): Domain;
   /** For people, closest first: `rack-1 / spine-0`; `ROOT_NAME` for a node of no domain. */
   path(node: string): string;
+  pathOf(domain: Domain): string;
   /** The tier that a number, or a tier name, stands for. */
   tierOf(value: number | string): number | undefined;
 }
@@ -215,8 +216,12 @@ class Tree implements TopologyTree {
   }
 
   path(node: string): string {
+    return this.pathOf(this.leafOf(node));
+  }
+
+  pathOf(domain: Domain): string {
     const names: string[] = [];
-    for (let at = this.leafOf(node); at.parent !== undefined; at = at.parent) names.push(at.name);
+    for (let at = domain; at.parent !== undefined; at = at.parent) names.push(at.name);
     return names.length === 0 ? ROOT_NAME : names.join(" / ");
   }
 

@@ -1,5 +1,5 @@
 /** What may be bound, and what the API server's answer to a binding means. Pure. */
-import { lackingRoom, questionOf } from "../decide.ts";
+import { lackingRoom, questionOf } from "../question.ts";
 import type { ClusterView } from "../view.ts";
 import { hasEnded } from "../../gang/devices.ts";
 import { KubeError } from "../../kinds/kube-error.ts";

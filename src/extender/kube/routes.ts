@@ -19,7 +19,7 @@ import {
   decodeBinding,
   decodePreemption,
   filterError,
-  filterResult,
+  encodeFilterResult,
   preemptionResult,
   priorities,
   type ExtenderArgs,
@@ -100,7 +100,7 @@ const FILTER: Verb<ExtenderArgs> = {
   about: aboutPod,
   decide: ({ pod, nodeNames }, view) => {
     const filtered = filterNodes(pod, nodeNames, view());
-    return { body: filterResult(filtered), verdicts: filtered.refused.values() };
+    return { body: encodeFilterResult(filtered), verdicts: filtered.refused.values() };
   },
   unjudged: (_, message) => filterError(message),
 };
@@ -166,7 +166,10 @@ function route<Args>({ app, options, memo }: Around, verb: Verb<Args>): void {
       for (const [reason, count] of counts)
         metrics.count("tandem_extender_verdicts_total", { verb: verb.name, reason }, count);
       log.debug("extender", { verb: verb.name, ms, verdicts: Object.fromEntries(counts) });
-      return reply.code(answer.status ?? 200).send(answer.body);
+      return reply
+        .code(answer.status ?? 200)
+        .type("application/json; charset=utf-8")
+        .send(answer.body);
     },
   });
 }
