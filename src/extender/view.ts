@@ -74,7 +74,7 @@ export class ExtenderMemo {
   #version = 0;
   #snapshot: ClusterSnapshot | undefined;
   #view: ClusterView | undefined;
-  #nodes: ReadonlyMap<string, Node> = new Map();
+  readonly #nodes = new Map<string, Node>();
   #cells: ReadonlyMap<string, Cell> = new Map();
 
   constructor(config: ViewConfig) {
@@ -115,8 +115,10 @@ export class ExtenderMemo {
       this.#cells = cellsOf(snapshot, this.#config.devices);
       for (const key of this.#memory.keys()) if (!this.#cells.has(key)) this.#memory.delete(key);
     }
-    if (before?.nodes !== snapshot.nodes)
-      this.#nodes = new Map(snapshot.nodes.map((node) => [node.metadata.name ?? "", node]));
+    replaced(before?.nodes ?? [], snapshot.nodes, {
+      left: ({ metadata }) => this.#nodes.delete(metadata.name ?? ""),
+      came: (node) => this.#nodes.set(node.metadata.name ?? "", node),
+    });
     return ground;
   }
 
