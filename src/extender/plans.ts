@@ -13,8 +13,8 @@
  * A pod that was let go for a node, or is about to be bound to one, is planned there; what is held for such pods is no
  * promise, and nothing is planned into it.
  *
- * A plan outlives its snapshot while it comes true: as long as its pods are bound where it said, and the rest of its nodes
- * has room, the next snapshot goes on with the rest of it (`PlanMemory`).
+ * A plan outlives its snapshot while it comes true: as long as its pods are bound where it said, and the others may still
+ * go to the rest of its nodes, the next snapshot goes on with that (`PlanMemory`).
  */
 import { placeCell, type CellOutcome } from "../gang/cell-plan.ts";
 import { isBound, lacking, scarcest, Trial, type DeviceLedger, type Room } from "../gang/devices.ts";
@@ -22,6 +22,7 @@ import { cellName, missingPods, nodesOf, podRole, type CellMember } from "../gan
 import type { Task } from "../gang/pack.ts";
 import { minimumViableSet } from "../gang/podgroup.ts";
 import { podId, type Holds } from "../gang/reservations.ts";
+import { rulesFor } from "../gang/rules.ts";
 import type { Tallies } from "../gang/tally.ts";
 import type { Role } from "../kinds/endpoint.ts";
 import { keyOf, type Pod } from "../kinds/kube.ts";
@@ -116,7 +117,7 @@ export class CellPlans {
     if (last === undefined || last.tree !== tree || last.workloads !== cells.workloads(key)) return undefined;
     const nodes = remaining(last, taken);
     const seats = nodes === undefined ? undefined : seated(tasks, nodes);
-    if (nodes === undefined || seats === undefined || !haveRoom(seats, room)) return undefined;
+    if (nodes === undefined || seats === undefined || !stillGo(seats, room)) return undefined;
     for (const { task, node } of seats) room.take(node, task.pattern.demand, task.pod);
     return { ...last.plan, nodes };
   }
@@ -237,13 +238,19 @@ function seated(tasks: readonly Task[], nodes: ReadonlyMap<Role, readonly string
   return seats.length === tasks.length && [...left.values()].every((names) => names.length === 0) ? seats : undefined;
 }
 
-function haveRoom(seats: readonly Seat[], room: Room): boolean {
+/** Whether each pod may still go where the plan has it: by its selectors, by its neighbours, and by what is free. */
+function stillGo(seats: readonly Seat[], room: Room): boolean {
   const trial = new Trial(room);
-  return seats.every(({ task, node }) => {
-    const { demand } = task.pattern;
-    const fits = lacking(trial, node, demand) === undefined;
-    if (fits) trial.take(node, demand);
-    return fits;
+  const rules = rulesFor(
+    seats.map(({ task }) => task.pod),
+    room,
+  );
+  return seats.every(({ task: { pod, pattern }, node }) => {
+    if (!pattern.feasible.has(node) || lacking(trial, node, pattern.demand) !== undefined) return false;
+    if (rules?.objection(pod, node) !== undefined) return false;
+    trial.take(node, pattern.demand);
+    rules?.place(pod, node);
+    return true;
   });
 }
 
