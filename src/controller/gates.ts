@@ -12,7 +12,7 @@ import { gateSteps, shortOf, type GateField, type GateStep } from "../gang/gates
 import { GroundMemo, type Ground } from "../gang/ground.ts";
 import { podRole, topologyPolicy } from "../gang/members.ts";
 import { holdsByInstance, instanceGroupName, minimumViableSet } from "../gang/podgroup.ts";
-import { isHeld, liftedTo, readySince } from "../gang/waiting.ts";
+import { hasServed, isHeld, liftedTo } from "../gang/waiting.ts";
 import { isBound } from "../gang/devices.ts";
 import type { Config } from "../config/schema.ts";
 import { configuredDevices } from "../profiles/devices.ts";
@@ -79,19 +79,19 @@ class Failures {
   }
 }
 
-/** The record of a cell that neither serves nor is whole. */
+/** The record of a cell that neither served nor is whole. */
 const fallen = ({ record, members, specs }: GatedCell): readonly Action[] =>
   record === undefined || record.metadata.deletionTimestamp !== undefined || upholds(members.filter(isBound), specs)
     ? []
     : [fallenAction(record)];
 
 /**
- * Whether a cell stands by these bound pods: one that is ready serves; and a minimum viable set that is bound loads. What
- * is left of one is a half: its pods were made while it was scaled to zero and back, or their partners died while it loaded.
+ * Whether a cell stands by these bound pods: one that is ready serves, and one that was may again in a moment; a minimum
+ * viable set that is bound loads. What is left of one that never served is a half: its pods were made while it was scaled
+ * to zero and back, or their partners died while it loaded.
  */
 const upholds = (bound: readonly Pod[], specs: readonly WorkloadSpec[]): boolean =>
-  bound.length > 0 &&
-  (bound.some((pod) => readySince(pod) !== undefined) || shortOf(minimumViableSet(specs), bound) === undefined);
+  bound.length > 0 && (bound.some(hasServed) || shortOf(minimumViableSet(specs), bound) === undefined);
 
 const fieldOf = ({ tree, ledger, patterns, tallies }: Ground): GateField => ({
   tree,

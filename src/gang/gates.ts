@@ -24,7 +24,7 @@ import type { Pattern, Task } from "./pack.ts";
 import type { Partner } from "./partner.ts";
 import { minimumViableSet, type MinimumShare } from "./podgroup.ts";
 import { reservedNode } from "./reservations.ts";
-import { isHeld, isLoose, isUnschedulable, liftedTo, otherGates, readySince, waitingSince } from "./waiting.ts";
+import { isHeld, isLoose, isUnschedulable, liftedTo, otherGates, servedMs, waitingSince } from "./waiting.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 
 export interface GateTimes {
@@ -227,7 +227,7 @@ function astray({ cell }: Scene, loose: readonly Pod[]): GateStep {
  */
 const isOurs = (pod: Pod, now: number): boolean =>
   [STATUS.placement, STATUS.follows].some((name) => annotationOf(pod, name) !== undefined) &&
-  now - (readySince(pod) ?? now) < SERVING_MS;
+  (servedMs(pod, now) ?? 0) < SERVING_MS;
 
 /** Ten minutes: longer than a gang takes from its first binding to its last, or to its failure. */
 const SERVING_MS = 600_000;

@@ -66,12 +66,23 @@ export const isUnschedulable = ({ status }: Pod): boolean =>
     ({ type, status, reason }) => type === "PodScheduled" && status === "False" && reason === "Unschedulable",
   ) ?? false;
 
-/** Since when the pod is ready; undefined while it is not. */
-export function readySince({ status }: Pod): number | undefined {
-  const ready = status?.conditions?.find(({ type, status }) => type === "Ready" && status === "True");
-  const at = Date.parse(String(ready?.["lastTransitionTime"]));
-  return Number.isNaN(at) ? undefined : at;
+/**
+ * Milliseconds for which the pod may have served, at most; undefined for one that never was ready. A kubelet says that a
+ * pod is not ready in its first status, at the pod's start: a later time is that of its ceasing to be ready.
+ */
+export function servedMs({ status }: Pod, now: number): number | undefined {
+  const ready = status?.conditions?.find(({ type }) => type === "Ready");
+  const since = Date.parse(String(ready?.["lastTransitionTime"]));
+  if (ready?.status === "True") return Number.isNaN(since) ? Infinity : now - since;
+  const ran = since - Date.parse(String(status?.["startTime"]));
+  return ran > FIRST_STATUS_MS ? ran : undefined;
 }
+
+/** Both times are written at once, in whole seconds. */
+const FIRST_STATUS_MS = 10_000;
+
+/** The pod is ready, or once was. */
+export const hasServed = (pod: Pod): boolean => servedMs(pod, 0) !== undefined;
 
 function parsed(text: string | undefined): Record<string, unknown> | undefined {
   if (text === undefined) return undefined;

@@ -91,7 +91,8 @@ export const REASONS = {
   GateExpired: "The gang waited for room too long, and was let go without a place for a node autoscaler to see it.",
   WriteRefused: "The API server refuses what the controller wants to write, and will again.",
   GangGivenBack: "A gang that could not be bound whole gave back what it held; its pods are made anew.",
-  CellFell: "No pod of the cell is ready and its minimum viable set is not bound: its next pods are held for one another again.",
+  CellFell:
+    "No bound pod of the cell has served and its minimum viable set is not bound: its next pods are held for one another again.",
   CellStands: "The minimum viable set of the cell is bound.",
   GangAllocated: "Volcano has found room for the whole minimum viable set of the cell, over all its PodGroups.",
   GangNotAllocated: "Volcano has not found room for the whole minimum viable set yet, so that nothing of it is bound.",

@@ -2,8 +2,8 @@
  * That a cell stands, and where: a ConfigMap for each, which admission reads when further pods are made.
  *
  * Pods of a cell that stands get no gate, so that nothing waits for a controller while the cell serves, and are kept in
- * its domain by an affinity. The record goes when no pod of the cell is ready and its minimum viable set is not bound: the
- * next gang is held again.
+ * its domain by an affinity. The record goes when no bound pod of the cell has served and its minimum viable set is not
+ * bound: the next gang is held again.
  */
 import { isObject, keyOf, type KubeObject, type Node } from "../../kinds/kube.ts";
 import { refOf } from "../../kinds/resource.ts";
@@ -57,7 +57,7 @@ export const fallenAction = (record: KubeObject): Action => ({
   key: `standing/${keyOf(record)}`,
   verdict: changed(
     "CellFell",
-    `${keyOf(record)}: no pod of the cell is ready, and its minimum viable set is not bound`,
+    `${keyOf(record)}: no bound pod of the cell has served, and its minimum viable set is not bound`,
     { subject: keyOf(record) },
   ),
   about: [],
