@@ -70,8 +70,11 @@ export interface KubeWriter {
   apply(object: KubeObject, manager: string): Promise<KubeObject>;
   create(object: KubeObject): Promise<KubeObject>;
   patch(ref: ObjectRef, type: PatchType, body: unknown): Promise<KubeObject>;
-  /** Deleting what is already gone succeeds. With `uid`, only that incarnation goes. */
-  remove(ref: ObjectRef, uid?: string): Promise<void>;
+  /**
+   * Deleting what is already gone succeeds. With `uid`, only that incarnation goes. With `version`, only as it was read:
+   * throws a KubeError 409 where it has changed since.
+   */
+  remove(ref: ObjectRef, uid?: string, version?: string): Promise<void>;
   /** An Event on an object, told once for the same object, reason and message. */
   event(about: KubeObject, verdict: Verdict): Promise<void>;
 }

@@ -122,7 +122,7 @@ function writer(transport: Transport, { clock, manager = FIELD_MANAGER.controlle
           body,
         }),
       ),
-    remove: (ref, uid) => remove(transport, ref, uid),
+    remove: (ref, uid, resourceVersion) => remove(transport, ref, { uid, resourceVersion }),
     event: async (about, verdict) => {
       const event = eventObject(about, verdict, clock.now());
       if (!ledger.fresh(event)) return;
@@ -152,14 +152,19 @@ const binder = (transport: Transport): PodBinder => ({
   },
 });
 
-/** 404: gone already. 409 with a uid: that incarnation is gone and another one stands in its place. */
-async function remove(transport: Transport, ref: ObjectRef, uid: string | undefined): Promise<void> {
-  const preconditions = uid === undefined ? {} : { preconditions: { uid } };
-  const body = { apiVersion: "v1", kind: "DeleteOptions", propagationPolicy: "Background", ...preconditions };
+interface Preconditions {
+  readonly uid: string | undefined;
+  readonly resourceVersion: string | undefined;
+}
+
+/** 404: gone already. 409 with a uid alone: that incarnation is gone and another one stands in its place. */
+async function remove(transport: Transport, ref: ObjectRef, preconditions: Preconditions): Promise<void> {
+  const { uid, resourceVersion } = preconditions;
+  const body = { apiVersion: "v1", kind: "DeleteOptions", propagationPolicy: "Background", preconditions };
   try {
     await transport.call({ method: "DELETE", path: objectPath(ref), body });
   } catch (error) {
-    if (hasStatus(error, 404) || (uid !== undefined && hasStatus(error, 409))) return;
+    if (hasStatus(error, 404) || (uid !== undefined && resourceVersion === undefined && hasStatus(error, 409))) return;
     throw error;
   }
 }

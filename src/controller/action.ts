@@ -21,7 +21,14 @@ export type Action = Reasoned &
         readonly type: PatchType;
         readonly body: unknown;
       }
-    | { readonly do: "remove"; readonly kind: string; readonly ref: ObjectRef; readonly uid: string | undefined }
+    | {
+        readonly do: "remove";
+        readonly kind: string;
+        readonly ref: ObjectRef;
+        readonly uid: string | undefined;
+        /** Given: only as it was read, and not what it has become since. */
+        readonly version?: string | undefined;
+      }
     /** Nothing is written but the Event. */
     | { readonly do: "tell" }
   );

@@ -214,7 +214,7 @@ async function write({ writer }: ControllerOptions, action: Action): Promise<voi
       await writer.patch(action.ref, action.type, action.body);
       return;
     case "remove":
-      await writer.remove(action.ref, action.uid);
+      await writer.remove(action.ref, action.uid, action.version);
       return;
     case "tell":
       return;

@@ -114,7 +114,7 @@ export class CellPlans {
   #rest(key: string, { taken, tasks }: Scene, room: Trial): CellPlan | undefined {
     const { cells, tree, memory } = this.#ground;
     const last = memory.get(key);
-    if (last === undefined || last.tree !== tree || last.workloads !== cells.workloads(key)) return undefined;
+    if (last === undefined || last.tree !== tree || !sameItems(last.workloads, cells.workloads(key))) return undefined;
     const nodes = remaining(last, taken);
     const seats = nodes === undefined ? undefined : seated(tasks, nodes);
     if (nodes === undefined || seats === undefined || !stillGo(seats, room)) return undefined;
@@ -209,6 +209,9 @@ interface Seat {
   readonly task: Task;
   readonly node: string;
 }
+
+const sameItems = <T>(a: readonly T[], b: readonly T[]): boolean =>
+  a === b || (a.length === b.length && a.every((item, index) => item === b[index]));
 
 /** The nodes of a plan that are not taken yet; undefined where a pod is not where the plan, or the cell before, had it. */
 function remaining(

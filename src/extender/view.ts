@@ -65,6 +65,7 @@ const NO_PODS: ReadonlySet<Pod> = new Set();
 export class ExtenderMemo {
   readonly #config: ViewConfig;
   readonly #memory: PlanMemory = new Map();
+  readonly #members = new WeakMap<Workload, Decoded>();
   readonly #grounds: GroundMemo;
   readonly #pods = new Map<string, Set<Pod>>();
   readonly #uids = new Map<string, Pod>();
@@ -112,7 +113,7 @@ export class ExtenderMemo {
     this.#ledger = ground.ledger;
     replaced(before?.pods ?? [], snapshot.pods, { left: (pod) => this.#leave(pod), came: (pod) => this.#come(pod) });
     if (before?.workloads !== snapshot.workloads || before.namespaces !== snapshot.namespaces) {
-      this.#cells = cellsOf(snapshot, this.#config.devices);
+      this.#cells = cellsOf(snapshot, (workload, namespace) => this.#memberOf(workload, namespace));
       for (const key of this.#memory.keys()) if (!this.#cells.has(key)) this.#memory.delete(key);
     }
     replaced(before?.nodes ?? [], snapshot.nodes, {
@@ -120,6 +121,15 @@ export class ExtenderMemo {
       came: (node) => this.#nodes.set(node.metadata.name ?? "", node),
     });
     return ground;
+  }
+
+  /** A workload object never changes: it is decoded once for each version of it and of its namespace. */
+  #memberOf(workload: Workload, namespace: Namespace | undefined): readonly CellMember[] {
+    const known = this.#members.get(workload);
+    if (known !== undefined && known.namespace === namespace) return known.members;
+    const members = memberOf(workload, namespace, this.#config.devices);
+    this.#members.set(workload, { namespace, members });
+    return members;
   }
 
   #leave(pod: Pod): void {
@@ -164,7 +174,15 @@ export class ExtenderMemo {
 /** Workloads of the cell exist, but none that may be managed: mode off, or refused. */
 const UNMANAGED: TopologyPolicy = { mode: "off", tier: undefined, asked: undefined };
 
-function cellsOf({ workloads, namespaces }: ClusterSnapshot, devices: Devices): ReadonlyMap<string, Cell> {
+interface Decoded {
+  readonly namespace: Namespace | undefined;
+  readonly members: readonly CellMember[];
+}
+
+function cellsOf(
+  { workloads, namespaces }: ClusterSnapshot,
+  decode: (workload: Workload, namespace: Namespace | undefined) => readonly CellMember[],
+): ReadonlyMap<string, Cell> {
   const byName = new Map(namespaces.map((namespace) => [namespace.metadata.name ?? "", namespace]));
   const cells = new Map<string, Cell>();
   for (const workload of workloads) {
@@ -172,7 +190,7 @@ function cellsOf({ workloads, namespaces }: ClusterSnapshot, devices: Devices): 
     if (id === undefined) continue;
     const cell = cells.get(cellKey(id)) ?? { members: [] };
     cells.set(cellKey(id), cell);
-    cell.members.push(...memberOf(workload, byName.get(id.namespace), devices));
+    cell.members.push(...decode(workload, byName.get(id.namespace)));
   }
   return cells;
 }

@@ -83,6 +83,16 @@ t.test("remove: what is gone is gone; another incarnation is left alone", async 
   t.equal(server.find("configmaps", "x"), undefined);
 });
 
+t.test("remove: with a version, only as it was read; what has changed stays, and that is said", async (t) => {
+  const read = server.put(object());
+  const { uid, resourceVersion } = read.metadata;
+  const now = server.put({ ...read, data: { a: "changed" } });
+  t.match(await failure(client.remove(REF, uid, resourceVersion)), { status: 409 });
+  t.ok(server.find("configmaps", "x"));
+  await client.remove(REF, uid, now.metadata.resourceVersion);
+  t.equal(server.find("configmaps", "x"), undefined);
+});
+
 t.test("errors: one type, with status and reason", async (t) => {
   await client.create(object());
   t.match(await failure(client.create(object())), { status: 409, reason: "AlreadyExists", message: /already exists/ });

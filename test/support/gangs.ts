@@ -196,7 +196,9 @@ export function perform(world: World, action: Action): void {
   if (action.do === "apply")
     world.configMaps = [...world.configMaps.filter((one) => keyOf(one) !== keyOf(action.object)), action.object];
   if (action.do === "remove" && action.kind === "Pod")
-    world.pods = world.pods.filter(({ metadata }) => metadata.uid !== action.uid);
+    world.pods = world.pods.filter(
+      ({ metadata }) => metadata.uid !== action.uid || metadata.resourceVersion !== action.version,
+    );
   if (action.do === "remove" && action.kind === "ConfigMap")
     world.configMaps = world.configMaps.filter(({ metadata }) => metadata.name !== action.ref.name);
   if (action.do === "patch") patch(world, action);

@@ -43,6 +43,7 @@ export const waitAction = (pod: Pod, now: number): readonly Action[] =>
         }),
       ];
 
+/** Under the version that was read: a pod that was bound, or began to serve, while our store was behind stays. */
 export const giveBackAction = (pod: Pod, verdict: Verdict): Action => ({
   do: "remove",
   key: `gang/${keyOf(pod)}`,
@@ -51,6 +52,7 @@ export const giveBackAction = (pod: Pod, verdict: Verdict): Action => ({
   kind: "Pod",
   ref: refOf(pod),
   uid: pod.metadata.uid,
+  version: pod.metadata.resourceVersion,
 });
 
 const patch = (pod: Pod, key: string, verdict: Verdict, body: object): Action => ({

@@ -80,7 +80,12 @@ t.test("one snapshot of all kinds, the same object until something changes", asy
   server.put({ apiVersion: "v1", kind: "Namespace", metadata: { name: "a" } });
   await until(() => told > 0);
   t.not(cluster.snapshot(), snapshot);
-  t.equal(cluster.snapshot().workloads[0], snapshot.workloads[0]);
+  t.equal(
+    cluster.snapshot().workloads,
+    snapshot.workloads,
+    "a list of several kinds stands while none of them changes",
+  );
+  t.equal(cluster.snapshot().autoscalers, snapshot.autoscalers);
   t.equal(cluster.ageMs(), 0);
 });
 

@@ -104,6 +104,18 @@ t.test("a half that served for long is nobody's to delete, where its record was 
   t.end();
 });
 
+t.test("a pod that has changed since it was read is not given back: it may have been bound, and serve", (t) => {
+  const world = whole();
+  halve(world);
+  world.configMaps = [];
+  const read = plan(world);
+  t.ok(deleted(read).length > 0);
+  world.pods = world.pods.map((pod) => ({ ...pod, metadata: { ...pod.metadata, resourceVersion: "later" } }));
+  for (const action of read) perform(world, action);
+  t.equal(podsOf(world, "m-decode").length, 1);
+  t.end();
+});
+
 t.test("a half that never served falls, and gives back what it holds", (t) => {
   const world = whole();
   halve(world);
