@@ -197,7 +197,8 @@ export function perform(world: World, action: Action): void {
     world.configMaps = [...world.configMaps.filter((one) => keyOf(one) !== keyOf(action.object)), action.object];
   if (action.do === "remove" && action.kind === "Pod")
     world.pods = world.pods.filter(
-      ({ metadata }) => metadata.uid !== action.uid || metadata.resourceVersion !== action.version,
+      ({ metadata: { uid, resourceVersion } }) =>
+        uid !== action.uid || resourceVersion !== (action.version ?? resourceVersion),
     );
   if (action.do === "remove" && action.kind === "ConfigMap")
     world.configMaps = world.configMaps.filter(({ metadata }) => metadata.name !== action.ref.name);
