@@ -20,6 +20,8 @@ export type Action = Reasoned &
         readonly ref: ObjectRef;
         readonly type: PatchType;
         readonly body: unknown;
+        /** The body without the time of day, where it tells that: asked for a second later, it is the same again. */
+        readonly timeless?: unknown;
       }
     | {
         readonly do: "remove";

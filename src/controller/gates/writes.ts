@@ -22,14 +22,15 @@ export function liftAction(pod: Pod, { node, at, expression, required, groupName
   const { uid, resourceVersion } = pod.metadata;
   const gates = (pod.spec.schedulingGates ?? []).filter(({ name }) => name !== GATE.gang);
   const affinity = expression === undefined ? undefined : confined(pod.spec.affinity, expression, required);
-  const annotations = {
-    [STATUS.placement]: placementOf({ node, at }),
-    [STATUS.waiting]: null,
-    ...(groupName === undefined ? {} : { [VOLCANO.groupName]: groupName }),
-  };
-  return patch(pod, `gate/${keyOf(pod)}`, verdict, {
-    metadata: { uid, resourceVersion, annotations },
-    spec: { schedulingGates: gates, ...(affinity === undefined ? {} : { affinity }) },
+  const group = groupName === undefined ? {} : { [VOLCANO.groupName]: groupName };
+  const spec = { schedulingGates: gates, ...(affinity === undefined ? {} : { affinity }) };
+  return patch(pod, `gate/${keyOf(pod)}`, verdict, (written) => {
+    const annotations = {
+      [STATUS.placement]: placementOf({ node, at: written(at) }),
+      [STATUS.waiting]: null,
+      ...group,
+    };
+    return { metadata: { uid, resourceVersion, annotations }, spec };
   });
 }
 
@@ -38,9 +39,17 @@ export const waitAction = (pod: Pod, now: number): readonly Action[] =>
   annotationOf(pod, STATUS.waiting) !== undefined
     ? []
     : [
-        patch(pod, `waiting/${keyOf(pod)}`, skipped("GateHeld", "waits for room", { subject: keyOf(pod) }), {
-          metadata: { uid: pod.metadata.uid, annotations: { [STATUS.waiting]: new Date(now).toISOString() } },
-        }),
+        patch(
+          pod,
+          `waiting/${keyOf(pod)}`,
+          skipped("GateHeld", "waits for room", { subject: keyOf(pod) }),
+          (written) => ({
+            metadata: {
+              uid: pod.metadata.uid,
+              annotations: { [STATUS.waiting]: new Date(written(now)).toISOString() },
+            },
+          }),
+        ),
       ];
 
 /** Under the version that was read: a pod that was bound, or began to serve, while our store was behind stays. */
@@ -55,7 +64,10 @@ export const giveBackAction = (pod: Pod, verdict: Verdict): Action => ({
   version: pod.metadata.resourceVersion,
 });
 
-const patch = (pod: Pod, key: string, verdict: Verdict, body: object): Action => ({
+/** The body, in which each time goes through `written`. */
+type Body = (written: (time: number) => number) => object;
+
+const patch = (pod: Pod, key: string, verdict: Verdict, body: Body): Action => ({
   do: "patch",
   key,
   verdict,
@@ -63,5 +75,6 @@ const patch = (pod: Pod, key: string, verdict: Verdict, body: object): Action =>
   kind: "Pod",
   ref: refOf(pod),
   type: "merge",
-  body,
+  body: body((time) => time),
+  timeless: body(() => 0),
 });
