@@ -6,7 +6,7 @@
  * other; it waits its turn. What else must be reconciled (certificates) comes in as tasks.
  */
 import type { Config } from "../config/schema.ts";
-import type { KubeObject, ObjectRef } from "../kinds/kube.ts";
+import { isObject, type KubeObject, type ObjectRef } from "../kinds/kube.ts";
 import { pluralOf } from "../kinds/resource.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { hasStatus } from "../kinds/kube-error.ts";
@@ -227,8 +227,24 @@ const LASTING = [403, 422];
 async function tellRefusal({ writer, log }: ControllerOptions, action: Action, error: unknown): Promise<void> {
   if (!LASTING.some((status) => hasStatus(error, status))) return;
   const verdict = warned("WriteRefused", `${action.key}: ${(error as Error).message}`);
-  for (const object of action.about)
+  for (const object of action.about.length > 0 ? action.about : writtenTo(action))
     await writer.event(object, verdict).catch((failure: unknown) => log.debug("not told", { why: String(failure) }));
+}
+
+/** What nobody is told of while it is done is told where it was to be done: a gate that stays, on its pod. */
+function writtenTo(action: Action): readonly KubeObject[] {
+  if (action.do !== "patch" && action.do !== "remove") return [];
+  const uid = action.do === "remove" ? action.uid : uidIn(action.body);
+  const { apiVersion, namespace, name } = action.ref;
+  const metadata = { name, ...(namespace === undefined ? {} : { namespace }), ...(uid === undefined ? {} : { uid }) };
+  return [{ apiVersion, kind: action.kind, metadata }];
+}
+
+/** Merge patches carry the uid of what they were made for. */
+function uidIn(body: unknown): string | undefined {
+  const metadata = isObject(body) ? body["metadata"] : undefined;
+  const uid = isObject(metadata) ? metadata["uid"] : undefined;
+  return typeof uid === "string" ? uid : undefined;
 }
 
 async function tell({ writer }: ControllerOptions, action: Action): Promise<void> {
