@@ -20,6 +20,7 @@ const MOST_DEVICES = 2 ** 20;
 export class Judge {
   readonly #question: Question;
   readonly #outside = new Map<Domain, Refusal | undefined>();
+  #elsewhere: Refusal | undefined;
   readonly #lacking = new Map<number, Refusal>();
   /** Where one device resource without rings is asked for, as nearly always. */
   readonly #stocks: ReadonlyMap<string, Readonly<Stock>> | undefined;
@@ -54,8 +55,9 @@ export class Judge {
   #stray(leaf: Domain): Refusal | undefined {
     const known = this.#outside.get(leaf);
     if (known !== undefined || this.#outside.has(leaf)) return known;
-    const verdict = outside(leaf, this.#question.confines, this.#question.view.tree);
-    const refusal = verdict === undefined ? undefined : { verdict, hopeless: true };
+    const verdict = outside(leaf, this.#question.confines);
+    // The same for every leaf.
+    const refusal = verdict === undefined ? undefined : (this.#elsewhere ??= { verdict, hopeless: true });
     this.#outside.set(leaf, refusal);
     return refusal;
   }

@@ -39,7 +39,7 @@ export function objection(name: string, question: Question, room: Room): Verdict
   // The key itself, not its copy out of the call: all further tables find it by comparing pointers.
   const key = view.nodes.get(name)?.metadata.name;
   if (key === undefined) return unknown(name);
-  return outside(view.tree.leafOf(key), confines, view.tree) ?? lackingRoom(key, question, room);
+  return outside(view.tree.leafOf(key), confines) ?? lackingRoom(key, question, room);
 }
 
 /** Why there is too little free on the node, whoever asks, beside what is kept there for others. */
@@ -123,12 +123,13 @@ function confinement({ key, policy, home }: OurPod, view: ClusterView): Confinem
 export const unknown = (name: string): Verdict =>
   denied("NodeUnknown", "the node is not in Tandem's store yet", { subject: name });
 
-export function outside(leaf: Domain, confines: Confinement, tree: TopologyTree): Verdict | undefined {
+export function outside(leaf: Domain, confines: Confinement): Verdict | undefined {
   if (confines === undefined) return undefined;
   if (!isDomains(confines)) return confines;
   if (confines.some((domain) => isWithin(leaf, domain))) return undefined;
   const wanted = confines.length === 1 ? confines[0]?.name : confines.map((domain) => domain.name).join(", ");
-  return denied("NodeOutsideDomain", `${tree.pathOf(leaf)} lies outside ${wanted}, to which the cell is confined`);
+  // No word of the node: kube-scheduler counts nodes by their text, and shows one line for all of them.
+  return denied("NodeOutsideDomain", `the cell is confined to ${wanted}`);
 }
 
 const isDomains = (confines: readonly Domain[] | Verdict): confines is readonly Domain[] => Array.isArray(confines);
