@@ -53,3 +53,19 @@ t.test("a plan is made anew for pods that may not use its nodes", (t) => {
   t.same(fit(asked, [cell, after]), ["r1n0", "r1n1"]);
   t.end();
 });
+
+t.test("a plan is made anew when a workload asks for closer nodes", (t) => {
+  const wide = fabric(2, 1);
+  const within = (tier: string): ReturnType<typeof deployment>[] =>
+    ["prefill", "decode"].map((role) =>
+      deployment(role, { role, gpus: 8, annotations: { ...annotations, "tandem.sh/topology-tier": tier } }),
+    );
+  const pods = [pod("p-0", { gpus: 8 }), pod("d-0", { role: "decode", gpus: 8 })];
+  const base = snapshotOf({ ...wide, pods, workloads: within("2") });
+  const kept = memo();
+  const fitOf = (given: typeof base): readonly string[] =>
+    filterNodes(pods[0] as Pod, ["r0n0", "r1n0"], kept.view(given)).fit;
+  t.same(fitOf(base), ["r0n0", "r1n0"]);
+  t.same(fitOf({ ...base, workloads: within("1") }), []);
+  t.end();
+});
