@@ -47,7 +47,7 @@ function extenderOf(given: JsonObject, before: readonly string[]): VolcanoExtend
     httpTimeout: textOf(given["extender.httpTimeout"]),
     ignorable: ["true", "1", "t", "T", "TRUE", "True"].includes(String(given["extender.ignorable"])),
     verbs: new Map(verbs),
-    managedResources: isList ? (resources) : undefined,
+    managedResources: isList ? resources : undefined,
     before,
   };
 }
