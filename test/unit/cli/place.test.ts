@@ -46,6 +46,15 @@ t.test("a workload that admission refuses is told, and exit 1", async (t) => {
   t.match(err, /Deployment default\/p: InvalidAnnotation: tandem.sh\/gang/);
 });
 
+t.test("a misspelt key and a missing half are told on stderr, and do not change the exit", async (t) => {
+  const annotations = { "tandem.sh/topolgy": "required" };
+  const { code, out, err } = await run(t, [...cluster, deployment("p", { gpus: 8, annotations })]);
+  t.equal(code, 0);
+  t.match(out, "gang m: placed");
+  t.match(err, /^warning: Deployment default\/p: UnknownKey: .*tandem\.sh\/topology/m);
+  t.match(err, /^warning: Deployment default\/p: PartnerMissing: group m has no decode workload/m);
+});
+
 t.test("what is wrong with the topology is told on stderr", async (t) => {
   const { code, err } = await run(t, [
     ...cluster,
