@@ -80,6 +80,7 @@ const flat = (objects: readonly KubeObject[]): Facts["objects"] => ({
   HyperNode: { known: true, items: [] },
 });
 
+const to = (rest: string): object => ({ urlPrefix: `https://tandem-webhook.tandem-system.svc${rest}` });
 const PLUGIN = SHIPPED_VOLCANO.extenders![0]!;
 const plugin = (change: Partial<VolcanoExtender>): Partial<Facts> => ({
   volcano: { known: true, items: [{ ...SHIPPED_VOLCANO, extenders: [{ ...PLUGIN, ...change }] }] },
@@ -302,27 +303,9 @@ const ROWS: readonly Row[] = [
     HEALTHY,
     scheduled({ urlPrefix: "https://hami.kube-system.svc:443" }),
   ],
-  [
-    "extender",
-    "fail",
-    /Tandem serves the extender under \/extender/,
-    HEALTHY,
-    scheduled({ urlPrefix: "https://tandem-webhook.tandem-system.svc/extenders" }),
-  ],
-  [
-    "extender",
-    "warn",
-    /the Service has port 443 alone/,
-    HEALTHY,
-    scheduled({ urlPrefix: "https://tandem-webhook.tandem-system.svc:9443/extender" }),
-  ],
-  [
-    "extender",
-    "ok",
-    /stands in/,
-    HEALTHY,
-    scheduled({ urlPrefix: "https://tandem-webhook.tandem-system.svc.cluster.local/extender" }),
-  ],
+  ["extender", "fail", /serves the extender under \/extender/, HEALTHY, scheduled(to("/extenders"))],
+  ["extender", "warn", /the Service has port 443 alone/, HEALTHY, scheduled(to(":9443/extender"))],
+  ["extender", "ok", /stands in/, HEALTHY, scheduled(to(".cluster.local/extender"))],
   [
     "extender-verbs",
     "fail",
@@ -403,7 +386,6 @@ t.test("every check is made to fail or warn by a row", (t) => {
   const covered = new Set(ROWS.filter(([, state]) => state === "fail" || state === "warn").map(([check]) => check));
   t.same(
     CHECKS.map(({ name }) => name).filter((name) => !covered.has(name)),
-    // It says whether there is one to check.
     ["volcano-extender"],
   );
   t.end();
