@@ -1,6 +1,6 @@
 /** `tandem doctor`: what silently disables Tandem, on a cluster or in files. Reads, and never writes. */
 import { readFileSync } from "node:fs";
-import { createKubeClient } from "../cluster/client.ts";
+import { createKubeClient, type KubeClient } from "../cluster/client.ts";
 import type { Config } from "../config/schema.ts";
 import { examine, findingOf, type Finding } from "../doctor/checks.ts";
 import { gather } from "../doctor/client.ts";
@@ -93,8 +93,16 @@ const factsOfFiles = ({ objects, documents }: Given, config: Config): Facts => (
 });
 
 /** A server that does not answer is a finding too, the only one. */
-async function examineCluster({ documents }: Given, config: Config): Promise<readonly Finding[]> {
-  const client = await createKubeClient(config.cluster, { clock: systemClock });
+async function examineCluster(given: Given, config: Config): Promise<readonly Finding[]> {
+  try {
+    return await examineBy(await createKubeClient(config.cluster, { clock: systemClock }), given, config);
+  } catch (error) {
+    if (!(error instanceof KubeError)) throw error;
+    return [findingOf(denied("ClusterUnreachable", error.message, { subject: "api-server" }))];
+  }
+}
+
+async function examineBy(client: KubeClient, { documents }: Given, config: Config): Promise<readonly Finding[]> {
   try {
     await client.transport.call({ method: "GET", path: "/version" });
     const post = (path: string, body: unknown): Promise<unknown> =>
@@ -103,9 +111,6 @@ async function examineCluster({ documents }: Given, config: Config): Promise<rea
     return examine(
       await gather({ reader: client, config, now: client.serverNow() ?? systemClock.now(), post, documents, readCa }),
     );
-  } catch (error) {
-    if (!(error instanceof KubeError)) throw error;
-    return [findingOf(denied("ClusterUnreachable", error.message, { subject: "api-server" }))];
   } finally {
     client.close();
   }

@@ -1,6 +1,7 @@
 /** `tandem place`: a node for each pod of the given workloads, or the reason why not. Nothing is sent anywhere. */
 import { placePods, type PlacementPlan } from "../gang/place.ts";
 import type { KubeObject, Node, Pod } from "../kinds/kube.ts";
+import { isWarned } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { LocalCluster, type Admitted, type LocalConfig } from "../simulator/cluster.ts";
 import type { TopologyTree } from "../topology/tree.ts";
@@ -25,6 +26,8 @@ export interface PlaceResult {
   readonly tree: TopologyTree;
   /** Workloads and pods that admission refused. */
   readonly refused: readonly Admitted[];
+  /** Workloads of which admission warns: misspelt keys are placed by what they do not say. */
+  readonly warned: readonly Admitted[];
   /** Pods that were bound already. */
   readonly bound: readonly Pod[];
   readonly nodes: readonly Node[];
@@ -66,7 +69,8 @@ function place(options: PlaceOptions): number {
 /** Admits the workloads, makes their pods and plans them. */
 export function placeObjects(objects: readonly KubeObject[], config: LocalConfig): PlaceResult {
   const cluster = new LocalCluster(objects, config);
-  const admitted = [...cluster.admitWorkloads(), ...cluster.createPods()];
+  const decided = cluster.admitWorkloads();
+  const admitted = [...decided, ...cluster.createPods()];
   const { nodes, pods, workloads, namespaces } = cluster.snapshot();
   const tree = cluster.tree();
   const specs = workloads.flatMap((workload) => {
@@ -79,6 +83,7 @@ export function placeObjects(objects: readonly KubeObject[], config: LocalConfig
     tree,
     nodes,
     refused: admitted.filter(({ stored }) => !stored),
+    warned: decided.filter(({ verdicts }) => verdicts.some(isWarned)),
     bound: pods.filter(({ spec }) => (spec.nodeName ?? "") !== ""),
   };
 }

@@ -139,7 +139,8 @@ function extenderEntry(value: JsonObject): ExtenderEntry {
     caFile: textOf(tls["caFile"]),
     caData: Buffer.from(textOf(tls["caData"]), "base64").toString("utf8"),
     serverName: textOf(tls["serverName"]),
-    httpTimeout: textOf(value["httpTimeout"]),
+    // A number is no duration, and the scheduler refuses the file for it; it is not missing.
+    httpTimeout: typeof value["httpTimeout"] === "number" ? String(value["httpTimeout"]) : textOf(value["httpTimeout"]),
     nodeCacheCapable: value["nodeCacheCapable"] === true,
     ignorable: value["ignorable"] === true,
     managedResources: listOf(value["managedResources"]).map((resource) => ({

@@ -239,10 +239,15 @@ const tierText = ({ tier, tierName }: Domain): string => `tier ${tier}${tierName
 
 function wholeReason({ request, field }: Scene, domain: Domain): string {
   if (request.policy.mode === "off") return "tightest node with room";
-  const pods = `${request.tasks.length} ${request.bound.length > 0 ? "more " : ""}pods of ${request.name}`;
+  const pods = `${countText(request)} of ${request.name}`;
   return domain === field.tree.root
-    ? `no domain has room for all ${pods}; as close together as the cluster has room`
-    : `${domain.name} (${tierText(domain)}) is the smallest domain with room for all ${pods}`;
+    ? `no domain has room for ${pods}; as close together as the cluster has room`
+    : `${domain.name} (${tierText(domain)}) is the smallest domain with room for ${pods}`;
+}
+
+function countText({ tasks, bound }: CellRequest): string {
+  const more = bound.length > 0 ? "more " : "";
+  return tasks.length === 1 ? `one ${more}pod` : `all ${tasks.length} ${more}pods`;
 }
 
 const gangReason = ({ request }: Scene, domain: Domain): string =>

@@ -77,7 +77,8 @@ export class LocalCluster {
   /** Admits every workload and stores what comes of it; a denied one is dropped. In the order given. */
   admitWorkloads(): readonly Admitted[] {
     const admitted = this.#snapshot.workloads.map((before) =>
-      this.#admitted(before, admitObject(before, this.#context())),
+      // The objects are all there are: whoever lacks a partner is told.
+      this.#admitted(before, admitObject(before, { ...this.#context(), settled: true })),
     );
     const workloads = admitted.filter(({ stored }) => stored).map(({ after }) => after as Workload);
     this.#snapshot = { ...this.#snapshot, workloads };

@@ -279,7 +279,11 @@ export const KEYS = {
     key: ANNOTATION.topologyTier,
     where: "annotation",
     manageOnly: true,
-    ...texts("cell", "the widest", "Highest HyperNode tier that a cell may span."),
+    ...texts(
+      "cell",
+      "where the topology is `required`: the closest tier there is; else none",
+      "Highest tier of domains that a cell may span.",
+    ),
     accepts: "a tier as integer or tier name",
     parse: (text): number | string | undefined => integer(text, 0, 1000) ?? (TIER_NAME.test(text) ? text : undefined),
   },

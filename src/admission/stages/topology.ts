@@ -21,6 +21,19 @@ import { at, nothing, type StageContext, type StageResult } from "../stage.ts";
 import { effectiveScheduler } from "./gang.ts";
 import { serviceLabels } from "./scheduling.ts";
 
+/**
+ * Whether the widest key selects domains of the highest tier that the user names. A HyperNode of HyperNodes often has no
+ * label of its own; required by the key below it, a cell that may span several racks would be shut into one.
+ */
+function selectsHighest(source: TopologySource, highest: number | string | undefined): boolean {
+  if (source.kind !== "hypernodes" || highest === undefined) return true;
+  const allowed = allowedTiers(source.hyperNodes, highest) ?? [];
+  const top = Math.max(...allowed.map(({ spec }) => spec.tier));
+  return topologyKeys(allowed.filter(({ spec }) => spec.tier === top)).length > 0;
+}
+
+const NOT_BINDING = "no node label selects the highest tier, to which gates and the extender keep the cell; preferred";
+
 /** The keys of the tiers that a cell may span, closest first; a verdict where the tier that the user names is unknown. */
 function allowedKeys(source: TopologySource, highest: number | string | undefined): readonly string[] | StageResult {
   if (source.kind === "none") return [];
@@ -89,13 +102,12 @@ const preferred = (spec: WorkloadSpec, keys: readonly string[]): WeightedPodAffi
  * `required` binds at the widest allowed key, the weakest promise that still holds: a required term has no way back once
  * the first pod has chosen a domain, so a narrow one wedges the cell in a domain that is too small.
  */
-function wishes(context: StageContext, keys: readonly string[]): Wish[] {
-  const { spec } = context;
+function wishes(context: StageContext, keys: readonly string[], binds: boolean): Wish[] {
   const one = (kind: "required" | "preferred", value: object): Wish =>
     append(at(context, "spec", "affinity", "podAffinity", `${kind}DuringSchedulingIgnoredDuringExecution`), [value]);
   const widest = keys.at(-1);
-  if (spec.topology !== "required" || widest === undefined)
-    return preferred(spec, keys).map((value) => one("preferred", value));
+  const { spec } = context;
+  if (!binds || widest === undefined) return preferred(spec, keys).map((value) => one("preferred", value));
   const closer = preferred(spec, keys.slice(0, -1));
   return [one("required", term(spec, widest)), ...closer.map((value) => one("preferred", value))];
 }
@@ -122,8 +134,10 @@ export function topology(context: StageContext): StageResult {
   if ("verdict" in allowed) return allowed;
   const keys = closest(source.kind === "labels" ? carried(allowed, snapshot.nodes) : allowed);
   if (keys.length === 0) return nothing(NO_KEYS);
+  const binds = spec.topology === "required" && selectsHighest(source, spec.topologyTier);
+  const kind = spec.topology === "required" && !binds ? NOT_BINDING : spec.topology;
   return {
-    changes: wishes(context, keys),
-    verdict: changed("TopologyInjected", `${spec.topology} affinity by ${keys.join(", ")}`),
+    changes: wishes(context, keys, binds),
+    verdict: changed("TopologyInjected", `${kind} affinity by ${keys.join(", ")}`),
   };
 }

@@ -3,8 +3,9 @@ import { cellName } from "../../gang/members.ts";
 import type { Placement, PlacementPlan } from "../../gang/place.ts";
 import { keyOf, type Pod } from "../../kinds/kube.ts";
 import { hintOf } from "../../kinds/hints.ts";
-import { isDenied, type Verdict } from "../../kinds/verdict.ts";
+import { isDenied, isWarned, type Verdict } from "../../kinds/verdict.ts";
 import { topologyPicture } from "../../topology/picture.ts";
+import type { Admitted } from "../../simulator/cluster.ts";
 import type { PlaceResult } from "../place.ts";
 import { columns } from "../table.ts";
 import { countText, deviceCounts } from "./devices.ts";
@@ -83,16 +84,18 @@ function refusals(placements: readonly Placement[]): readonly string[] {
   return counted.map(([text, pods]) => `nodes refused to ${pods.length} pod${pods.length === 1 ? "" : "s"}: ${text}`);
 }
 
-/** For stderr: what is wrong with the topology, what admission refused, and what to do about pods without a node. */
-export function complaints({ tree, refused, plan }: PlaceResult): string {
+/** For stderr: what is wrong with the topology, what admission refused or warns of, and what to do about pods without a node. */
+export function complaints({ tree, refused, warned, plan }: PlaceResult): string {
   const reasons = new Set(plan.pods.filter(({ node }) => node === null).map(({ verdict }) => verdict.reason));
   const hints = [...reasons].flatMap((reason) => hintOf(reason) ?? []);
   const lines = [
     ...tree.verdicts.map((verdict) => `warning: ${reasonOf(verdict)}`),
-    ...refused.flatMap(({ before, verdicts }) =>
-      verdicts.filter(isDenied).map((verdict) => `${before.kind} ${keyOf(before)}: ${reasonOf(verdict)}`),
-    ),
+    ...warned.flatMap((admitted) => said(admitted, isWarned).map((line) => `warning: ${line}`)),
+    ...refused.flatMap((admitted) => said(admitted, isDenied)),
     ...hints.map((hint) => `hint: ${hint}`),
   ];
   return lines.map((line) => `${line}\n`).join("");
 }
+
+const said = ({ before, verdicts }: Admitted, which: (verdict: Verdict) => boolean): readonly string[] =>
+  verdicts.filter(which).map((verdict) => `${before.kind} ${keyOf(before)}: ${reasonOf(verdict)}`);

@@ -2,11 +2,12 @@
  * kube-scheduler's configuration, as far as it concerns Tandem's extender. What each field does is kube-scheduler's
  * pkg/scheduler/extender.go; why a value is wanted stands with its rule.
  */
+import type { X509Certificate } from "node:crypto";
 import { type Verdict } from "../../kinds/verdict.ts";
 import { isDevice, podDemand } from "../../gang/devices.ts";
 import { labelOf, type Pod } from "../../kinds/kube.ts";
 import { LABEL } from "../../kinds/names.ts";
-import { good, idle, listed, worst, type Check, type Complaint } from "../check.ts";
+import { idle, listed, worst, type Check, type Complaint } from "../check.ts";
 import { durationMs, isOurs, type ExtenderEntry, type SchedulerConfiguration } from "../documents.ts";
 import { itemsOf, type Facts } from "../facts.ts";
 import { certificateOf, spent, vouchesFor } from "../certificates.ts";
@@ -41,9 +42,30 @@ const entryCheck = (name: string, rule: Rule, otherwise: string): Check => ({
   },
 });
 
+/** The port that the manifests give the Service; one of your own may have another. */
+const SERVICE_PORT = 443;
+
+/** Entries that lead to Tandem's Service, and there to nothing that it serves. */
+const strays = (facts: Facts): readonly Complaint[] =>
+  itemsOf(facts.schedulers).flatMap(({ extenders }) => extenders.flatMap((entry) => strayOf(entry, facts)));
+
+function strayOf(entry: ExtenderEntry, { config }: Facts): readonly Complaint[] {
+  const { namespace, service } = config.controller;
+  const { urlPrefix } = entry;
+  const url = URL.canParse(urlPrefix) ? new URL(urlPrefix) : undefined;
+  if (url === undefined || !`${url.hostname}.`.startsWith(`${service}.${namespace}.svc.`)) return [];
+  if (!isOurs(entry))
+    return [{ reason: "ExtenderUnreachable", message: `${urlPrefix}: Tandem serves the extender under /extender` }];
+  const port = Number(url.port || { "https:": 443, "http:": 80 }[url.protocol]);
+  const message = `${urlPrefix}: in the manifests the Service has port ${SERVICE_PORT} alone`;
+  return port === SERVICE_PORT ? [] : [{ reason: "ExtenderUnreachable", message, mild: true }];
+}
+
 function presence(facts: Facts): Verdict {
   const sources = ourExtenders(facts).map(({ configuration }) => configuration.source);
-  return sources.length === 0 ? idle(NONE) : good(`Tandem's extender stands in ${listed(sources)}`);
+  const complaints = strays(facts);
+  if (sources.length + complaints.length === 0) return idle(NONE);
+  return worst(complaints, `Tandem's extender stands in ${listed(sources)}`);
 }
 
 /** Without `preempt` pods are evicted on nodes where what they free is kept for others, or is outside the domain. */
@@ -130,19 +152,25 @@ const trust: Rule = (entry, facts) => {
   if (!urlPrefix.startsWith("https:")) return [unverified(`${urlPrefix} is not https`)];
   if (insecure) return [unverified("tlsConfig.insecure is true: anybody may answer")];
   if (caData === "" && caFile === "") return [unverified("tlsConfig has no CA, so kube-scheduler verifies nothing")];
-  const leaf = servingCertificate(facts);
-  if (caData !== "" && leaf !== undefined && !vouchesFor(caData, leaf))
-    return [unverified("caData did not sign the certificate that Tandem serves")];
-  return ageing(caData, facts.now);
+  return caData === "" ? [] : authority(caData, facts);
 };
+
+/** What a file holds is known where the scheduler runs; only what stands in the configuration itself is judged. */
+function authority(caData: string, facts: Facts): readonly Complaint[] {
+  const issuer = certificateOf(caData);
+  if (issuer === undefined) return [unverified("caData holds no certificate")];
+  const leaf = servingCertificate(facts);
+  if (leaf !== undefined && !vouchesFor(caData, leaf))
+    return [unverified("caData did not sign the certificate that Tandem serves")];
+  return ageing(issuer, facts.now);
+}
 
 /** Authorities are replaced after two thirds of their life, and kube-scheduler reads the CA at its start only. */
 const SOON = 0.6;
 
-function ageing(caData: string, now: number): readonly Complaint[] {
-  const authority = certificateOf(caData);
-  if (authority === undefined || spent(authority, now) < SOON) return [];
-  const message = `the authority in caData, valid until ${authority.validTo}, is about to be replaced`;
+function ageing(issuer: X509Certificate, now: number): readonly Complaint[] {
+  if (spent(issuer, now) < SOON) return [];
+  const message = `the authority in caData, valid until ${issuer.validTo}, is about to be replaced`;
   return [{ ...unverified(message), mild: true }];
 }
 
@@ -155,11 +183,13 @@ const reachable: Rule = ({ urlPrefix }, { reached }) => {
     : [{ reason: "ExtenderUnreachable", message: `${urlPrefix}: ${found.message}` }];
 };
 
+const UNCALLED = "nothing was called: that takes a cluster (--cluster), and an authority that can be read from here";
+
 function reach(facts: Facts): Verdict {
   const entries = ourExtenders(facts);
   if (entries.length === 0) return idle(NONE);
   const called = entries.filter(({ entry }) => facts.reached.has(entry.urlPrefix));
-  if (called.length === 0) return idle("nothing was called");
+  if (called.length === 0) return idle(UNCALLED);
   const complaints = called.flatMap(({ entry }) => reachable(entry, facts));
   return worst(
     complaints,

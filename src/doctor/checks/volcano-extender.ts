@@ -127,7 +127,7 @@ function reach(facts: Facts): Verdict {
     const found = facts.reached.get(url);
     return found === undefined ? [] : [{ url, ...found }];
   });
-  if (answers.length === 0) return idle("nothing was called");
+  if (answers.length === 0) return idle("nothing was called: that takes a cluster (--cluster)");
   const mute = answers.filter(({ ok }) => !ok);
   return worst(
     mute.map(({ url, message }) => say("ExtenderUnreachable")(`${url}: ${message}`)),

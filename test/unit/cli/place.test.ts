@@ -46,6 +46,44 @@ t.test("a workload that admission refuses is told, and exit 1", async (t) => {
   t.match(err, /Deployment default\/p: InvalidAnnotation: tandem.sh\/gang/);
 });
 
+t.test("a required tier whose HyperNodes no label selects is not narrowed to the labels below it", async (t) => {
+  const racked = nodes.map((node) => {
+    const labels = { ...node.metadata.labels, rack: node.metadata.name?.slice(0, 2) ?? "" };
+    return { ...node, metadata: { ...node.metadata, labels } };
+  });
+  const tree = [
+    ...["r0", "r1"].map((rack) =>
+      hyperNode(rack, 1, [{ type: "Node", selector: { labelMatch: { matchLabels: { rack } } } }]),
+    ),
+    hyperNode(
+      "spine",
+      2,
+      ["r0", "r1"].map((name) => ({ type: "HyperNode", selector: { exactMatch: { name } } })),
+    ),
+  ];
+  const wide = {
+    "tandem.sh/topology": "required",
+    "tandem.sh/topology-tier": "2",
+    "tandem.sh/gang": "prefill=1,decode=2",
+  };
+  const three = [
+    deployment("p", { gpus: 8, annotations: wide }),
+    deployment("d", { gpus: 8, role: "decode", replicas: 2, annotations: wide }),
+  ];
+  const { code, out, err } = await run(t, [...racked, ...tree, ...three]);
+  t.equal(code, 0, err);
+  t.match(out, "gang m: placed. spine (tier 2) is");
+});
+
+t.test("a misspelt key and a missing half are told on stderr, and do not change the exit", async (t) => {
+  const annotations = { "tandem.sh/topolgy": "required" };
+  const { code, out, err } = await run(t, [...cluster, deployment("p", { gpus: 8, annotations })]);
+  t.equal(code, 0);
+  t.match(out, "gang m: placed");
+  t.match(err, /^warning: Deployment default\/p: UnknownKey: .*tandem\.sh\/topology/m);
+  t.match(err, /^warning: Deployment default\/p: PartnerMissing: group m has no decode workload/m);
+});
+
 t.test("what is wrong with the topology is told on stderr", async (t) => {
   const { code, err } = await run(t, [
     ...cluster,
