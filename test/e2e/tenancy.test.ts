@@ -391,7 +391,6 @@ t.test("the sizes of an Ascend pair stand in one immutable ConfigMap that its Po
     ...["-p", JSON.stringify({ data: { prefill: "{}" } })],
   ]);
   t.match(edit.stderr, /immutable/, "nobody changes it under running engines");
-  lap("sizes");
 });
 
 t.test("a share of HAMi's carries the label by which a refused pod is tried again", async (t) => {
@@ -435,5 +434,4 @@ t.test("the explanation stands as Events on the Deployment, and is told once", a
   const facts = (events: readonly Told[]): unknown[] =>
     events.map(({ metadata, reason, count }) => [metadata.uid, metadata["resourceVersion"], reason, count]);
   t.same(facts(after), facts(before), after.map(({ reason, message }) => `${reason}: ${message}`).join("\n"));
-  lap("Events");
 });
