@@ -6,6 +6,7 @@ import { callerOf } from "../bench/scheduling/calls.ts";
 import type { Cluster } from "../e2e/cluster/control-plane.ts";
 import { addFleet, admittedGang, createPods, inParallel } from "../e2e/cluster/fleet.ts";
 import { installFleet, type FleetExtender } from "../e2e/cluster/fleet-roles.ts";
+import { eventually } from "../e2e/cluster/process.ts";
 import { buildProgram } from "../e2e/cluster/tandem.ts";
 import { memoryOf } from "../support/usage.ts";
 import { withCluster } from "./cluster.ts";
@@ -119,8 +120,22 @@ async function fill(cluster: Cluster, progress: Progress): Promise<readonly stri
   await createPods(cluster.api, NAMESPACE, pods);
   await createPods(cluster.api, NAMESPACE, foreign(nodes));
   progress(`${PODS} pods, ${pods.length} of them with a reservation`);
+  await settled(cluster);
+  progress("kwok has taken them all up");
   return nodes;
 }
+
+/** kwok reports 50,000 pods as running for minutes: a restart in the middle of that measures kwok. */
+const settled = (cluster: Cluster): Promise<true> =>
+  eventually(
+    "every bound pod runs",
+    async () => {
+      const waiting = "/api/v1/pods?limit=1&fieldSelector=status.phase%3DPending%2Cspec.nodeName%21%3D";
+      const { items } = JSON.parse((await cluster.kubectl(["get", "--raw", waiting])).stdout) as { items: unknown[] };
+      return items.length === 0 ? true : undefined;
+    },
+    900_000,
+  );
 
 async function scene(cluster: Cluster, progress: Progress): Promise<ScoreResult> {
   const nodes = await fill(cluster, progress);
