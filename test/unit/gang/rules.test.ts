@@ -316,6 +316,6 @@ t.test("a node refused for its neighbours says so", (t) => {
     found?.refused.map(({ reason, message }) => [reason, message]),
     [0, 1].map(() => ["NodeConflicts", "its pod anti-affinity keeps it off the node"]),
   );
-  t.match(found?.verdict.message, /neighbours/);
+  t.match(found?.verdict.message, /2 nodes: its pod anti-affinity keeps it off the node/);
   t.end();
 });
