@@ -22,6 +22,7 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
   [STATUS.drain, "pod", "Gets no new work."],
   [STATUS.waiting, "pod", "Since when it waits for room, with the rest of its gang."],
   [STATUS.placement, "pod", "The node planned for it when its gate was lifted, and when; that room is taken."],
+  [STATUS.follows, "pod", "Made without a gate, because its cell stood: the uid of the record that said so."],
   [STATUS.served, "pod", "Its instance over several pods has been ready once: from then on an unready member counts."],
   [
     STATUS.labels,
