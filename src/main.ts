@@ -2,6 +2,7 @@
 import { registerAdmit } from "./cli/admit.ts";
 import { registerCerts } from "./cli/certs.ts";
 import { registerDemo } from "./cli/demo.ts";
+import { registerDoctor } from "./cli/doctor.ts";
 import { runProgram, type Register } from "./cli/index.ts";
 import { registerPlace } from "./cli/place.ts";
 import { registerRelease } from "./cli/release.ts";
@@ -13,6 +14,7 @@ const commands: readonly Register[] = [
   registerPlace,
   registerDemo,
   registerRelease,
+  registerDoctor,
   registerCerts,
 ];
 

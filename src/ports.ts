@@ -70,10 +70,23 @@ export interface KubeWriter {
   apply(object: KubeObject, manager: string): Promise<KubeObject>;
   create(object: KubeObject): Promise<KubeObject>;
   patch(ref: ObjectRef, type: PatchType, body: unknown): Promise<KubeObject>;
-  /** Deleting what is already gone succeeds. With `uid`, only that incarnation goes. */
-  remove(ref: ObjectRef, uid?: string): Promise<void>;
+  /**
+   * Deleting what is already gone succeeds. With `uid`, only that incarnation goes. With `version`, only as it was read:
+   * throws a KubeError 409 where it has changed since.
+   */
+  remove(ref: ObjectRef, uid?: string, version?: string): Promise<void>;
   /** An Event on an object, told once for the same object, reason and message. */
   event(about: KubeObject, verdict: Verdict): Promise<void>;
+}
+
+/** Binds pods to nodes, which is a scheduler's work; the extender's only where it is told to. */
+export interface PodBinder {
+  /** Throws a KubeError: 409 where the pod is bound already or is going, 404 where that incarnation is gone. */
+  bind(
+    pod: { readonly namespace: string; readonly name: string; readonly uid: string },
+    node: string,
+    timeoutMs: number,
+  ): Promise<void>;
 }
 
 /** An immutable view of everything of one kind, with a version that grows with every change. */

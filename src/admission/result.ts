@@ -15,6 +15,8 @@ export interface AdmitContext {
   readonly byPerson?: boolean;
   /** The snapshot holds everything that there will be: what is missing in it is missing, and not only late. */
   readonly settled?: boolean;
+  /** A Pod stands for those that its workload makes, and makes anew. */
+  readonly sample?: boolean;
 }
 
 export interface AdmitResult {

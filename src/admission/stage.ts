@@ -7,7 +7,17 @@ import type { Stage, WorkloadSpec } from "../workload/spec.ts";
 import type { Wish } from "./change.ts";
 import type { Path, Step } from "./value.ts";
 
-export type Settings = Config["admission"];
+/** `topology` is what the tree of domains is made of; absent: HyperNodes. */
+export type Settings = Config["admission"] & { readonly topology?: Config["topology"] };
+
+const known = new WeakMap<object, Settings>();
+
+/** What admission reads of the configuration: the same object each time, by which profiles are remembered. */
+export function admissionSettings(config: Pick<Config, "admission" | "topology">): Settings {
+  const settings = known.get(config) ?? { ...config.admission, topology: config.topology };
+  known.set(config, settings);
+  return settings;
+}
 
 export interface StageContext {
   readonly spec: WorkloadSpec;
@@ -19,6 +29,8 @@ export interface StageContext {
   readonly snapshot: ClusterSnapshot;
   readonly settings: Settings;
   readonly namespace: Namespace | undefined;
+  /** The Pod stands for those that its workload makes. */
+  readonly sample?: boolean;
 }
 
 export interface StageResult {

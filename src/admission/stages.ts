@@ -16,6 +16,7 @@ import { asWanted, type Settings, type StageContext, type StageEntry, type Stage
 import { devicesOnPod, devicesOnWorkload } from "./stages/devices.ts";
 import { engine } from "./stages/engine.ts";
 import { gang } from "./stages/gang.ts";
+import { gate } from "./stages/gate.ts";
 import { kv } from "./stages/kv.ts";
 import { probes } from "./stages/probes.ts";
 import { ranks } from "./stages/ranks.ts";
@@ -25,7 +26,7 @@ import { topology } from "./stages/topology.ts";
 export const STAGES: readonly StageEntry[] = [
   // First: the others read the scheduler and the labels it sets. Without the labels no Pod would reach admission.
   { name: "scheduling", contract: true, workload: schedulingOnWorkload, pod: schedulingOnPod },
-  { name: "gang", workload: gang },
+  { name: "gang", workload: gang, pod: gate },
   { name: "topology", workload: topology },
   { name: "devices", workload: devicesOnWorkload, pod: devicesOnPod },
   // Before engine: the place in an instance over several pods is not what a lone pod would be told.
@@ -46,6 +47,8 @@ export interface Planning {
   readonly namespace: Namespace | undefined;
   /** Nothing that is missing in the snapshot is still to come. */
   readonly settled?: boolean;
+  /** The Pod stands for those that its workload makes. */
+  readonly sample?: boolean;
 }
 
 export interface Planned {

@@ -7,7 +7,7 @@ import { stringify } from "yaml";
 import { admitObject, admitPod, strip, type AdmitContext, type AdmitResult } from "../admission/admit.ts";
 import { explain } from "../admission/explain.ts";
 import { patchOf } from "../admission/patch.ts";
-import type { Config } from "../config/schema.ts";
+import { admissionSettings, type Settings } from "../admission/stage.ts";
 import { annotationOf, keyOf, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
 import { STATUS } from "../kinds/names.ts";
 import { hintOf } from "../kinds/hints.ts";
@@ -36,7 +36,10 @@ function podOf({ result }: Admitted, context: AdmitContext): Admitted[] {
   const { object } = result;
   if (!ADMITTED_KINDS.includes(object.kind) || templateOf(object) === undefined) return [];
   if (result.verdicts.some(isDenied)) return [];
-  return samplePods(object as Workload).map((before) => ({ before, result: admitPod(before, context) }));
+  return samplePods(object as Workload).map((before) => ({
+    before,
+    result: admitPod(before, { ...context, sample: true }),
+  }));
 }
 
 /**
@@ -45,7 +48,7 @@ function podOf({ result }: Admitted, context: AdmitContext): Admitted[] {
  */
 export function admitAll(
   objects: readonly KubeObject[],
-  settings: Config["admission"],
+  settings: Settings,
   pods: boolean,
   settled = false,
 ): readonly Admitted[] {
@@ -167,7 +170,7 @@ function run(options: Options): number {
   const format = Object.hasOwn(FORMATS, options.output) ? FORMATS[options.output] : undefined;
   if (format === undefined)
     throw new UsageError(`-o ${options.output}: give one of ${Object.keys(FORMATS).join(", ")}`);
-  const { admission } = readConfig(options);
+  const admission = admissionSettings(readConfig(options));
   const { filename = [] } = options;
   if (filename.length === 0) throw new UsageError("give at least one file: -f FILE");
   const objects = readObjects(filename);

@@ -22,6 +22,7 @@ import { runTraffic } from "./demo/run.ts";
 import type { DemoRequest } from "./demo/traffic.ts";
 import type { Register } from "./index.ts";
 import { collect, readConfig, readObjects } from "./input.ts";
+import { countText, deviceCounts } from "./place/devices.ts";
 import { createPorts } from "./roles/ports.ts";
 
 interface DemoOptions {
@@ -116,7 +117,9 @@ function firstOfEach(pods: readonly Admitted[]): readonly Admitted[] {
 function showPlacement(cluster: LocalCluster, print: Print): readonly Scheduled[] {
   const scheduled = cluster.schedule();
   print(heading(2, "Placement: where each Pod went, and why"));
-  print(topologyPicture(cluster.tree(), cluster.snapshot().pods));
+  const { nodes, pods } = cluster.snapshot();
+  const counts = deviceCounts(nodes, pods);
+  print(topologyPicture(cluster.tree(), pods, (names) => countText(counts(names))));
   print("");
   for (const each of scheduled) print(placementLine(each));
   return scheduled;

@@ -43,7 +43,7 @@ export const collect = (value: string, previous: readonly string[] = []): readon
 
 /** The objects of YAML or JSON files, folders of them, or `-`; Lists are opened. Bad input names file and document. */
 export function readObjects(paths: readonly string[]): KubeObject[] {
-  const placed = paths.flatMap(expand).flatMap((path) => readPlaced(readText(path), path));
+  const placed = readDocuments(paths).flatMap(placedIn);
   checkTwice(placed);
   return placed.map(({ object }) => object);
 }
@@ -67,6 +67,22 @@ function checkTwice(placed: readonly Placed[]): void {
   }
 }
 
+/** A document of a file, decoded; what it is has still to be found out. */
+export interface DecodedDocument {
+  readonly value: unknown;
+  /** For people: the file, and which of its documents. */
+  readonly place: string;
+}
+
+/** The documents of YAML or JSON files, folders of them, or `-`, whatever they are. */
+export const readDocuments = (paths: readonly string[]): readonly DecodedDocument[] =>
+  paths.flatMap(expand).flatMap((path) => parseDocuments(readText(path), path));
+
+/** The objects that a document is: one, or the items of a List. */
+export const objectsIn = (document: DecodedDocument): KubeObject[] => placedIn(document).map(({ object }) => object);
+
+const placedIn = ({ value, place }: DecodedDocument): Placed[] => openList(value, place);
+
 function expand(path: string): string[] {
   if (path === "-" || !statSync(path, { throwIfNoEntry: false })?.isDirectory()) return [path];
   return readdirSync(path)
@@ -75,23 +91,35 @@ function expand(path: string): string[] {
     .map((file) => join(path, file));
 }
 
-export const parseObjects = (text: string, name: string): KubeObject[] =>
-  readPlaced(text, name).map(({ object }) => object);
+export const parseObjects = (text: string, name: string): KubeObject[] => parseDocuments(text, name).flatMap(objectsIn);
 
-function readPlaced(text: string, name: string): Placed[] {
+function parseDocuments(text: string, name: string): DecodedDocument[] {
   if (text.length > MOST_CHARACTERS)
     throw new UsageError(`${name}: ${text.length} characters; at most ${MOST_CHARACTERS} are read`);
+  const json = jsonOf(text);
+  if (json !== undefined && heightOf(json, new Set(), new Map()) <= DEEPEST)
+    return [{ value: json, place: `${name}: document 1` }];
   const documents = read(name, () => parseAllDocuments(text));
   if (!Array.isArray(documents)) return [];
-  return documents.flatMap((document, index) => {
+  return documents.map((document, index) => {
     const place = `${name}: document ${index + 1}`;
     const [error] = document.errors;
     if (error !== undefined) throw new UsageError(`${place}: not YAML: ${error.message}`);
     const value = read(place, () => document.toJS() as unknown);
     if (heightOf(value, new Set(), new Map()) > DEEPEST)
       throw new UsageError(`${place}: nested deeper than ${DEEPEST}, or an alias that stands for itself`);
-    return openList(value, place);
+    return { value, place };
   });
+}
+
+/** JSON is YAML too, but a dump of 5000 nodes takes the YAML parser seconds. What is not JSON, the YAML parser explains. */
+function jsonOf(text: string): unknown {
+  if (!/^\s*\{/.test(text)) return undefined;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return undefined;
+  }
 }
 
 /** A dump of 5000 nodes as kubectl prints it; parsing YAML takes some 15 times its size in memory. */

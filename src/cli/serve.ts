@@ -14,6 +14,7 @@ import { parseRoles, roleNames, type RoleName } from "./roles/names.ts";
 import { createPorts, type Role, type RolePorts } from "./roles/ports.ts";
 import { startRouterRole } from "./roles/router.ts";
 import { createStarted, runUntilSignal, type Started } from "./roles/running.ts";
+import { startVolcanoRole } from "./roles/volcano.ts";
 import { startWebhookRole } from "./roles/webhooks.ts";
 
 interface ServeOptions {
@@ -93,6 +94,8 @@ async function startRoles(
   if (access !== undefined && roles.has("controller")) started.push(startControllerRole(ports, access));
   if (access !== undefined && (roles.has("admission") || roles.has("extender")))
     started.push(await startWebhookRole(ports, access, roles));
+  const volcano = access !== undefined && roles.has("extender") ? await startVolcanoRole(ports, access) : undefined;
+  if (volcano !== undefined) started.push(volcano);
   if (roles.has("router")) started.push(await startRouterRole(ports, routerEndpoints(ports, access)));
 }
 

@@ -9,12 +9,12 @@ import { hasStatus } from "../kinds/kube-error.ts";
 import { isObject, type KubeObject, type ObjectRef } from "../kinds/kube.ts";
 import { FIELD_MANAGER } from "../kinds/names.ts";
 import { refOf } from "../kinds/resource.ts";
-import type { Clock, KubeReader, KubeWriter, PatchType } from "../ports.ts";
+import type { Clock, KubeReader, KubeWriter, PatchType, PodBinder } from "../ports.ts";
 import { createEventLedger, eventObject } from "./event.ts";
 import { loadKubeconfig } from "./kubeconfig.ts";
 import { createTransport, malformed, type Transport } from "./transport.ts";
 
-export interface KubeClient extends KubeReader, KubeWriter {
+export interface KubeClient extends KubeReader, KubeWriter, PodBinder {
   readonly transport: Transport;
   /** The server's own time, by the last answer: milliseconds since the Unix epoch; undefined before the first. */
   serverNow(): number | undefined;
@@ -53,7 +53,7 @@ export async function createKubeClient(config: Config["cluster"], options: KubeC
 }
 
 export function createClientOver(transport: Transport, options: KubeClientOptions): KubeClient {
-  const parts = { ...reader(transport), ...writer(transport, options) };
+  const parts = { ...reader(transport), ...writer(transport, options), ...binder(transport) };
   return { ...parts, transport, serverNow: () => undefined, close: () => transport.close() };
 }
 
@@ -122,7 +122,7 @@ function writer(transport: Transport, { clock, manager = FIELD_MANAGER.controlle
           body,
         }),
       ),
-    remove: (ref, uid) => remove(transport, ref, uid),
+    remove: (ref, uid, resourceVersion) => remove(transport, ref, { uid, resourceVersion }),
     event: async (about, verdict) => {
       const event = eventObject(about, verdict, clock.now());
       if (!ledger.fresh(event)) return;
@@ -135,14 +135,36 @@ function writer(transport: Transport, { clock, manager = FIELD_MANAGER.controlle
   };
 }
 
-/** 404: gone already. 409 with a uid: that incarnation is gone and another one stands in its place. */
-async function remove(transport: Transport, ref: ObjectRef, uid: string | undefined): Promise<void> {
-  const preconditions = uid === undefined ? {} : { preconditions: { uid } };
-  const body = { apiVersion: "v1", kind: "DeleteOptions", propagationPolicy: "Background", ...preconditions };
+/** The uid makes sure that a successor of the same name is not bound in its predecessor's place. */
+const binder = (transport: Transport): PodBinder => ({
+  bind: async ({ namespace, name, uid }, node, timeoutMs) => {
+    await transport.call({
+      method: "POST",
+      path: objectPath({ apiVersion: "v1", plural: "pods", namespace, name, subresource: "binding" }),
+      body: {
+        apiVersion: "v1",
+        kind: "Binding",
+        metadata: { namespace, name, uid },
+        target: { apiVersion: "v1", kind: "Node", name: node },
+      },
+      signal: AbortSignal.timeout(Math.max(1, Math.ceil(timeoutMs))),
+    });
+  },
+});
+
+interface Preconditions {
+  readonly uid: string | undefined;
+  readonly resourceVersion: string | undefined;
+}
+
+/** 404: gone already. 409 with a uid alone: that incarnation is gone and another one stands in its place. */
+async function remove(transport: Transport, ref: ObjectRef, preconditions: Preconditions): Promise<void> {
+  const { uid, resourceVersion } = preconditions;
+  const body = { apiVersion: "v1", kind: "DeleteOptions", propagationPolicy: "Background", preconditions };
   try {
     await transport.call({ method: "DELETE", path: objectPath(ref), body });
   } catch (error) {
-    if (hasStatus(error, 404) || (uid !== undefined && hasStatus(error, 409))) return;
+    if (hasStatus(error, 404) || (uid !== undefined && resourceVersion === undefined && hasStatus(error, 409))) return;
     throw error;
   }
 }

@@ -4,9 +4,11 @@
  * The client library's informer is not used: it stops on errors other than 410, never notices a silent connection, and
  * reads whole lists without pages. Here one loop does one thing at a time, so no two requests of a kind ever race:
  * - list in pages of 500; an expired page token begins the list anew;
- * - watch with bookmarks; the server is asked to end it after 240 to 480 s (spread, so that a fleet does not come back
- *   at once), and 90 s of silence end it here. Silence is no failure: the server sends a bookmark about every minute, but
- *   none for a kind of which nothing ever changed, and only a new watch tells such a kind from a dead connection;
+ * - watch with bookmarks. The server is asked to end each watch after 20 to 30 s (spread, so that a fleet does not come
+ *   back at once), and 45 s of silence end it here: a connection that died without a word, as behind a proxy or a NAT that
+ *   forgot it, is found in that time. Bookmarks come once a minute at best, and none for a kind of which nothing ever
+ *   changed; a PING is answered by the next hop, and a second request goes over another connection; that the watch's own
+ *   end comes back proves the whole way. It costs a process half a request a second for all of its kinds;
  * - 410, an ERROR event, or a third failure in a row: list again; any other end: watch again from the last version;
  * - failures wait by full jitter, 0.5 s doubling to 30 s;
  * - 404 on an optional API: known to be absent, asked again every 30 s, so installing it later just works.
@@ -45,8 +47,8 @@ export interface ReflectorOptions<T extends KubeObject> extends ReflectorPorts {
 }
 
 export const LIMITS = {
-  idleMs: 90_000,
-  serverTimeoutSeconds: { least: 240, most: 480 },
+  idleMs: 45_000,
+  serverTimeoutSeconds: { least: 20, most: 30 },
   backoffMs: { first: 500, most: 30_000 },
   absentMs: 30_000,
   /** A watch that ended sooner, without an event, counts as a failure: else a broken proxy makes a hot loop. */
@@ -150,7 +152,7 @@ interface IdleGuard {
   stop(): void;
 }
 
-/** Aborts the watch after 90 s in which nothing came, not even the answer's head. */
+/** Aborts the watch after 45 s in which nothing came, not even the answer's head. */
 function idleGuard<T extends KubeObject>({ timers, signal, store }: ReflectorOptions<T>): IdleGuard {
   const silence = new AbortController();
   const arm = (): (() => void) => timers.after(LIMITS.idleMs, () => silence.abort());

@@ -1,20 +1,39 @@
 /** ClusterSnapshot from the sources: the same object until one of them changed, so that readers may cache by identity. */
+import { annotationOf, type KubeObject } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Snapshot } from "../ports.ts";
+import { DEFINED_FIELDS } from "./slim.ts";
 import type { ClusterSources } from "./sources.ts";
 
 /** Gives the function that reads the present snapshot. Costs one comparison a source while nothing changed. */
 export function snapshotOf(sources: ClusterSources): () => ClusterSnapshot {
   let parts: readonly unknown[] = [];
   let current: ClusterSnapshot | undefined;
+  const [workloads, autoscalers] = [joined<ClusterSnapshot["workloads"][number]>(), joined<KubeObject>()];
   return () => {
     const next = readAll(sources);
     const flat = [...Object.values<unknown>(next.items), next.apis.podGroups, next.apis.hyperNodes];
     if (current === undefined || flat.some((part, index) => part !== parts[index])) {
-      current = combine(next);
+      const { deployments, statefulSets, leaderWorkerSets, horizontalPodAutoscalers, scaledObjects } = next.items;
+      current = {
+        ...combine(next),
+        workloads: workloads([deployments.items, statefulSets.items, leaderWorkerSets.items]),
+        autoscalers: autoscalers([horizontalPodAutoscalers.items, scaledObjects.items]),
+      };
       parts = flat;
     }
     return current;
+  };
+}
+
+/** Lists end to end: the same list while none of them changed, though a pod did. What hangs on it is not made anew. */
+function joined<T>(): (lists: readonly (readonly T[])[]) => readonly T[] {
+  let before: readonly (readonly T[])[] = [];
+  let all: readonly T[] = [];
+  return (lists) => {
+    if (lists.length !== before.length || lists.some((list, index) => list !== before[index])) all = lists.flat();
+    before = lists;
+    return all;
   };
 }
 
@@ -33,11 +52,19 @@ const readAll = (sources: ClusterSources): Reading => ({
       source.snapshot(),
     ]),
   ) as unknown as Items,
-  apis: { podGroups: sources.podGroups.installed(), hyperNodes: sources.hyperNodes.installed() },
+  apis: {
+    podGroups: sources.podGroups.installed(),
+    ...fieldsOf(sources.podGroupDefinitions.snapshot().items[0]),
+    hyperNodes: sources.hyperNodes.installed(),
+  },
 });
 
-const combine = ({ items, apis }: Reading): ClusterSnapshot => ({
-  workloads: [...items.deployments.items, ...items.statefulSets.items, ...items.leaderWorkerSets.items],
+const fieldsOf = (definition: KubeObject | undefined): { podGroupFields?: ReadonlySet<string> } =>
+  definition === undefined
+    ? {}
+    : { podGroupFields: new Set((annotationOf(definition, DEFINED_FIELDS) ?? "").split(",")) };
+
+const combine = ({ items, apis }: Reading): Omit<ClusterSnapshot, "workloads" | "autoscalers"> => ({
   pods: items.pods.items,
   nodes: items.nodes.items,
   hyperNodes: items.hyperNodes.items,
@@ -46,6 +73,5 @@ const combine = ({ items, apis }: Reading): ClusterSnapshot => ({
   configMaps: items.configMaps.items,
   services: items.services.items,
   budgets: items.budgets.items,
-  autoscalers: [...items.horizontalPodAutoscalers.items, ...items.scaledObjects.items],
   apis,
 });

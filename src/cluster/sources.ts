@@ -10,7 +10,7 @@ import { pluralOf } from "../kinds/resource.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Cancel } from "../ports.ts";
 import { runReflector, type ReflectorPorts, type WatchedKind } from "./reflector.ts";
-import { slimNode, slimObject, slimPod } from "./slim.ts";
+import { slimDefinition, slimNode, slimObject, slimPod } from "./slim.ts";
 import { snapshotOf } from "./snapshot.ts";
 import { createBell, createStore, type WatchedSource } from "./store.ts";
 import type { Transport } from "./transport.ts";
@@ -24,6 +24,8 @@ export interface ClusterSources {
   readonly hyperNodes: WatchedSource<HyperNode>;
   readonly namespaces: WatchedSource<Namespace>;
   readonly podGroups: WatchedSource<KubeObject>;
+  /** The definition of PodGroups, if it is there: which fields it has. */
+  readonly podGroupDefinitions: WatchedSource<KubeObject>;
   readonly configMaps: WatchedSource<KubeObject>;
   readonly budgets: WatchedSource<KubeObject>;
   readonly horizontalPodAutoscalers: WatchedSource<KubeObject>;
@@ -133,6 +135,12 @@ function watchedKinds({ config, labelledPods }: ClusterOptions): Watched {
     },
     namespaces: { ...resource("Namespace", "v1", {}), ...one, slim: slimObject },
     podGroups: { ...resource("PodGroup", VOLCANO.podGroupApiVersion), ...owned, optional: true, slim: slimObject },
+    podGroupDefinitions: {
+      ...resource("CustomResourceDefinition", "apiextensions.k8s.io/v1", {}),
+      fieldSelector: `metadata.name=${VOLCANO.podGroupDefinition}`,
+      optional: true,
+      slim: slimDefinition,
+    },
     configMaps: { ...resource("ConfigMap", "v1"), ...owned, slim: slimObject },
     // Everybody's: one that the user made is why we make none.
     budgets: { ...resource("PodDisruptionBudget", "policy/v1"), optional: true, slim: slimObject },
@@ -165,6 +173,7 @@ export function startCluster(options: ClusterOptions): Cluster {
     hyperNodes: begin("hyperNodes"),
     namespaces: begin("namespaces"),
     podGroups: begin("podGroups"),
+    podGroupDefinitions: begin("podGroupDefinitions"),
     configMaps: begin("configMaps"),
     budgets: begin("budgets"),
     horizontalPodAutoscalers: begin("horizontalPodAutoscalers"),

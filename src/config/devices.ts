@@ -71,6 +71,13 @@ export const CountRule = Type.Object(
     product: Type.String({ minLength: 1, maxLength: 100, description: "The product, for messages." }),
     counts: counts("Devices that one pod may ask for; empty: any number."),
     perNode: Type.Integer({ minimum: 1, maximum: 1024, description: "Devices of one node." }),
+    ring: Type.Integer({
+      default: 0,
+      minimum: 0,
+      maximum: 1024,
+      description:
+        "Devices of one ring, numbered in a row: a pod that fits a ring gets devices of one, any other whole rings. 0: no rings.",
+    }),
     wholeNodes: flag("An instance over several nodes must ask for all devices of each."),
     annotations: map(LABEL_KEY, "", "Annotations of a pod that asks for this product; values as in `annotations`."),
   },
@@ -132,6 +139,12 @@ export const DeviceProfileSchema = Type.Object(
     }),
     counts: counts("Devices that one pod may ask for, whatever the product; empty: any number."),
     rules: Type.Array(CountRule, { default: [], maxItems: 256, description: "Counts by product." }),
+    allocated: Type.Array(Type.String({ pattern: LABEL_KEY, accepts: "an annotation key" }), {
+      default: [],
+      maxItems: 8,
+      description:
+        "Annotations of running pods that tell their devices, as Ascend910-0,Ascend910-3; the first that is there counts.",
+    }),
     requestsEqualLimits: flag("The device plugin wants requests written out and equal to limits."),
     runtimeClassName: Type.String({
       default: "",

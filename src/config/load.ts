@@ -69,7 +69,7 @@ export const configKeys = (node: SchemaNode = ROOT, path = ""): ConfigKey[] =>
 
 /** What a key accepts, in words. */
 export function accepted(schema: SchemaNode): string {
-  if (schema.enum !== undefined) return `one of ${schema.enum.join(", ")}`;
+  if (schema.enum !== undefined) return `one of ${schema.enum.map((one) => (one === "" ? "empty" : one)).join(", ")}`;
   if (schema.accepts !== undefined) return schema.accepts;
   if (schema.minimum !== undefined)
     return `${schema.type === "integer" ? "an integer" : "a number"} from ${schema.minimum} to ${schema.maximum ?? "any"}`;

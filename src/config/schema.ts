@@ -107,6 +107,11 @@ export const ConfigSchema = Type.Object(
           { ...closed, description: "RDMA of the nodes; Ascend devices bring their own network." },
         ),
         strict: flag(false, "Group checks deny instead of warn."),
+        gates: oneOf(
+          ["auto", "off"],
+          "auto",
+          "Pods of a gang wait behind a gate until there is room for all: under every scheduler but Volcano, which holds gangs itself; or never.",
+        ),
         optIn: Type.String({
           default: "",
           description: "Label that a namespace must carry for Tandem to act in it; empty: it acts in all.",
@@ -186,20 +191,64 @@ export const ConfigSchema = Type.Object(
     ),
     extender: Type.Object(
       {
-        timeoutMs: integer(1000, 10, 10000, "Deadline of one call; keep it at half of the scheduler's httpTimeout."),
+        timeoutMs: integer(500, 10, 10000, "Deadline of one call; keep it at half of the scheduler's httpTimeout."),
+        bind: flag(false, "Serve `bind`, too; needs the right to create pods/binding and to get pods."),
         maxBodyBytes: integer(8388608, 65536, 67108864, "Largest call."),
+        volcanoListen: listen(
+          "",
+          "Plain HTTP address for Volcano's extender plugin, usually of port 9444; it asks nobody who calls, for the plugin has no authority and no token: let only Volcano's scheduler reach it.",
+        ),
       },
       { ...closed, description: "kube-scheduler extender." },
     ),
     topology: Type.Object(
       {
-        source: oneOf(["hypernodes", "labels", "none"], "hypernodes", "Where the tree of domains comes from."),
-        levels: Type.Array(Type.String({ minLength: 1 }), {
+        source: oneOf(
+          ["hypernodes", "labels", "none"],
+          "hypernodes",
+          "Where the tree of domains comes from; labels stand in while there are no HyperNodes.",
+        ),
+        preset: oneOf(
+          [
+            "",
+            "volcano",
+            "topograph",
+            "topograph-0.3",
+            "topograph-0.1",
+            "nvidia",
+            "mindcluster",
+            "aws",
+            "gcp",
+            "oci",
+            "zones",
+          ],
+          "",
+          "Whose node labels make the levels, where `levels` names none.",
+        ),
+        levels: Type.Array(Type.String({ minLength: 1, maxLength: 317 }), {
           default: [],
-          description: "Node labels from the closest domain to the widest, for source labels.",
+          maxItems: 16,
+          description: "Node labels from the closest domain to the widest.",
         }),
       },
       { ...closed, description: "Network topology." },
+    ),
+    gang: Type.Object(
+      {
+        bindSeconds: integer(
+          60,
+          1,
+          3600,
+          "How long pods that were let go may fail to be bound before they are taken back.",
+        ),
+        liftAfterSeconds: integer(
+          600,
+          0,
+          86400,
+          "After so long without room a gang is let go without a place, so that a node autoscaler sees it; 0: never.",
+        ),
+      },
+      { ...closed, description: "Gangs behind scheduling gates." },
     ),
     controller: Type.Object(
       {

@@ -20,8 +20,17 @@ export type Action = Reasoned &
         readonly ref: ObjectRef;
         readonly type: PatchType;
         readonly body: unknown;
+        /** The body without the time of day, where it tells that: asked for a second later, it is the same again. */
+        readonly timeless?: unknown;
       }
-    | { readonly do: "remove"; readonly kind: string; readonly ref: ObjectRef; readonly uid: string | undefined }
+    | {
+        readonly do: "remove";
+        readonly kind: string;
+        readonly ref: ObjectRef;
+        readonly uid: string | undefined;
+        /** Given: only as it was read, and not what it has become since. */
+        readonly version?: string | undefined;
+      }
     /** Nothing is written but the Event. */
     | { readonly do: "tell" }
   );

@@ -2,11 +2,13 @@
 import type { Config } from "../config/schema.ts";
 import type { Namespace, Workload } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
+import { VOLCANO } from "../kinds/names.ts";
 import { isDenied, warned } from "../kinds/verdict.ts";
 import { configuredDevices, type Devices } from "../profiles/devices.ts";
 import { cellKey, cellOf } from "../workload/cell.ts";
 import { workloadSpec } from "../workload/decode.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
+import { templateOf } from "../workload/template.ts";
 import type { Action } from "./action.ts";
 import { createIsolation, type Isolation } from "./isolation.ts";
 
@@ -34,6 +36,8 @@ export interface PlanContext {
   readonly now?: number;
   /** Tells what admission makes of each workload; absent: nobody asked. */
   readonly explain?: (contracts: readonly Contract[], snapshot: ClusterSnapshot) => readonly Action[];
+  /** Lifts gates of gangs; absent: nobody does. */
+  readonly gates?: (contracts: Contracts, snapshot: ClusterSnapshot) => readonly Action[];
 }
 
 export function contractsOf(
@@ -79,3 +83,11 @@ function byCell(contracts: readonly Contract[]): readonly (readonly Contract[])[
   const cells = Map.groupBy(contracts, ({ spec }) => cellKey(cellOf(spec)));
   return [...cells.values()].map((cell) => cell.toSorted((a, b) => (a.spec.name < b.spec.name ? -1 : 1)));
 }
+
+/** The scheduler that the pods of a workload get: by its template once it was admitted; else as it asks for. */
+export const schedulerOf = ({ spec, workload }: Contract): string =>
+  spec.scheduler === "volcano" && !spec.skip.includes("scheduling")
+    ? VOLCANO.schedulerName
+    : templateScheduler(workload);
+
+const templateScheduler = (workload: Workload): string => templateOf(workload)?.template.spec.schedulerName ?? "";

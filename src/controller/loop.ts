@@ -6,16 +6,18 @@
  * other; it waits its turn. What else must be reconciled (certificates) comes in as tasks.
  */
 import type { Config } from "../config/schema.ts";
-import type { KubeObject, ObjectRef } from "../kinds/kube.ts";
+import { isObject, type KubeObject, type ObjectRef } from "../kinds/kube.ts";
 import { pluralOf } from "../kinds/resource.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
-import { isWarned, type Verdict } from "../kinds/verdict.ts";
+import { hasStatus } from "../kinds/kube-error.ts";
+import { isWarned, warned, type Verdict } from "../kinds/verdict.ts";
 import { FIELD_MANAGER } from "../kinds/names.ts";
 import type { Cancel, Clock, KubeReader, KubeWriter, Log, Metrics, Random, Timers } from "../ports.ts";
 import { kindOf, type Action } from "./action.ts";
 import { controllerPlan } from "./plan.ts";
 import { createExplainer, type Judge } from "./explanations.ts";
 import { optedIn, reachOf } from "./reach.ts";
+import { createGates, type Gates } from "./gates.ts";
 import { createRetries, type Retries } from "./retries.ts";
 
 /** Something else to reconcile: every `controller.resyncMs`, sooner after a failure. */
@@ -61,6 +63,7 @@ interface State {
   /** Said in the log already. */
   readonly said: Set<string>;
   readonly explain: ReturnType<typeof createExplainer>;
+  readonly gates: Gates;
   stopped: boolean;
 }
 
@@ -71,6 +74,7 @@ export function startController(options: ControllerOptions): Controller {
     dueAt: new Map(),
     said: new Set(),
     explain: createExplainer(options.judge ?? (() => [])),
+    gates: createGates(options.config, () => options.clock.now()),
     stopped: false,
   };
   let running: Promise<void> | undefined;
@@ -152,7 +156,7 @@ async function reconcile(state: State): Promise<number> {
   const snapshot = options.snapshot();
   const acts = optedIn(reachOf(configuration, snapshot), snapshot, options.config);
   const actions = controllerPlan(snapshot, {
-    ...{ config: options.config, acts, explain: state.explain },
+    ...{ config: options.config, acts, explain: state.explain, gates: state.gates },
     now: options.clock.now(),
   });
   for (const action of actions) {
@@ -195,6 +199,7 @@ async function carryOut(state: State, action: Action): Promise<void> {
   } catch (error) {
     outcome = "failed";
     log.warn("action failed", { action: action.key, why: (error as Error).message });
+    await tellRefusal(state.options, action, error);
   }
   state.retries.tried(action, clock.monotonic(), random.next());
   metrics.count("tandem_controller_writes_total", { kind: kindOf(action), outcome });
@@ -209,11 +214,37 @@ async function write({ writer }: ControllerOptions, action: Action): Promise<voi
       await writer.patch(action.ref, action.type, action.body);
       return;
     case "remove":
-      await writer.remove(action.ref, action.uid);
+      await writer.remove(action.ref, action.uid, action.version);
       return;
     case "tell":
       return;
   }
+}
+
+/** What the API server will refuse again is for people to mend. */
+const LASTING = [403, 422];
+
+async function tellRefusal({ writer, log }: ControllerOptions, action: Action, error: unknown): Promise<void> {
+  if (!LASTING.some((status) => hasStatus(error, status))) return;
+  const verdict = warned("WriteRefused", `${action.key}: ${(error as Error).message}`);
+  for (const object of action.about.length > 0 ? action.about : writtenTo(action))
+    await writer.event(object, verdict).catch((failure: unknown) => log.debug("not told", { why: String(failure) }));
+}
+
+/** What nobody is told of while it is done is told where it was to be done: a gate that stays, on its pod. */
+function writtenTo(action: Action): readonly KubeObject[] {
+  if (action.do !== "patch" && action.do !== "remove") return [];
+  const uid = action.do === "remove" ? action.uid : uidIn(action.body);
+  const { apiVersion, namespace, name } = action.ref;
+  const metadata = { name, ...(namespace === undefined ? {} : { namespace }), ...(uid === undefined ? {} : { uid }) };
+  return [{ apiVersion, kind: action.kind, metadata }];
+}
+
+/** Merge patches carry the uid of what they were made for. */
+function uidIn(body: unknown): string | undefined {
+  const metadata = isObject(body) ? body["metadata"] : undefined;
+  const uid = isObject(metadata) ? metadata["uid"] : undefined;
+  return typeof uid === "string" ? uid : undefined;
 }
 
 async function tell({ writer }: ControllerOptions, action: Action): Promise<void> {

@@ -1,6 +1,6 @@
 /**
  * What the controller does next, decided from one snapshot: PodGroups of cells, ConfigMaps with sizes, instances over
- * several pods, labels of live pods. Never injects into workloads (admission does), never touches a status, never acts where no webhook reaches.
+ * several pods, gates of gangs, labels of live pods. Never injects into workloads (admission does), never touches a status, never acts where no webhook reaches.
  */
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { configuredDevices } from "../profiles/devices.ts";
@@ -27,6 +27,7 @@ export function controllerPlan(snapshot: ClusterSnapshot, context: PlanContext):
       podGroupActions({ snapshot, contracts, acts, tree: treeFor(snapshot, contracts, context) }),
     ),
     ...part("instances", () => slotsOf(snapshot, contracts, context)),
+    ...part("gates", () => context.gates?.(contracts, snapshot) ?? []),
     ...part("labels", () => labelActions(snapshot.pods, contracts, acts, managed)),
     ...part("budgets", () => budgetActions({ budgets: snapshot.budgets, contracts, acts })),
     ...part("explanations", () => context.explain?.(contracts.all, snapshot) ?? []),

@@ -4,16 +4,26 @@
  * Spec and owners are ours by server-side apply. The status never is: the CRD has no status subresource, so a write of
  * the whole object would wipe what Volcano's scheduler keeps there.
  */
-import { podGroupPlan, gangMembers } from "../gang/podgroup.ts";
-import { annotationOf, keyOf, type KubeObject } from "../kinds/kube.ts";
-import { VOLCANO } from "../kinds/names.ts";
+import { isBound } from "../gang/devices.ts";
+import { podRole, podsByCell } from "../gang/members.ts";
+import {
+  gangMembers,
+  holdsByInstance,
+  instancePodGroup,
+  minimumViableSet,
+  podGroupPlan,
+  type PodGroupPlan,
+} from "../gang/podgroup.ts";
+import type { Role } from "../kinds/endpoint.ts";
+import { annotationOf, isObject, keyOf, labelOf, type KubeObject, type Pod } from "../kinds/kube.ts";
+import { LABEL, VOLCANO } from "../kinds/names.ts";
 import { refOf } from "../kinds/resource.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { changed, skipped } from "../kinds/verdict.ts";
 import type { TopologyTree } from "../topology/tree.ts";
 import { cellKey, cellOf } from "../workload/cell.ts";
 import type { Action } from "./action.ts";
-import type { Acts, Contract, Contracts } from "./contracts.ts";
+import { schedulerOf, type Acts, type Contract, type Contracts } from "./contracts.ts";
 import { isApplied, ownedMeta, sealed } from "./owned.ts";
 
 export interface PodGroupContext {
@@ -27,8 +37,10 @@ export interface PodGroupContext {
 export function podGroupActions(context: PodGroupContext): readonly Action[] {
   const { snapshot, contracts } = context;
   if (!snapshot.apis.podGroups) return contracts.cells.flatMap(absentAction);
-  const wanted = contracts.cells.flatMap((cell) =>
-    contracts.guard("PodGroups", cell[0]?.workload, () => wantedPodGroup(cell, context)),
+  const cells = contracts.cells.map((cell) => cell.filter(isVolcanos)).filter((cell) => cell.length > 0);
+  const peopled = { ...context, members: podsByCell(cells.length === 0 ? [] : snapshot.pods) };
+  const wanted = cells.flatMap((cell) =>
+    contracts.guard("PodGroups", cell[0]?.workload, () => wantedPodGroups(cell, peopled)),
   );
   const stored = new Map(snapshot.podGroups.map((podGroup) => [keyOf(podGroup), podGroup]));
   const writes = wanted.filter(({ object }) => !isApplied(stored.get(keyOf(object)), object)).map(applyAction);
@@ -53,25 +65,89 @@ function absentAction(cell: readonly Contract[]): Action[] {
   ];
 }
 
+interface Peopled extends PodGroupContext {
+  /** By cell. */
+  readonly members: ReadonlyMap<string, readonly Pod[]>;
+}
+
 interface Wanted {
   readonly object: KubeObject;
   readonly owners: readonly Contract[];
 }
 
-function wantedPodGroup(cell: readonly Contract[], { snapshot, tree }: PodGroupContext): Wanted[] {
-  const specs = cell.map(({ spec }) => spec);
-  const plan = podGroupPlan(specs, snapshot.apis, tree);
-  const members = new Set(gangMembers(specs));
-  const [first, ...rest] = cell.filter(({ spec }) => members.has(spec));
-  if (plan === undefined || first === undefined) return [];
-  const object: KubeObject = {
+/** Other schedulers do not read PodGroups of Volcano's. */
+const isVolcanos = (contract: Contract): boolean => schedulerOf(contract) === VOLCANO.schedulerName;
+
+function wantedPodGroups(cell: readonly Contract[], context: Peopled): Wanted[] {
+  const members = new Set(gangMembers(cell.map(({ spec }) => spec)));
+  const held = cell.filter(({ spec }) => members.has(spec));
+  const [byInstance, byCell] = [held.filter(isByInstance), held.filter((contract) => !isByInstance(contract))];
+  return [...byInstance.flatMap((contract) => instanceGroups(contract, context)), ...cellGroup(byCell, context)];
+}
+
+const isByInstance = ({ spec }: Contract): boolean => holdsByInstance(spec);
+
+function cellGroup(held: readonly Contract[], { snapshot, tree, members }: Peopled): Wanted[] {
+  const [first, ...rest] = held;
+  if (first === undefined) return [];
+  const specs = held.map(({ spec }) => spec);
+  const plan = podGroupPlan(specs, { apis: snapshot.apis, tree, most: mostOf(held, snapshot.podGroups, members) });
+  return plan === undefined ? [] : [wantedOf(plan, [first, ...rest])];
+}
+
+const wantedOf = ({ name, spec }: PodGroupPlan, owners: readonly [Contract, ...Contract[]]): Wanted => ({
+  object: sealed({
     apiVersion: VOLCANO.podGroupApiVersion,
     kind: "PodGroup",
-    metadata: ownedMeta(plan.name, [first, ...rest]),
-    spec: plan.spec,
-  };
-  return [{ object: sealed(object), owners: [first, ...rest] }];
+    metadata: ownedMeta(name, owners),
+    spec,
+  }),
+  owners,
+});
+
+/**
+ * A minimum falls with the replicas, and rises when what it asks for is bound: while a cell runs, pods that are still to
+ * come must not keep its replacements waiting. Before any is bound, the whole set counts from the start.
+ */
+function mostOf(
+  held: readonly Contract[],
+  podGroups: readonly KubeObject[],
+  members: Peopled["members"],
+): ReadonlyMap<Role, number> {
+  const most = new Map<Role, number>();
+  const specs = held.map(({ spec }) => spec);
+  const name = podGroupPlan(specs)?.name;
+  const key = `${specs[0]?.namespace ?? ""}/${name ?? ""}`;
+  const stored = podGroups.find((podGroup) => keyOf(podGroup) === key);
+  if (stored === undefined) return most;
+  const bound = membersOf(specs[0], members).filter(isBound);
+  if (bound.length === 0) return most;
+  for (const role of new Set(minimumViableSet(specs).map((share) => share.role))) {
+    const there = bound.filter((pod) => podRole(pod) === role).length;
+    most.set(role, Math.max(there, storedMinimum(stored, role)));
+  }
+  return most;
 }
+
+function storedMinimum({ spec }: KubeObject, role: Role): number {
+  const minimum = isObject(spec) && isObject(spec["minTaskMember"]) ? Number(spec["minTaskMember"][role]) : 0;
+  return Number.isInteger(minimum) ? minimum : 0;
+}
+
+const membersOf = (spec: Contract["spec"] | undefined, members: Peopled["members"]): readonly Pod[] =>
+  spec === undefined ? [] : (members.get(cellKey(cellOf(spec))) ?? []);
+
+/** One for each engine instance that has its pods. */
+function instanceGroups(contract: Contract, { snapshot, tree, members }: Peopled): Wanted[] {
+  const { spec } = contract;
+  const pods = membersOf(spec, members).filter((pod) => podRole(pod) === spec.role);
+  const ids = new Set(pods.flatMap((pod) => instanceOf(pod, spec) ?? []));
+  return [...ids].map((id) => wantedOf(instancePodGroup(spec, id, { apis: snapshot.apis, tree }), [contract]));
+}
+
+/** What tells the instance of a pod apart; undefined while it has no place in one. */
+export const instanceOf = (pod: Pod, { nodesPerInstance }: Contract["spec"]): string | undefined =>
+  nodesPerInstance === 1 ? pod.metadata.uid : labelOf(pod, LABEL.instance);
 
 function applyAction({ object, owners }: Wanted): Action {
   const minimum = (object["spec"] as { minMember: number }).minMember;

@@ -58,9 +58,9 @@ function contentOf(action: Action): string {
     case "apply":
       return JSON.stringify(action.object);
     case "patch":
-      return JSON.stringify(action.body);
+      return JSON.stringify(action.timeless ?? action.body);
     case "remove":
-      return action.uid ?? "";
+      return `${action.uid ?? ""}/${action.version ?? ""}`;
     case "tell":
       return action.verdict.message;
   }

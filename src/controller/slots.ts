@@ -264,7 +264,7 @@ function freed(pods: readonly Pod[], { contracts, patience }: SlotFacts): Action
 }
 
 /**
- * Workloads and pods come by watches of their own. One that broke is silent for 90 s before that is noticed, and back 30 s
+ * Workloads and pods come by watches of their own. One that broke is silent for 45 s before that is noticed, and back 30 s
  * later: a pod without its place, let go too early, would fail for ever.
  */
 const SEEN_MS = 150_000;

@@ -3,25 +3,27 @@
  *
  * Decided from one pod, node names and the view of one snapshot. Pure: it reserves nothing, so a question may be asked
  * twice. It judges devices and topology only, what kube-scheduler cannot or what it should not get wrong; taints,
- * selectors, cpu and memory are the scheduler's own. It never refuses a pod that is not Tandem's.
+ * selectors, cpu and memory are the scheduler's own. A pod that is not Tandem's is refused only the devices that are kept
+ * for another pod, and never anything where it asks for none.
  */
-import { isBound, isDevice, scarcest, type Amounts } from "../gang/devices.ts";
-import { anchorsOf, isWithin, nothingPermitted } from "../gang/domains.ts";
-import { shortage } from "../gang/fit.ts";
-import { nodesOf, podCell, podRole, topologyPolicy, type TopologyPolicy } from "../gang/members.ts";
-import { keyOf, type Pod } from "../kinds/kube.ts";
-import { allowed, denied, skipped, type Verdict } from "../kinds/verdict.ts";
-import { UNCONFIGURED } from "../profiles/devices.ts";
+import { scarcest, type Stock } from "../gang/devices.ts";
+import { podRole } from "../gang/members.ts";
+import type { Role } from "../kinds/endpoint.ts";
+import type { Pod } from "../kinds/kube.ts";
+import { allowed, skipped, type Verdict } from "../kinds/verdict.ts";
 import { distancesTo, type Distances } from "../topology/cost.ts";
 import type { Domain, TopologyTree } from "../topology/tree.ts";
-import { cellKey } from "../workload/cell.ts";
-import { workloadSpec } from "../workload/decode.ts";
+import type { CellPlan } from "./plans.ts";
+import { Judge } from "./judge.ts";
+import { ourPod, questionOf, unknown, type OurPod } from "./question.ts";
 import type { ClusterView } from "./view.ts";
 
 export interface Filtered {
   /** In the order asked. */
   readonly fit: readonly string[];
   readonly refused: ReadonlyMap<string, Verdict>;
+  /** Those among the refused that evicting pods would not help. */
+  readonly hopeless: ReadonlySet<string>;
 }
 
 export interface Scored {
@@ -35,88 +37,18 @@ export const MAX_SCORE = 10;
 
 /** Judges each node for the pod. */
 export function filterNodes(pod: Pod, nodeNames: readonly string[], view: ClusterView): Filtered {
-  const ours = ourPod(pod, view);
-  if (ours === undefined) return { fit: nodeNames, refused: new Map() };
-  const devices = new Map([...view.cells.demand(pod)].filter(([resource]) => isDevice(resource)));
-  const confines = confinement(ours, view);
+  const judge = new Judge(questionOf(pod, view));
   const fit: string[] = [];
   const refused = new Map<string, Verdict>();
+  const hopeless = new Set<string>();
   for (const name of nodeNames) {
-    const verdict = objection(name, { devices, confines, view });
-    if (verdict === undefined) fit.push(name);
-    else refused.set(name, verdict);
+    const refusal = judge.refusal(name);
+    if (refusal === undefined) fit.push(name);
+    else refused.set(name, refusal.verdict);
+    if (refusal?.hopeless === true) hopeless.add(name);
   }
-  return { fit, refused };
+  return { fit, refused, hopeless };
 }
-
-interface OurPod {
-  readonly pod: Pod;
-  readonly key: string;
-  readonly policy: TopologyPolicy;
-  /** Nodes of the other pods of the cell. */
-  readonly bound: readonly string[];
-}
-
-/** The pod as a member of its cell; undefined for a pod that is not ours. */
-function ourPod(pod: Pod, view: ClusterView): OurPod | undefined {
-  const cell = podCell(pod);
-  if (cell === undefined) return undefined;
-  const key = cellKey(cell);
-  const siblings = [...view.cells.pods(key)].filter((other) => isBound(other) && keyOf(other) !== keyOf(pod));
-  return { pod, key, policy: view.cells.policy(key) ?? ownPolicy(pod, view.tree), bound: nodesOf(siblings) };
-}
-
-/** A pod whose workload is not known speaks for itself: admission left the workload's intent on it. */
-function ownPolicy(pod: Pod, tree: TopologyTree): TopologyPolicy {
-  const { spec } = workloadSpec(pod, { devices: UNCONFIGURED });
-  return spec === undefined ? { mode: "off", tier: undefined, asked: undefined } : topologyPolicy([spec], tree);
-}
-
-/** Where a required cell must stay: inside these domains; a verdict refuses every node. */
-type Confinement = readonly Domain[] | Verdict | undefined;
-
-/**
- * The domains of the bound pods of the cell; before there are any, those the planner would give to its minimum viable
- * set, so that the first pod does not choose a leaf in which the rest finds no room.
- */
-function confinement({ key, policy, bound }: OurPod, view: ClusterView): Confinement {
-  if (policy.mode !== "required") return undefined;
-  const { tier } = policy;
-  if (tier === undefined) return nothingPermitted(policy, view.tree);
-  const anchors = anchorsOf(bound, tier, view.tree);
-  if (anchors.length > 0) return anchors;
-  const plan = view.plans.of(key);
-  if (plan?.gang?.outcome === "denied") return plan.gang;
-  const planned = anchorsOf([...(plan?.nodes.values() ?? [])].flat(), tier, view.tree);
-  return planned.length > 0 ? planned : undefined;
-}
-
-interface Question {
-  readonly devices: Amounts;
-  readonly confines: Confinement;
-  readonly view: ClusterView;
-}
-
-function objection(name: string, { devices, confines, view }: Question): Verdict | undefined {
-  if (!view.nodes.has(name)) return unknown(name);
-  return shortage(name, devices, view.ledger) ?? outside(name, confines, view.tree);
-}
-
-const unknown = (name: string): Verdict =>
-  denied("NodeUnknown", "the node is not in Tandem's store yet", { subject: name });
-
-function outside(name: string, confines: Confinement, tree: TopologyTree): Verdict | undefined {
-  if (confines === undefined) return undefined;
-  if (!isDomains(confines)) return { ...confines, subject: name };
-  const leaf = tree.leafOf(name);
-  if (confines.some((domain) => isWithin(leaf, domain))) return undefined;
-  const wanted = confines.map((domain) => domain.name).join(", ");
-  return denied("NodeOutsideDomain", `${tree.path(name)} lies outside ${wanted}, to which the cell is confined`, {
-    subject: name,
-  });
-}
-
-const isDomains = (confines: readonly Domain[] | Verdict): confines is readonly Domain[] => Array.isArray(confines);
 
 /**
  * A score for each node. Nodes that the planner has chosen for a pod of this role get 10; the others less the farther
@@ -125,30 +57,40 @@ const isDomains = (confines: readonly Domain[] | Verdict): confines is readonly 
 export function prioritizeNodes(pod: Pod, nodeNames: readonly string[], view: ClusterView): readonly Scored[] {
   const ours = ourPod(pod, view);
   if (ours === undefined || ours.policy.mode === "off") return nodeNames.map((host) => unranked(host, ours));
-  const plan = view.plans.of(ours.key);
+  // A pod with a node of its own needs no plan: its gang was planned when it was let go.
+  const plan = ours.own === undefined ? view.plans.of(ours.key) : ownPlan(podRole(pod), ours.own);
   const planned = new Set(plan?.nodes.get(podRole(pod)));
-  const around = [...ours.bound, ...(plan?.nodes.values() ?? [])].flat();
+  const around = [...ours.bound, ...ours.kept, ...(plan?.nodes.values() ?? [])].flat();
   const demand = view.cells.demand(pod);
+  const resource = scarcest([demand]);
   const scale: Scale = {
     view,
     planned,
     why: plan?.why ?? "",
     around,
-    demand,
-    resource: scarcest([demand]),
+    amount: demand.get(resource) ?? 0,
+    stocks: view.ledger.stocks(resource),
     distances: distancesTo(view.tree, around),
     weights: weightsOf(view.tree),
-    holders: new Set(around),
+    holders: new Set([...around, ...planned]),
     places: new Map(),
   };
   return nodeNames.map((host) => scored(host, scale));
 }
 
-const unranked = (host: string, ours: OurPod | undefined): Scored => {
-  const rest = { subject: host };
-  if (ours === undefined) return { host, score: 0, verdict: skipped("NotOurs", "not a pod of Tandem", rest) };
-  return { host, score: 0, verdict: allowed("NodeFits", "topology is off", rest) };
-};
+const ownPlan = (role: Role, node: string): CellPlan => ({
+  nodes: new Map([[role, [node]]]),
+  why: "kept for the pod since its gang was let go",
+});
+
+const unranked = (host: string, ours: OurPod | undefined): Scored => ({
+  host,
+  score: 0,
+  verdict: ours === undefined ? FOREIGN : UNRANKED,
+});
+
+const FOREIGN = skipped("NotOurs", "not a pod of Tandem");
+const UNRANKED = allowed("NodeFits", "topology is off");
 
 interface Scale {
   readonly view: ClusterView;
@@ -156,11 +98,12 @@ interface Scale {
   readonly why: string;
   /** Nodes to be close to, one entry a pod. */
   readonly around: readonly string[];
-  readonly demand: Amounts;
-  readonly resource: string;
+  readonly amount: number;
   readonly distances: Distances;
   /** What one pod of the cell at each distance is worth, 0 to 1. */
   readonly weights: readonly number[];
+  /** What is free of the scarcest resource. */
+  readonly stocks: ReadonlyMap<string, Readonly<Stock>>;
   /** Nodes that hold one of them: all others of a leaf are equally far from everything. */
   readonly holders: ReadonlySet<string>;
   readonly places: Map<Domain, Place>;
@@ -169,16 +112,17 @@ interface Scale {
 /** What a node has in common with its leaf. */
 interface Place {
   readonly path: string;
+  /** Where its nodes lie and how far that is. */
+  readonly verdict: Verdict;
   /** Mean steps to the pods of the cell. */
   readonly distance: number;
   /** 0 to 1. */
   readonly closeness: number;
 }
 
-/** Worked out once for a leaf; nodes that hold pods of the cell are nearer than their leaf. */
+/** Worked out once for a leaf. */
 function placeOf(host: string, scale: Scale): Place {
-  const { view, holders, places } = scale;
-  if (holders.has(host)) return placeAt(host, scale);
+  const { view, places } = scale;
   const leaf = view.tree.leafOf(host);
   const place = places.get(leaf) ?? placeAt(host, scale);
   places.set(leaf, place);
@@ -187,9 +131,12 @@ function placeOf(host: string, scale: Scale): Place {
 
 function placeAt(host: string, { view, distances, weights, around }: Scale): Place {
   const worth = distances.spread(host).reduce((sum, count, steps) => sum + count * (weights[steps] ?? 0), 0);
+  const [path, distance] = [view.tree.path(host), distances.mean(host)];
+  const far = around.length === 0 ? "no pod of the cell is placed" : `${distance.toFixed(1)} steps from the cell`;
   return {
-    path: view.tree.path(host),
-    distance: distances.mean(host),
+    path,
+    verdict: allowed("NodeFits", `${path}: ${far}`, { numbers: { distance } }),
+    distance,
     closeness: around.length === 0 ? 0 : worth / around.length,
   };
 }
@@ -198,25 +145,26 @@ function placeAt(host: string, { view, distances, weights, around }: Scale): Pla
 const CLOSENESS_POINTS = 8;
 
 function scored(host: string, scale: Scale): Scored {
-  const { view, planned, why, around } = scale;
-  if (!view.nodes.has(host)) return { host, score: 0, verdict: unknown(host) };
-  const { path: place, distance, closeness } = placeOf(host, scale);
-  const rest = { subject: host, numbers: { distance } };
-  if (planned.has(host)) {
-    const text = `${place}: planned for this role${why === "" ? "" : `, ${why}`}`;
-    return { host, score: MAX_SCORE, verdict: allowed("NodeFits", text, rest) };
-  }
-  const score = Math.round(CLOSENESS_POINTS * closeness + tightness(host, scale));
-  const text = around.length === 0 ? "no pod of the cell is placed" : `${distance.toFixed(1)} steps from the cell`;
-  return { host, score, verdict: allowed("NodeFits", `${place}: ${text}`, rest) };
+  const key = scale.view.nodes.get(host)?.metadata.name;
+  if (key === undefined) return { host, score: 0, verdict: unknown(host) };
+  // Nodes that hold pods of the cell, or are going to, are nearer than their leaf.
+  const near = scale.holders.has(key);
+  if (near && scale.planned.has(key)) return chosen(key, scale);
+  const { verdict, closeness } = near ? placeAt(key, scale) : placeOf(key, scale);
+  return { host, score: Math.round(CLOSENESS_POINTS * closeness + tightness(key, scale)), verdict };
+}
+
+function chosen(host: string, scale: Scale): Scored {
+  const { path, distance } = placeAt(host, scale);
+  const text = `${path}: planned for this role${scale.why === "" ? "" : `, ${scale.why}`}`;
+  return { host, score: MAX_SCORE, verdict: allowed("NodeFits", text, { subject: host, numbers: { distance } }) };
 }
 
 /** How full the node would be. */
-function tightness(host: string, { view, demand, resource }: Scale): number {
-  const all = view.ledger.allocatable(host, resource);
-  if (all === 0) return 0;
-  const left = view.ledger.free(host, resource) - (demand.get(resource) ?? 0);
-  return Math.min(1, Math.max(0, (all - left) / all));
+function tightness(host: string, { stocks, amount }: Scale): number {
+  const stock = stocks.get(host);
+  if (stock === undefined || stock.all === 0) return 0;
+  return Math.min(1, Math.max(0, (stock.used + amount) / stock.all));
 }
 
 /** The same node counts a little more than the same leaf; each step beyond the leaf halves; the root is worth nothing. */

@@ -1,15 +1,15 @@
 /** Places the unbound pods of one cell: whole, or its minimum viable set and what more fits, or not at all. */
 import type { Role } from "../kinds/endpoint.ts";
 import { allowed, denied, type Verdict } from "../kinds/verdict.ts";
-import { placementCost } from "../topology/cost.ts";
+import { distancesTo, placementCost } from "../topology/cost.ts";
 import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
 import { Census } from "./census.ts";
-import { Trial } from "./devices.ts";
+import { lacking, sumOf, Trial } from "./devices.ts";
 import { anchorsOf, isWithin, nothingPermitted, permittedDomains, ranked } from "./domains.ts";
 import type { TopologyPolicy } from "./members.ts";
-import { pack, totalOf, type Assignment, type Field, type Task } from "./pack.ts";
+import { pack, type Assignment, type Field, type Task } from "./pack.ts";
 import type { MinimumShare } from "./podgroup.ts";
-import { formatAmount } from "./quantity.ts";
+import { causesText, obstacleOf, shortfall } from "./refusal.ts";
 import type { Tallies } from "./tally.ts";
 
 export interface CellRequest {
@@ -22,6 +22,8 @@ export interface CellRequest {
   readonly bound: readonly string[];
   readonly boundRoles: readonly Role[];
   readonly policy: TopologyPolicy;
+  /** Nodes of the other cells of the service, one entry a pod: of domains as good, one far from them is taken. */
+  readonly others?: readonly string[];
 }
 
 export interface CellField {
@@ -62,7 +64,8 @@ export function placeCell(given: CellRequest, field: CellField): CellOutcome {
   const near = policy.mode === "off" ? undefined : bound;
   const census = new Census(tasks, field.resource, { tallies: field.tallies, trial: field.room });
   const home = near === undefined || near.length === 0 ? undefined : field.tree.commonDomain(near);
-  const domains = ranked(permitted, home, census);
+  const others = (request.others ?? []).length === 0 ? undefined : distancesTo(field.tree, request.others ?? []);
+  const domains = ranked(permitted, { census, home, others });
   const rest = tasks.filter((task) => !gang.includes(task));
   return decide({ request, field: { ...field, near }, census, domains, gang, rest });
 }
@@ -110,7 +113,7 @@ function placeRest(scene: Scene, core: Assignment, why: string): CellOutcome {
     const node = firstNode(task, confined, { ...field, near });
     if (node === undefined) refusals.set(task, taskRefusal(scene, task, confined));
     else {
-      field.room.take(node, task.pattern.demand);
+      field.room.take(node, task.pattern.demand, task.pod);
       nodes.set(task, node);
     }
   }
@@ -126,7 +129,7 @@ function firstNode(task: Task, domains: readonly Domain[], field: Field): string
 }
 
 const take = ({ field }: Scene, nodes: Assignment): void => {
-  for (const [task, node] of nodes) field.room.take(node, task.pattern.demand);
+  for (const [task, node] of nodes) field.room.take(node, task.pattern.demand, task.pod);
 };
 
 interface Found {
@@ -135,12 +138,48 @@ interface Found {
 }
 
 function firstFit(
-  { domains, census }: Scene,
+  scene: Scene,
   tasks: readonly Task[],
   attempt: (domain: Domain) => Assignment | undefined,
 ): Found | undefined {
+  const { domains, census } = scene;
+  const single = onOneNode(scene, tasks);
+  if (single !== undefined) return single;
   for (const domain of domains) {
     const nodes = census.mayFit(domain, tasks) ? attempt(domain) : undefined;
+    if (nodes !== undefined) return { domain, nodes };
+  }
+  return undefined;
+}
+
+/** Nodes with room for all that are tried: what pods demand of one another mostly refuses them all alike. */
+const MOST_SINGLES = 8;
+
+/** A node is the smallest domain of all: the tightest that takes every pod, in the tightest leaf among equals. */
+function onOneNode({ request, field, domains, census }: Scene, tasks: readonly Task[]): Found | undefined {
+  if (tasks.length < 2 || request.bound.length > 0 || request.policy.mode === "off") return undefined;
+  const demand = sumOf(tasks.map(({ pattern }) => pattern.demand));
+  const { tree, room, resource } = field;
+  const needs = demand.get(resource) ?? 0;
+  const permitted = new Set(domains);
+  const widest = domains.filter(({ parent }) => parent === undefined || !permitted.has(parent));
+  const fitting = widest
+    .flatMap(({ nodes }) => nodes)
+    .filter(
+      (node) =>
+        room.free(node, resource) >= needs &&
+        lacking(room, node, demand) === undefined &&
+        tasks.every(({ pattern }) => pattern.feasible.has(node)),
+    );
+  const found = fitting.toSorted(
+    (a, b) =>
+      room.free(a, resource) - room.free(b, resource) ||
+      census.free(tree.leafOf(a)) - census.free(tree.leafOf(b)) ||
+      byText(a, b),
+  );
+  for (const node of found.slice(0, MOST_SINGLES)) {
+    const domain = tree.leafOf(node);
+    const nodes = pack(tasks, { ...domain, nodes: [node], children: [] }, field);
     if (nodes !== undefined) return { domain, nodes };
   }
   return undefined;
@@ -154,7 +193,7 @@ function packWhole(scene: Scene, domain: Domain): Assignment | undefined {
   const core = firstFit(inner, gang, (smaller) => pack(gang, smaller, field));
   if (core === undefined) return pack(request.tasks, domain, field);
   const room = new Trial(field.room);
-  for (const [task, node] of core.nodes) room.take(node, task.pattern.demand);
+  for (const [task, node] of core.nodes) room.take(node, task.pattern.demand, task.pod);
   const near = field.near === undefined ? undefined : [...field.near, ...core.nodes.values()];
   const others = pack(rest, domain, { ...field, room, near });
   return others === undefined ? pack(request.tasks, domain, field) : new Map([...core.nodes, ...others]);
@@ -200,45 +239,42 @@ const tierText = ({ tier, tierName }: Domain): string => `tier ${tier}${tierName
 
 function wholeReason({ request, field }: Scene, domain: Domain): string {
   if (request.policy.mode === "off") return "tightest node with room";
-  const pods = `${request.tasks.length} ${request.bound.length > 0 ? "more " : ""}pods of ${request.name}`;
+  const pods = `${countText(request)} of ${request.name}`;
   return domain === field.tree.root
-    ? `no domain has room for all ${pods}; as close together as the cluster has room`
-    : `${domain.name} (${tierText(domain)}) is the smallest domain with room for all ${pods}`;
+    ? `no domain has room for ${pods}; as close together as the cluster has room`
+    : `${domain.name} (${tierText(domain)}) is the smallest domain with room for ${pods}`;
+}
+
+function countText({ tasks, bound }: CellRequest): string {
+  const more = bound.length > 0 ? "more " : "";
+  return tasks.length === 1 ? `one ${more}pod` : `all ${tasks.length} ${more}pods`;
 }
 
 const gangReason = ({ request }: Scene, domain: Domain): string =>
   `${domain.name} (${tierText(domain)}) is the smallest domain with room for the minimum viable set of ${request.name}; ` +
   "the rest as near as there is room";
 
-/** `needs 16 nvidia.com/gpu, the largest of 4 domains up to tier 1 (rack-2) has 12 free` */
+/** Of the domain with most room: what lacks there. */
 function gangRefusal({ request, field, domains, census, gang }: Scene): Verdict {
-  const { resource } = field;
-  const needs = totalOf(gang, resource);
-  const best = domains.toSorted((a, b) => census.free(b) - census.free(a) || a.step - b.step)[0] ?? field.tree.root;
-  const free = census.free(best);
-  const pods = `${gang.length} ${gang.length === 1 ? "pod" : "pods"}`;
-  const pieces = free >= needs ? ", but in pieces that do not fit the pods" : "";
-  const among =
+  const { resource, room } = field;
+  // Where nothing is free anywhere, the widest tells most.
+  const order = domains.some((domain) => census.free(domain) > 0) ? 1 : -1;
+  const best =
+    domains.toSorted((a, b) => census.free(b) - census.free(a) || order * (a.step - b.step))[0] ?? field.tree.root;
+  const name =
     domains.length === 1 ? best.name : `the largest of ${domains.length} domains, ${best.name} (${tierText(best)}),`;
-  return denied(
-    "NoDomainFits",
-    `the minimum viable set of ${request.name} needs ${formatAmount(resource, needs)} ${resource} for ${pods}, ` +
-      `${among} has ${formatAmount(resource, free)} free${pieces}`,
-    { numbers: { needs, free } },
-  );
+  const { text, numbers } = shortfall({ tasks: gang, nodes: best.nodes, room }, { name, resource });
+  return denied("NoDomainFits", `the minimum viable set of ${request.name} ${text}`, { numbers });
 }
 
-function taskRefusal({ field }: Scene, { key, pattern }: Task, confined: readonly Domain[]): Verdict {
-  const { resource, room } = field;
+function taskRefusal({ field }: Scene, task: Task, confined: readonly Domain[]): Verdict {
   const nodes = confined.flatMap((domain) => domain.nodes);
-  const usable = nodes.filter((node) => pattern.feasible.has(node));
-  const needs = pattern.demand.get(resource) ?? 0;
-  const free = Math.max(0, ...usable.map((node) => room.free(node, resource)));
   const where = confined.map(({ name }) => name).join(", ");
-  return denied(
-    usable.length === 0 ? "NodeNotSelected" : "NodeLacksDevices",
-    `none of the ${nodes.length} nodes of ${where} has room: ${nodes.length - usable.length} are closed to the pod; of the ` +
-      `others the freest has ${formatAmount(resource, free)} of the ${formatAmount(resource, needs)} ${resource} it needs`,
-    { subject: key, numbers: { needs, free } },
-  );
+  const causes = obstacleOf({ tasks: [task], nodes, room: field.room })?.causes ?? [];
+  const [first] = causes;
+  const text = causes.length === 0 ? "" : `: ${causesText(causes)}`;
+  return denied(first?.reason ?? "NodeNotSelected", `none of the ${nodes.length} nodes of ${where} takes it${text}`, {
+    subject: task.key,
+    numbers: first?.example.numbers ?? {},
+  });
 }

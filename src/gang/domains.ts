@@ -2,6 +2,7 @@
 import { denied, type Verdict } from "../kinds/verdict.ts";
 import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
 import type { TopologyPolicy } from "./members.ts";
+import type { Distances } from "../topology/cost.ts";
 import type { Census } from "./census.ts";
 
 /** Every domain of a tree, the root last. */
@@ -39,17 +40,35 @@ export const anchorsOf = (bound: readonly string[], tier: number, tree: Topology
   ...new Set(bound.flatMap((node) => tree.domainOf(node, tier) ?? [])),
 ];
 
-/** Best first: nearest to the bound pods, then smallest, then the one that is left with least, then by name. */
-export function ranked(domains: readonly Domain[], home: Domain | undefined, census: Census): readonly Domain[] {
+/** What domains are compared by. */
+export interface Standing {
+  readonly census: Census;
+  /** The domain of the bound pods. */
+  readonly home: Domain | undefined;
+  /** Distances to the other cells of the service; absent where there are none. */
+  readonly others: Distances | undefined;
+}
+
+/**
+ * Best first: nearest to the bound pods, then smallest, then the one that is left with least; of those as good, the one
+ * farthest from the service's other cells, then by name. Cells exchange nothing, so that they need not be close, and a
+ * rack that fails takes one of them; but no cell takes a worse domain for it.
+ */
+export function ranked(domains: readonly Domain[], { census, home, others }: Standing): readonly Domain[] {
   return domains
     .map((domain) => ({
       domain,
       away: home === undefined ? domain.step : reach(domain, home),
       free: census.free(domain),
+      apart: others?.meanFrom(domain) ?? 0,
     }))
     .sort(
       (a, b) =>
-        a.away - b.away || a.domain.step - b.domain.step || a.free - b.free || byText(a.domain.name, b.domain.name),
+        a.away - b.away ||
+        a.domain.step - b.domain.step ||
+        a.free - b.free ||
+        b.apart - a.apart ||
+        byText(a.domain.name, b.domain.name),
     )
     .map(({ domain }) => domain);
 }

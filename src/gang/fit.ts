@@ -1,7 +1,7 @@
 /**
  * Whether one node may carry one pod, judged as kube-scheduler's own filters judge it: readiness and cordon, taints,
- * node selector and required node affinity, and free resources. Not judged: pod affinity, topology spread, volumes and
- * host ports, which Tandem's placement does not plan with.
+ * node selector and required node affinity, and free resources. What the pods on it have to say is judged in `rules.ts`;
+ * volumes are not judged.
  */
 import {
   entry,
@@ -38,20 +38,40 @@ export function shortage(node: string, demand: Amounts, room: Room): Verdict | u
   const resource = lacking(room, node, demand);
   if (resource === undefined) return undefined;
   const [needs, free] = [demand.get(resource) ?? 0, Math.max(0, room.free(node, resource))];
-  return denied(
-    "NodeLacksDevices",
-    `needs ${formatAmount(resource, needs)} ${resource}, ${formatAmount(resource, free)} of ${formatAmount(resource, room.allocatable(node, resource))} free`,
-    { subject: node, numbers: { needs, free } },
-  );
+  const all = room.allocatable(node, resource);
+  const there =
+    all === 0
+      ? "the node has none"
+      : `${formatAmount(resource, free)} of ${formatAmount(resource, all)} free${ringText(room, node, { resource, needs, free })}`;
+  return denied("NodeLacksDevices", `needs ${formatAmount(resource, needs)} ${resource}, ${there}`, {
+    subject: node,
+    numbers: { needs, free },
+  });
+}
+
+type Want = { readonly resource: string; readonly needs: number; readonly free: number };
+
+/** Enough is free, but not in one ring. */
+function ringText(room: Room, node: string, { resource, needs, free }: Want): string {
+  const rings = free >= needs ? room.rings?.(node, resource) : undefined;
+  return rings === undefined ? "" : `, in rings of ${rings.size} with ${rings.free.join(" and ")} free`;
 }
 
 function unready(pod: Pod, node: Node): Verdict | undefined {
   const subject = node.metadata.name ?? "";
   const ready = node.status?.conditions?.find(({ type }) => type === "Ready");
   if (ready !== undefined && ready.status !== "True") return denied("NodeUnschedulable", "not ready", { subject });
-  const taint = taintsOf(node).find((found) => !tolerated(pod, found));
+  const taint = untolerated(pod, node);
   return taint === undefined ? undefined : denied("NodeUnschedulable", describe(taint), { subject });
 }
+
+const untolerated = (pod: Pod, node: Node): Taint | undefined => taintsOf(node).find((found) => !tolerated(pod, found));
+
+/** Whether the pod tolerates every taint of the node that keeps pods off. */
+export const toleratesNode = (pod: Pod, node: Node): boolean => untolerated(pod, node) === undefined;
+
+/** Whether the pod's node selector and required node affinity select the node. */
+export const selectsNode = (pod: Pod, node: Node): boolean => unselected(pod, node) === undefined;
 
 const taintsOf = ({ spec }: Node): readonly Taint[] =>
   spec?.unschedulable === true ? [UNSCHEDULABLE, ...(spec.taints ?? [])] : (spec?.taints ?? []);

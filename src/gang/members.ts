@@ -94,13 +94,18 @@ export function missingPods(cell: readonly CellMember[], members: readonly Pod[]
       surplus.set(spec.role, (surplus.get(spec.role) ?? 0) - exist);
       const pattern = ofRole.get(spec.role)?.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1))[0];
       return Array.from({ length: Math.min(most, spec.replicas - exist) }, (_, index) =>
-        expected(spec, pattern?.spec ?? template.spec, index),
+        expected(spec, pattern ?? template, index),
       );
     });
 }
 
-function expected(spec: WorkloadSpec, pattern: Pod["spec"], index: number): Pod {
-  const free = { ...pattern };
+/** An existing pod's instance is not that of the pods to come. */
+const withoutInstance = (labels: Readonly<Record<string, string>> = {}): Record<string, string> =>
+  Object.fromEntries(Object.entries(labels).filter(([key]) => key !== LABEL.instance));
+
+/** With the labels of its pattern, by which affinities of its own and of other pods find it. */
+function expected(spec: WorkloadSpec, pattern: PodTemplate, index: number): Pod {
+  const free = { ...pattern.spec };
   delete free.nodeName;
   return {
     apiVersion: "v1",
@@ -109,6 +114,7 @@ function expected(spec: WorkloadSpec, pattern: Pod["spec"], index: number): Pod 
       name: `${spec.name}-expected-${index}`,
       namespace: spec.namespace,
       labels: {
+        ...withoutInstance(pattern.metadata?.labels),
         [LABEL.model]: spec.model,
         [LABEL.role]: spec.role,
         [LABEL.group]: spec.group,

@@ -9,7 +9,7 @@
 import { keyOf, type Node, type Pod } from "../kinds/kube.ts";
 import { denied, type Verdict } from "../kinds/verdict.ts";
 import { byText, type TopologyTree } from "../topology/tree.ts";
-import { cellKey, cellOf } from "../workload/cell.ts";
+import { cellKey, cellOf, serviceKey } from "../workload/cell.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import { placeCell, type CellField, type CellOutcome } from "./cell-plan.ts";
 import { DeviceLedger, isBound, hasEnded, scarcest, Trial } from "./devices.ts";
@@ -17,6 +17,7 @@ import { nodeVerdict } from "./fit.ts";
 import { cellName, nodesOf, podCell, podRole, podsByCell, topologyPolicy } from "./members.ts";
 import { Patterns, type Task } from "./pack.ts";
 import { minimumViableSet } from "./podgroup.ts";
+import { neighbourVerdict, rulesFor } from "./rules.ts";
 import { Tallies } from "./tally.ts";
 
 export interface PlacementInput {
@@ -117,6 +118,7 @@ class Run {
         boundRoles: bound.map(podRole),
         bound: nodesOf(bound),
         policy: topologyPolicy(cell.specs, this.#input.tree),
+        others: this.#othersOf(key),
       },
       this.#field(tasks),
     );
@@ -130,6 +132,15 @@ class Run {
         placed: outcome.gang.outcome === "allowed",
         verdict: outcome.gang,
       });
+  }
+
+  /** Nodes of the other cells of the service: of bound pods, and of those placed before. */
+  #othersOf(key: string): readonly string[] {
+    return this.#input.pods.flatMap((pod) => {
+      const id = podCell(pod);
+      if (id === undefined || cellKey(id) === key || serviceKey(cellKey(id)) !== serviceKey(key)) return [];
+      return (isBound(pod) ? pod.spec.nodeName : this.placements.get(pod)?.node) ?? [];
+    });
   }
 
   #keep(outcome: CellOutcome, tasks: readonly Task[], bound: readonly string[]): void {
@@ -152,7 +163,12 @@ class Run {
   }
 
   #refuse(task: Task, verdict: Verdict): void {
-    const judged = this.#input.nodes.map((node) => nodeVerdict(task.pod, node, task.pattern.demand, this.#room));
+    const rules = rulesFor([task.pod], this.#room);
+    const judged = this.#input.nodes.map((node) => {
+      const found = nodeVerdict(task.pod, node, task.pattern.demand, this.#room);
+      if (found.outcome === "denied") return found;
+      return neighbourVerdict(task.pod, node.metadata.name ?? "", rules) ?? found;
+    });
     const refused = judged.filter(({ outcome }) => outcome === "denied");
     this.placements.set(task.pod, { pod: task.pod, node: null, domain: null, tier: null, verdict, refused });
   }

@@ -5,6 +5,7 @@
  * controller writes what is planned here.
  */
 import type { Role } from "../kinds/endpoint.ts";
+import { LABEL } from "../kinds/names.ts";
 import type { InstalledApis } from "../kinds/snapshot.ts";
 import type { TopologyTree } from "../topology/tree.ts";
 import { cellObjectName, cellOf } from "../workload/cell.ts";
@@ -28,7 +29,8 @@ export const gangMembers = (cell: readonly WorkloadSpec[]): readonly WorkloadSpe
     .filter((spec) => spec.mode === "manage" && spec.gang.kind !== "off" && !spec.skip.includes("gang"))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 
-const instancesOf = (spec: WorkloadSpec): number => Math.floor(spec.replicas / spec.nodesPerInstance);
+/** Whole engine instances that the replicas make. */
+export const instancesOf = (spec: WorkloadSpec): number => Math.floor(spec.replicas / spec.nodesPerInstance);
 
 /**
  * The fewest instances with which the cell serves. `auto`: one of each role that has replicas. A set asked for is capped
@@ -71,14 +73,27 @@ export interface NetworkTopology {
  *   set as admission leaves them on the pods, which no WorkloadSpec knows; a figure too low lets through nothing more
  *   than unset does, one too high holds the group `Pending` for ever.
  * - `priorityClassName`: Volcano takes the pods' own.
- * - `subGroupPolicy`: would keep each instance of several pods in a closer domain than its cell, by `matchLabelKeys` of the
- *   instance label. Pods that admission missed carry no such label, and one of them would make the group invalid.
  */
 export interface PodGroupSpec {
   readonly minMember: number;
   /** By role, as the pods' `volcano.sh/task-spec`. Volcano ignores it unless `minMember` is at least its sum. */
   readonly minTaskMember: Readonly<Record<string, number>>;
   readonly queue?: string;
+  readonly networkTopology?: NetworkTopology;
+  readonly subGroupPolicy?: readonly SubGroupPolicy[];
+}
+
+/**
+ * Engine instances over several pods: counted whole, each in as close a domain as there is. The pods of an instance have
+ * its label in common; those that have none yet are held by the gate of ranks, and are no subgroup.
+ */
+export interface SubGroupPolicy {
+  readonly name: string;
+  readonly labelSelector: { readonly matchLabels: Readonly<Record<string, string>> };
+  /** Without a key a policy matches nothing. */
+  readonly matchLabelKeys: readonly string[];
+  readonly subGroupSize: number;
+  readonly minSubGroups: number;
   readonly networkTopology?: NetworkTopology;
 }
 
@@ -88,38 +103,99 @@ export interface PodGroupPlan {
   readonly spec: PodGroupSpec;
 }
 
-/**
- * The PodGroup of a cell, for Volcano 1.14 and later, or undefined where there is no gang to hold together or Volcano's
- * API is known to be absent. `tree` gives tier names their numbers.
- */
-export function podGroupPlan(
-  cell: readonly WorkloadSpec[],
-  apis?: InstalledApis,
-  tree?: TopologyTree,
-): PodGroupPlan | undefined {
+/** What a PodGroup is made for. Absent: nobody looked. */
+export interface PodGroupScene {
+  readonly apis?: InstalledApis;
+  /** Gives tier names their numbers. */
+  readonly tree?: TopologyTree | undefined;
+  /** Most pods of a role that may be asked for, as long as the rest are not there. */
+  readonly most?: ReadonlyMap<Role, number>;
+}
+
+/** The PodGroup of a cell, or undefined where there is no gang to hold together or Volcano's API is known to be absent. */
+export function podGroupPlan(cell: readonly WorkloadSpec[], scene: PodGroupScene = {}): PodGroupPlan | undefined {
   const shares = minimumViableSet(cell);
   const first = shares[0]?.spec;
-  if (first === undefined || apis?.podGroups === false) return undefined;
+  if (first === undefined || scene.apis?.podGroups === false) return undefined;
   const id = cellOf(first);
   const queue = shares.find(({ spec }) => spec.queue !== "")?.spec.queue;
-  const topology = networkTopology(first, tree);
+  const minimum = byRole(shares, scene.most);
+  const policies = subGroups(shares, minimum);
   return {
     namespace: id.namespace,
     name: cellObjectName(id),
     spec: {
-      minMember: shares.reduce((sum, { pods }) => sum + pods, 0),
-      minTaskMember: byRole(shares),
+      minMember: Object.values(minimum).reduce((sum, pods) => sum + pods, 0),
+      minTaskMember: minimum,
       ...(queue === undefined ? {} : { queue }),
-      ...(topology === undefined ? {} : { networkTopology: topology }),
+      ...topologyField(first, scene),
+      ...(policies.length === 0 || !has("subGroupPolicy", scene) ? {} : { subGroupPolicy: policies }),
     },
   };
 }
 
-const byRole = (shares: readonly MinimumShare[]): Record<string, number> => {
+/** Whether one PodGroup is for each engine instance, because a scheduler plugin judges whole PodGroups. */
+export const holdsByInstance = (spec: WorkloadSpec): boolean => spec.device?.podGroup === "instance";
+
+/** The PodGroup of one engine instance: `id` is its own, or the uid of its only pod. */
+export function instancePodGroup(spec: WorkloadSpec, id: string, scene: PodGroupScene = {}): PodGroupPlan {
+  const pods = spec.nodesPerInstance;
+  return {
+    namespace: spec.namespace,
+    name: instanceGroupName(spec, id),
+    spec: {
+      minMember: pods,
+      minTaskMember: { [spec.role]: pods },
+      ...(spec.queue === "" ? {} : { queue: spec.queue }),
+      ...(pods === 1 ? {} : topologyField(spec, scene)),
+    },
+  };
+}
+
+/** Eight hexadecimal digits tell the instances of one cell apart. */
+export const instanceGroupName = (spec: WorkloadSpec, id: string): string =>
+  `${cellObjectName(cellOf(spec))}-${id.slice(0, 8)}`;
+
+/** Volcano 1.12 has network topology, 1.14 tier names and subgroups; what the CRD lacks would be dropped on arrival. */
+const has = (field: string, { apis }: PodGroupScene): boolean => apis?.podGroupFields?.has(field) ?? true;
+
+function topologyField(spec: WorkloadSpec, scene: PodGroupScene): { networkTopology?: NetworkTopology } {
+  const topology = has("networkTopology", scene) ? networkTopology(spec, scene.tree) : undefined;
+  if (topology === undefined) return {};
+  if (topology.highestTierName === undefined || has("networkTopology.highestTierName", scene))
+    return { networkTopology: topology };
+  // A name that neither of us can resolve: as near as possible is the nearest to what was asked.
+  return { networkTopology: { mode: "soft" } };
+}
+
+/** Only where all instances of a role are of one size: the label selector cannot tell two workloads of a role apart. */
+function subGroups(shares: readonly MinimumShare[], minimum: Readonly<Record<string, number>>): SubGroupPolicy[] {
+  return ROLES.flatMap((role): SubGroupPolicy[] => {
+    const ofRole = shares.filter((share) => share.role === role);
+    const [first] = ofRole;
+    const size = first?.spec.nodesPerInstance ?? 1;
+    if (first === undefined || size === 1 || ofRole.some(({ spec }) => spec.nodesPerInstance !== size)) return [];
+    const { topology, skip } = first.spec;
+    return [
+      {
+        name: role,
+        labelSelector: { matchLabels: { [LABEL.role]: role } },
+        matchLabelKeys: [LABEL.instance],
+        subGroupSize: size,
+        minSubGroups: Math.floor((minimum[role] ?? 0) / size),
+        // Within what the cell requires; a hard tier could be too small for one instance.
+        ...(topology === "off" || skip.includes("topology") ? {} : { networkTopology: { mode: "soft" } }),
+      },
+    ];
+  });
+}
+
+function byRole(shares: readonly MinimumShare[], most: PodGroupScene["most"]): Record<string, number> {
   const counts: Record<string, number> = {};
   for (const { role, pods } of shares) counts[role] = (counts[role] ?? 0) + pods;
+  for (const [role, limit] of most ?? []) if ((counts[role] ?? 0) > limit) counts[role] = limit;
   return counts;
-};
+}
 
 /** Volcano's tiers begin at 1 by convention, when no tree is known to say otherwise. */
 const CLOSEST_TIER = 1;

@@ -51,7 +51,7 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   NodeOutsideDomain: "Widen tandem.sh/topology-tier, or set tandem.sh/topology to preferred.",
   NodeUnschedulable: "Uncordon the node, or tolerate its taint.",
   NodeNotSelected: "Change the pod's nodeSelector or affinity, or label the node.",
-  NoDomainFits: "Free devices within one domain, lower the gang, or widen tandem.sh/topology-tier.",
+  NoDomainFits: "Free what the message names within one domain, lower the gang, or widen tandem.sh/topology-tier.",
   HyperNodeInvalid: "Correct the HyperNode; the message names the member.",
   HyperNodeDangling: "Take the member out, or create what it names.",
   HyperNodeOverlaps: "Let one HyperNode alone claim the member.",
@@ -64,6 +64,37 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   WorkloadUnreadable: "Correct the workload as the message says; the webhook would have denied it.",
   WebhooksAbsent: "Install the webhooks, or set controller.webhookConfiguration to what they are called.",
   CertificatesForeign: "Delete the Secret to have a new one made, or name another by admission.certificates.secret.",
+  // doctor
+  ClusterUnreachable: "Check the kubeconfig, and what its user may read.",
+  WebhookUntrusted: "See that the controller runs: it writes caBundle; with cert-manager, that its annotation stands.",
+  WebhookSilent: "Look at the pods behind the Service (app.kubernetes.io/component=admission).",
+  CertificateUnusable:
+    "See that the controller runs and may write the Secret; delete a broken one to have it made anew.",
+  CertificateOverdue: "See that the controller runs and holds its Lease; it renews after two thirds of a life.",
+  VolcanoPluginOff: "Add the plugin to a tier of volcano-scheduler.conf (- name: network-topology-aware).",
+  QueueClosed: "Create or open the Queue, or name another by tandem.sh/queue.",
+  PodGroupSums: "Raise minMember to the sum of minTaskMember.",
+  SchedulersDiffer: "Set tandem.sh/scheduler equal on all workloads of the group, or take schedulerName out.",
+  SchedulerSharded: "Run one scheduler of Volcano, without MULTI_SCHEDULER_ENABLE.",
+  HyperNodesAbsent: "Create HyperNodes, have Volcano discover them, or set topology.source to labels with a preset.",
+  PodsHeld:
+    "Create what the cell lacks, free devices, and see that the controller runs; tandem release lifts every gate.",
+  ExtenderVerbs:
+    "Set filterVerb to filter, prioritizeVerb to prioritize and preemptVerb to preempt; bindVerb to bind only where extender.bind is on.",
+  ExtenderWholeNodes: "Set nodeCacheCapable to true.",
+  ExtenderIgnorable: "Set ignorable to false, and name the devices in managedResources so that no other pod waits.",
+  ExtenderUnmanaged: "List every device resource in managedResources, with ignoredByScheduler false.",
+  ExtenderWeight: "Set weight to 5 or more.",
+  ExtenderSlow: "Set httpTimeout to 1s.",
+  ExtenderUnverified:
+    "Set enableHTTPS, and caData to the caBundle of the webhook configuration; restart the scheduler then.",
+  ExtenderUnreachable: "Look at the pods behind the Service, at urlPrefix, and at network policies.",
+  VolcanoVerbs: "Take the verbs from manifests/components/volcano-extender/volcano-scheduler.conf.",
+  VolcanoSilence: "Set extender.ignorable to false, and take out allocateFuncVerb and jobEnqueueableVerb.",
+  VolcanoOrder: "List extender after gang, in the same tier.",
+  VolcanoVerbCostly:
+    "Take out predicateVerb and prioritizeVerb; jobReadyVerb is of use only with device profiles that have podGroup: instance. Keep httpTimeout at 1s or less.",
+  NodesSampled: "Set percentageOfNodesToScore to 100.",
   // router
   NoEndpoint: "Look at the group's pods: none is ready, of the right role and compatible.",
   ModelUnknown: "Request a model that is served, or add the name by tandem.sh/served-model.",

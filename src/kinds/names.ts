@@ -60,6 +60,8 @@ export const STATUS = {
   endpoint: "status.tandem.sh/endpoint",
   /** On node rank 0 of an instance over several pods of which all have been ready once: until then it loads. */
   served: "status.tandem.sh/served",
+  /** On a pod that was made without a gate, because its cell stood: the uid of the record that said so. */
+  follows: "status.tandem.sh/follows",
   /** Set on a pod that must get no new work. */
   drain: "status.tandem.sh/drain",
   /** Which labels the controller put on a live pod of a `route` workload: these, and no others, are taken off again. */
@@ -76,6 +78,10 @@ export const STATUS = {
   portBase: "status.tandem.sh/port-base",
   /** On the Service of an instance: uids of its pods, in the order of their node ranks. */
   members: "status.tandem.sh/members",
+  /** On a pod whose gate was lifted: the node that was planned for it, and when. Others take that room for used. */
+  placement: "status.tandem.sh/placement",
+  /** On a pod of a complete gang without room: since when it waits. */
+  waiting: "status.tandem.sh/waiting",
   /** On objects that the controller makes: hash of what it applied last, so that it writes only when that changes. */
   applied: "status.tandem.sh/applied",
 } as const;
@@ -88,6 +94,8 @@ export const OWNERSHIP = { label: "tandem.sh/owned-by", value: "controller" } as
 
 /** Scheduling gates of ours. A Pod carries them from its creation on, and the controller lifts them. */
 export const GATE = {
+  /** Held until the cell's minimum viable set has room, all of it. */
+  gang: "tandem.sh/gang",
   /** Held until the pod has its instance and its node rank. */
   rank: "tandem.sh/rank",
 } as const;
@@ -124,6 +132,7 @@ export const VOLCANO = {
   taskSpec: "volcano.sh/task-spec",
   queueName: "scheduling.volcano.sh/queue-name",
   podGroupApiVersion: "scheduling.volcano.sh/v1beta1",
+  podGroupDefinition: "podgroups.scheduling.volcano.sh",
   hyperNodeApiVersion: "topology.volcano.sh/v1alpha1",
   schedulerName: "volcano",
 } as const;
@@ -240,6 +249,11 @@ export const METRICS = {
     type: "counter",
     help: "Nodes judged for the scheduler.",
     labels: ["verb", "reason"],
+  },
+  tandem_extender_holds: {
+    type: "gauge",
+    help: "Pods for which room is kept that they are not bound to yet.",
+    labels: [],
   },
   tandem_extender_duration_seconds: {
     type: "histogram",

@@ -4,7 +4,9 @@ import type { KubeObject, ObjectRef } from "./kube.ts";
 /** The kinds Tandem reads or writes, by resource name. */
 const PLURALS: Readonly<Record<string, string>> = {
   ConfigMap: "configmaps",
+  CustomResourceDefinition: "customresourcedefinitions",
   Deployment: "deployments",
+  EndpointSlice: "endpointslices",
   Event: "events",
   HorizontalPodAutoscaler: "horizontalpodautoscalers",
   HyperNode: "hypernodes",
@@ -16,6 +18,7 @@ const PLURALS: Readonly<Record<string, string>> = {
   Pod: "pods",
   PodDisruptionBudget: "poddisruptionbudgets",
   PodGroup: "podgroups",
+  Queue: "queues",
   ReplicaSet: "replicasets",
   ScaledObject: "scaledobjects",
   Secret: "secrets",

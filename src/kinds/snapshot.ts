@@ -9,6 +9,11 @@ import type { HyperNode, KubeObject, Namespace, Node, Pod, Workload } from "./ku
 export interface InstalledApis {
   /** Volcano's `scheduling.volcano.sh/v1beta1` PodGroup. */
   readonly podGroups: boolean;
+  /**
+   * Fields of its spec that the installed CRD has, as `networkTopology.highestTierName`; undefined where nobody looked.
+   * The server drops fields that it does not know, without a word.
+   */
+  readonly podGroupFields?: ReadonlySet<string>;
   /** Volcano's `topology.volcano.sh/v1alpha1` HyperNode. */
   readonly hyperNodes: boolean;
 }

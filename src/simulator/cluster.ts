@@ -6,6 +6,7 @@
  * each bound before the next is looked at. It runs nothing: addresses and readiness are the caller's to set.
  */
 import { admitObject, admitPod } from "../admission/admit.ts";
+import { admissionSettings, type Settings } from "../admission/stage.ts";
 import type { Config } from "../config/schema.ts";
 import { filterNodes, MAX_SCORE, prioritizeNodes, type Scored } from "../extender/decide.ts";
 import { ExtenderMemo, type ClusterView } from "../extender/view.ts";
@@ -25,6 +26,7 @@ import { allowed, denied, isDenied, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { byText, type TopologyTree } from "../topology/tree.ts";
 import { ADMITTED_KINDS, isTemplate, templateOf } from "../workload/template.ts";
+import { withGates } from "./gates.ts";
 import { withInstances } from "./instances.ts";
 import { podsOf, uidOf } from "./pods.ts";
 
@@ -75,7 +77,8 @@ export class LocalCluster {
   /** Admits every workload and stores what comes of it; a denied one is dropped. In the order given. */
   admitWorkloads(): readonly Admitted[] {
     const admitted = this.#snapshot.workloads.map((before) =>
-      this.#admitted(before, admitObject(before, this.#context())),
+      // The objects are all there are: whoever lacks a partner is told.
+      this.#admitted(before, admitObject(before, { ...this.#context(), settled: true })),
     );
     const workloads = admitted.filter(({ stored }) => stored).map(({ after }) => after as Workload);
     this.#snapshot = { ...this.#snapshot, workloads };
@@ -96,9 +99,10 @@ export class LocalCluster {
 
   /** Schedules every pod that waits, in the order of their creation; pods of an instance once all of them are there. */
   schedule(): readonly Scheduled[] {
-    this.#snapshot = withInstances(this.#snapshot, this.#config);
+    const { snapshot, told } = withGates(withInstances(this.#snapshot, this.#config), this.#config);
+    this.#snapshot = snapshot;
     const waiting = this.#snapshot.pods.filter((pod) => !isBound(pod) && !hasEnded(pod));
-    return waiting.map((pod) => this.#schedule(pod));
+    return waiting.map((pod) => held(pod, told(pod)) ?? this.#schedule(pod));
   }
 
   /** Replaces a pod, as kubelet does when it writes status. */
@@ -111,8 +115,8 @@ export class LocalCluster {
     return { before, after: result.object, verdicts: result.verdicts, stored };
   }
 
-  #context(): { snapshot: ClusterSnapshot; settings: Config["admission"] } {
-    return { snapshot: this.#snapshot, settings: this.#config.admission };
+  #context(): { snapshot: ClusterSnapshot; settings: Settings } {
+    return { snapshot: this.#snapshot, settings: admissionSettings(this.#config) };
   }
 
   #view(): ClusterView {
@@ -126,13 +130,11 @@ export class LocalCluster {
   }
 
   #schedule(pod: Pod): Scheduled {
-    const gates = (pod.spec.schedulingGates ?? []).map(({ name }) => name);
-    if (gates.length > 0) return waits(pod, denied("GangIncomplete", `held by ${gates.join(", ")}`), []);
     const view = this.#view();
     const own = [...view.nodes.values()].map((node) => nodeVerdict(pod, node, view.cells.demand(pod), view.ledger));
     const open = own.filter((verdict) => !isDenied(verdict)).map(({ subject }) => subject ?? "");
     const { fit, refused } = filterNodes(pod, open, view);
-    const all = [...own.filter(isDenied), ...refused.values()];
+    const all = [...own.filter(isDenied), ...[...refused].map(([subject, verdict]) => ({ ...verdict, subject }))];
     const best = this.#best(pod, fit, view);
     if (best === undefined) return waits(pod, nowhere(all, own.length), all);
     const bound = { ...pod, spec: { ...pod.spec, nodeName: best.host } };
@@ -156,6 +158,14 @@ const rest = ({ host, verdict }: Scored): { subject: string; numbers: Readonly<R
   subject: host,
   numbers: verdict.numbers ?? {},
 });
+
+/** A pod behind gates, with what is said of its gang. */
+function held(pod: Pod, why: Verdict | undefined): Scheduled | undefined {
+  const gates = (pod.spec.schedulingGates ?? []).map(({ name }) => name);
+  if (gates.length === 0) return undefined;
+  const about = why === undefined ? "" : `: ${why.message}`;
+  return waits(pod, denied("GangIncomplete", `held by ${gates.join(", ")}${about}`), []);
+}
 
 const waits = (pod: Pod, verdict: Verdict, refused: readonly Verdict[]): Scheduled => ({
   pod,

@@ -25,7 +25,8 @@ export function withInstances(snapshot: ClusterSnapshot, config: Pick<Config, "a
   return current;
 }
 
-function perform(snapshot: ClusterSnapshot, action: Action): ClusterSnapshot {
+/** Carries out what creates Services and patches Pods. */
+export function perform(snapshot: ClusterSnapshot, action: Action): ClusterSnapshot {
   if (action.do === "apply") return { ...snapshot, services: [...snapshot.services, action.object] };
   if (action.do !== "patch") return snapshot;
   const key = `${action.ref.namespace ?? ""}/${action.ref.name}`;

@@ -7,6 +7,8 @@ export interface Distances {
   readonly mean: (node: string) => number;
   /** Mean steps to the set from a node of this leaf that carries none of the set. */
   readonly meanFrom: (leaf: Domain) => number;
+  /** Whether the node carries one of the set; all others of a leaf are as far as `meanFrom`. */
+  readonly holds: (node: string) => boolean;
   /** How many of the set lie at each distance, by index 0 .. `tree.diameter`. */
   readonly spread: (node: string) => readonly number[];
 }
@@ -34,10 +36,22 @@ export function distancesTo(tree: TopologyTree, set: readonly string[]): Distanc
     }
     return counts;
   };
-  const average = (counts: readonly number[]): number =>
-    set.length === 0 ? 0 : counts.reduce((sum, count, steps) => sum + count * steps, 0) / set.length;
+  const average = (leaf: Domain, here: number): number => {
+    let [sum, nearer] = [0, here];
+    for (let at: Domain | undefined = leaf; at !== undefined; at = at.parent) {
+      const within = below.get(at) ?? 0;
+      sum += (within - nearer) * at.step;
+      nearer = within;
+    }
+    return set.length === 0 ? 0 : sum / set.length;
+  };
   const spread = (node: string): number[] => climb(tree.leafOf(node), onNode.get(node) ?? 0);
-  return { spread, mean: (node) => average(spread(node)), meanFrom: (leaf) => average(climb(leaf, 0)) };
+  const holds = (node: string): boolean => onNode.has(node);
+  return {
+    ...{ spread, holds },
+    mean: (node) => average(tree.leafOf(node), onNode.get(node) ?? 0),
+    meanFrom: (leaf) => average(leaf, 0),
+  };
 }
 
 /** Cost of a placement: the mean steps between two of its pods; 0 for one node, `tree.diameter` at most. */

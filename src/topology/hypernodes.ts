@@ -5,9 +5,10 @@
  * `labelMatch` selects nothing, and HyperNode members are by exact name only. Unlike Volcano, which stops building on
  * the first contradiction, every contradiction is reported and the rest of the tree stands.
  */
-import { isObject, type HyperNode, type HyperNodeMember, type Node } from "../kinds/kube.ts";
+import type { HyperNode, HyperNodeMember, Node } from "../kinds/kube.ts";
 import { selectorMatches } from "../kinds/selector.ts";
 import { warned, type Verdict } from "../kinds/verdict.ts";
+import { labelKeys, readableMembers } from "./keys.ts";
 import { compilePattern } from "./pattern.ts";
 import type { DomainDraft, DraftedDomains } from "./tree.ts";
 
@@ -44,12 +45,6 @@ const nameOf = (hyperNode: HyperNode): string => hyperNode.metadata.name ?? "";
 
 /** Objects come from outside: a HyperNode without a usable tier counts as the closest. */
 const tierOf = (hyperNode: HyperNode): number => (Number.isInteger(hyperNode.spec.tier) ? hyperNode.spec.tier : 0);
-
-/** The members that can be read as such. */
-export const readableMembers = ({ spec }: HyperNode): readonly HyperNodeMember[] =>
-  (Array.isArray(spec.members) ? spec.members : []).filter(
-    (member: unknown): member is HyperNodeMember => isObject(member) && isObject(member["selector"]),
-  );
 
 const membersIn = (hyperNode: HyperNode, type: HyperNodeMember["type"]): readonly HyperNodeMember[] =>
   readableMembers(hyperNode).filter((member) => member.type === type);
@@ -154,6 +149,7 @@ function toDraft(hyperNode: HyperNode, owned: ReadonlyMap<string, readonly strin
     name,
     tier: tierOf(hyperNode),
     nodes: owned.get(name) ?? [],
+    keys: labelKeys(hyperNode),
     ...(tierName === undefined ? {} : { tierName }),
     ...(parent === undefined ? {} : { parent }),
   };

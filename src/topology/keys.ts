@@ -1,9 +1,23 @@
 /** The node label keys that stand for topology domains, for affinities that any scheduler understands. */
-import { labelOf, type HyperNode, type LabelSelector } from "../kinds/kube.ts";
-import { readableMembers } from "./hypernodes.ts";
+import { isObject, labelOf, type HyperNode, type HyperNodeMember, type LabelSelector } from "../kinds/kube.ts";
 
 /** On HyperNodes made by Volcano's discovery from node labels: their `tierName` is the node label key. */
 const DISCOVERY_SOURCE = "volcano.sh/network-topology-source";
+
+/** The members that can be read as such. */
+export const readableMembers = ({ spec }: HyperNode): readonly HyperNodeMember[] =>
+  (Array.isArray(spec.members) ? spec.members : []).filter(
+    (member: unknown): member is HyperNodeMember => isObject(member) && isObject(member["selector"]),
+  );
+
+/** Node label keys that one HyperNode is selected by, or was discovered from. */
+export function labelKeys(hyperNode: HyperNode): readonly string[] {
+  const selected = readableMembers(hyperNode).flatMap(({ selector: { labelMatch } }) => [
+    ...Object.keys(labelMatch?.matchLabels ?? {}),
+    ...(labelMatch?.matchExpressions ?? []).flatMap(({ key, operator }) => (operator === "In" ? [key] : [])),
+  ]);
+  return [...new Set([...selected, ...pairsOf(hyperNode).map(([key]) => key)])];
+}
 
 /**
  * Keys of the label selectors of HyperNodes, closest tier first. A key stands for a tier only where it tells its

@@ -74,6 +74,7 @@ function toDraft(
     name: names.get(key) ?? key,
     tier: level + 1,
     nodes: known.nodes,
+    keys: tierName === undefined ? [] : [tierName],
     ...(tierName === undefined ? {} : { tierName }),
     ...(parent === undefined ? {} : { parent }),
   };

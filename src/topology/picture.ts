@@ -8,40 +8,58 @@ interface Branch {
   readonly below: readonly Branch[];
 }
 
+/** What a line says of its nodes beside their names, as of free devices; empty: nothing. */
+export type NodesNote = (nodes: readonly string[]) => string;
+
 /**
  * The tree, one line a domain or node. A node's line names its pods; domains and nodes without a pod are counted, not
- * drawn, so that the picture of a large cluster stays readable. Ends without a line break.
+ * drawn, so that the picture of a large cluster stays readable. `note` is added to every line of nodes. Ends without a
+ * line break.
  */
-export function topologyPicture(tree: TopologyTree, pods: readonly Pod[]): string {
+export function topologyPicture(tree: TopologyTree, pods: readonly Pod[], note: NodesNote = () => ""): string {
   const byNode = Map.groupBy(
     pods.filter(({ spec }) => (spec.nodeName ?? "") !== ""),
     ({ spec }) => spec.nodeName ?? "",
   );
-  const root = branchOf(tree.root, { tree, byNode });
+  const root = branchOf(tree.root, { tree, byNode, note });
   return [root.text, ...lines(root.below, "")].join("\n");
 }
 
 interface Drawing {
   readonly tree: TopologyTree;
   readonly byNode: ReadonlyMap<string, readonly Pod[]>;
+  readonly note: NodesNote;
 }
 
+const noted = (title: string, text: string, mark = ":"): string => (text === "" ? title : `${title}${mark} ${text}`);
+
 function branchOf(domain: Domain, drawing: Drawing): Branch {
-  const { tree, byNode } = drawing;
+  const { tree, byNode, note } = drawing;
   const used = domain.nodes.filter((node) => byNode.has(node));
+  const said = note(domain.nodes);
   if (used.length === 0)
-    return { text: `${titleOf(domain)}: ${counted(domain.nodes.length, "node")}, no pods`, below: [] };
+    return {
+      text: noted(`${titleOf(domain)}: ${counted(domain.nodes.length, "node")}, no pods`, said, ","),
+      below: [],
+    };
   const direct = domain.nodes.filter((node) => tree.leafOf(node) === domain);
-  const empty = direct.filter((node) => !byNode.has(node)).length;
   return {
-    text: titleOf(domain),
+    text: noted(titleOf(domain), said),
     below: [
       ...domain.children.map((child) => branchOf(child, drawing)),
-      ...direct.filter((node) => byNode.has(node)).map((node) => nodeBranch(node, byNode.get(node) ?? [])),
-      ...(empty === 0 ? [] : [{ text: `${counted(empty, "more node")} without pods`, below: [] }]),
+      ...direct.filter((node) => byNode.has(node)).map((node) => nodeBranch(node, drawing)),
+      ...emptyBranch(
+        direct.filter((node) => !byNode.has(node)),
+        note,
+      ),
     ],
   };
 }
+
+const emptyBranch = (nodes: readonly string[], note: NodesNote): Branch[] =>
+  nodes.length === 0
+    ? []
+    : [{ text: noted(`${counted(nodes.length, "more node")} without pods`, note(nodes)), below: [] }];
 
 const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`;
 
@@ -50,9 +68,9 @@ function titleOf({ name, tier, tierName, parent }: Domain): string {
   return `${name} (tier ${tier}${tierName === undefined ? "" : `, ${tierName}`})`;
 }
 
-const nodeBranch = (node: string, pods: readonly Pod[]): Branch => ({
-  text: node,
-  below: pods
+const nodeBranch = (node: string, { byNode, note }: Drawing): Branch => ({
+  text: noted(node, note([node])),
+  below: (byNode.get(node) ?? [])
     .map(keyOf)
     .sort(byText)
     .map((text) => ({ text, below: [] })),

@@ -10,8 +10,11 @@ import type { HyperNode, Node } from "../kinds/kube.ts";
 import type { Verdict } from "../kinds/verdict.ts";
 import { hyperNodeDomains } from "./hypernodes.ts";
 import { labelDomains } from "./levels.ts";
+import { labelLevels } from "./presets.ts";
 
+export { domainExpression, type DomainExpression } from "./expression.ts";
 export { topologyKeys } from "./keys.ts";
+export { labelLevels } from "./presets.ts";
 
 /** A set of nodes that are close to one another: a HyperNode, one value of a node label, or the virtual root. */
 export interface Domain {
@@ -28,6 +31,8 @@ export interface Domain {
   readonly children: readonly Domain[];
   /** Names of all nodes below, sorted. */
   readonly nodes: readonly string[];
+  /** Node label keys that its nodes are selected by; each may select others too. */
+  readonly keys: readonly string[];
 }
 
 export interface TopologyTree {
@@ -57,6 +62,7 @@ export interface TopologyTree {
   commonDomain(nodes: Iterable<string>): Domain;
   /** For people, closest first: `rack-1 / spine-0`; `ROOT_NAME` for a node of no domain. */
   path(node: string): string;
+  pathOf(domain: Domain): string;
   /** The tier that a number, or a tier name, stands for. */
   tierOf(value: number | string): number | undefined;
 }
@@ -78,6 +84,8 @@ export interface DomainDraft {
   readonly parent?: string;
   /** Nodes that hang directly below. */
   readonly nodes: readonly string[];
+  /** As `Domain.keys`. */
+  readonly keys: readonly string[];
 }
 
 export interface DraftedDomains {
@@ -90,8 +98,9 @@ export interface DraftedDomains {
  */
 export function topologySource(config: Config["topology"], hyperNodes: readonly HyperNode[]): TopologySource {
   if (config.source === "none") return { kind: "none" };
-  const labels = config.source === "labels" || (hyperNodes.length === 0 && config.levels.length > 0);
-  return labels ? { kind: "labels", levels: config.levels } : { kind: "hypernodes", hyperNodes };
+  const levels = labelLevels(config);
+  const labels = config.source === "labels" || (hyperNodes.length === 0 && levels.length > 0);
+  return labels ? { kind: "labels", levels } : { kind: "hypernodes", hyperNodes };
 }
 
 /** The tree of these nodes. The same for any order of nodes and HyperNodes. */
@@ -119,6 +128,7 @@ interface GrowingDomain {
   parent: GrowingDomain | undefined;
   readonly children: GrowingDomain[];
   readonly nodes: string[];
+  readonly keys: readonly string[];
 }
 
 class Tree implements TopologyTree {
@@ -135,7 +145,7 @@ class Tree implements TopologyTree {
     this.tiers = [...new Set(drafts.map(({ tier }) => tier))].sort((a, b) => a - b);
     this.diameter = this.tiers.length + 1;
     const root = { name: ROOT_NAME, tier: (this.tiers.at(-1) ?? 0) + 1, step: this.diameter };
-    const top: GrowingDomain = { ...root, parent: undefined, children: [], nodes: [] };
+    const top: GrowingDomain = { ...root, parent: undefined, children: [], nodes: [], keys: [] };
     this.root = top;
     this.#hang(top, drafts);
     for (const node of nodes) if (!this.#leafs.has(node)) top.nodes.push(node);
@@ -161,10 +171,10 @@ class Tree implements TopologyTree {
     const steps = new Map(this.tiers.map((tier, index) => [tier, index + 1]));
     const grown = new Map<string, GrowingDomain>();
     for (const tier of this.tiers) this.#byTier.set(tier, []);
-    for (const { name, tier, tierName } of [...drafts].sort((a, b) => byText(a.name, b.name))) {
+    for (const { name, tier, tierName, keys } of [...drafts].sort((a, b) => byText(a.name, b.name))) {
       const named = tierName === undefined ? {} : { tierName };
       const step = steps.get(tier) ?? 1;
-      grown.set(name, { name, tier, ...named, step, parent: top, children: [], nodes: [] });
+      grown.set(name, { name, tier, ...named, step, parent: top, children: [], nodes: [], keys });
     }
     return grown;
   }
@@ -206,8 +216,12 @@ class Tree implements TopologyTree {
   }
 
   path(node: string): string {
+    return this.pathOf(this.leafOf(node));
+  }
+
+  pathOf(domain: Domain): string {
     const names: string[] = [];
-    for (let at = this.leafOf(node); at.parent !== undefined; at = at.parent) names.push(at.name);
+    for (let at = domain; at.parent !== undefined; at = at.parent) names.push(at.name);
     return names.length === 0 ? ROOT_NAME : names.join(" / ");
   }
 

@@ -24,6 +24,9 @@ export const cellOf = (spec: WorkloadSpec): CellId => ({
 /** Unique over the cluster; for maps. Label values hold no slash. */
 export const cellKey = (cell: CellId): string => `${cell.namespace}/${cell.model}/${cell.group}/${cell.cell}`;
 
+/** What the keys of the cells of one service have in common. */
+export const serviceKey = (key: string): string => key.slice(0, key.lastIndexOf("/"));
+
 /** Object names have 253 characters at most, but some become label values (63); hash and prefix take 16 of them. */
 const SLUG_LENGTH = 40;
 
@@ -64,6 +67,9 @@ export const sizesName = ({
 /** True for a name in that form: what an older or a newer Tandem, with another hash, called a ConfigMap of the cell. */
 export const isSizesName = ({ group, cell }: Pick<CellId, "group" | "cell">, name: string): boolean =>
   name.startsWith(`tandem-${slug(`${group}-${cell}`)}-`) && /-[0-9a-f]{8}$/.test(name);
+
+/** The ConfigMap that says that the cell stands, and where. Never taken for one of sizes, whose names end in a hash. */
+export const standingName = (cell: CellId): string => `${cellObjectName(cell)}-standing`;
 
 /** The cells of some workloads, each with its workloads in their order. */
 export function groupByCell(specs: readonly WorkloadSpec[]): ReadonlyMap<string, readonly WorkloadSpec[]> {

@@ -279,7 +279,11 @@ export const KEYS = {
     key: ANNOTATION.topologyTier,
     where: "annotation",
     manageOnly: true,
-    ...texts("cell", "the widest", "Highest HyperNode tier that a cell may span."),
+    ...texts(
+      "cell",
+      "where the topology is `required`: the closest tier there is; else none",
+      "Highest tier of domains that a cell may span.",
+    ),
     accepts: "a tier as integer or tier name",
     parse: (text): number | string | undefined => integer(text, 0, 1000) ?? (TIER_NAME.test(text) ? text : undefined),
   },
@@ -326,7 +330,7 @@ export const KEYS = {
     texts(
       "group",
       "`off`",
-      "`budget`: the controller makes a PodDisruptionBudget for each workload of which no other selects the pods: one pod may be away at a time.",
+      "`budget`: the controller makes a PodDisruptionBudget for each workload of which no other selects the pods: one pod may be evicted at a time, and none where the minimum viable set needs all of them.",
     ),
   ),
   skip: {

@@ -20,6 +20,9 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
   [STATUS.intent, "pod template", "The workload's annotations that pods need at creation; its presence says `manage`."],
   [STATUS.endpoint, "pod", "Connector, engine, sizes, port and model names, for discovery."],
   [STATUS.drain, "pod", "Gets no new work."],
+  [STATUS.waiting, "pod", "Since when it waits for room, with the rest of its gang."],
+  [STATUS.placement, "pod", "The node planned for it when its gate was lifted, and when; that room is taken."],
+  [STATUS.follows, "pod", "Made without a gate, because its cell stood: the uid of the record that said so."],
   [STATUS.served, "pod", "Its instance over several pods has been ready once: from then on an unready member counts."],
   [
     STATUS.labels,
@@ -27,6 +30,7 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
     "Labels that the controller wrote, so that they can be taken off again.",
   ],
   [STATUS.applied, "object made by the controller", "Hash of what was applied last."],
+  [GATE.gang, "pod: a scheduling gate", "Held until there is room for the minimum viable set of its cell."],
   [GATE.rank, "pod: a scheduling gate", "Held until the pod of an instance over several pods has its place."],
   [STATUS.leader, "pod of such an instance", "Name of the leader; `TANDEM_DP_ADDRESS` refers to it."],
   [STATUS.rankStart, "pod of such an instance", "Its first data-parallel rank; `TANDEM_DP_RANK_START` refers to it."],

@@ -8,7 +8,7 @@ import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import { filterNodes, prioritizeNodes } from "../../src/extender/decide.ts";
 import { ExtenderMemo } from "../../src/extender/view.ts";
-import { decodeArgs, filterResult, priorities } from "../../src/extender/wire.ts";
+import { decodeArgs, encodeFilterResult, priorities } from "../../src/extender/kube/wire.ts";
 import { deployment, fabric, pod, snapshotOf } from "../support/placement.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import { BUILT_IN } from "../../src/profiles/devices.ts";
@@ -63,7 +63,7 @@ function measure(nodes: number, topology: string): Row[] {
     ),
   );
   const memo = new ExtenderMemo({
-    topology: { source: "hypernodes", levels: [] },
+    topology: { source: "hypernodes", preset: "", levels: [] },
     devices: { defaultProfile: "nvidia", profiles: BUILT_IN },
   });
   const base = snapshotOf({ nodes: cluster.nodes.slice(0, nodes), hyperNodes: cluster.hyperNodes, workloads });
@@ -76,7 +76,7 @@ function measure(nodes: number, topology: string): Row[] {
     const start = performance.now();
     const args = decodeArgs(JSON.parse(body));
     const filtered = filterNodes(args.pod, args.nodeNames, memo.view(snapshot));
-    JSON.stringify(filterResult(filtered));
+    encodeFilterResult(filtered);
     const middle = performance.now();
     const again = decodeArgs(JSON.parse(body));
     const scores = prioritizeNodes(again.pod, again.nodeNames, memo.view(snapshot));

@@ -83,6 +83,16 @@ t.test("remove: what is gone is gone; another incarnation is left alone", async 
   t.equal(server.find("configmaps", "x"), undefined);
 });
 
+t.test("remove: with a version, only as it was read; what has changed stays, and that is said", async (t) => {
+  const read = server.put(object());
+  const { uid, resourceVersion } = read.metadata;
+  const now = server.put({ ...read, data: { a: "changed" } });
+  t.match(await failure(client.remove(REF, uid, resourceVersion)), { status: 409 });
+  t.ok(server.find("configmaps", "x"));
+  await client.remove(REF, uid, now.metadata.resourceVersion);
+  t.equal(server.find("configmaps", "x"), undefined);
+});
+
 t.test("errors: one type, with status and reason", async (t) => {
   await client.create(object());
   t.match(await failure(client.create(object())), { status: 409, reason: "AlreadyExists", message: /already exists/ });
@@ -148,4 +158,22 @@ t.test("a kubeconfig: authority, bearer token, keep-alive; what is missing is sa
   real.close();
   const missing = createKubeClient({ ...config, kubeconfig: join(directory, "none") }, { clock: time });
   t.match(await failure(missing), { status: 0, message: /none.*ENOENT/ });
+});
+
+t.test("bind: one incarnation to one node, by its deadline", async (t) => {
+  const pod = { namespace: "a", name: "p", uid: "u" };
+  server.intercept = () => ({
+    status: 201,
+    body: { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success" },
+  });
+  await client.bind(pod, "n", 200);
+  t.match(server.requests.at(-1), {
+    method: "POST",
+    path: "/api/v1/namespaces/a/pods/p/binding",
+    body: { kind: "Binding", metadata: { uid: "u" }, target: { kind: "Node", name: "n" } },
+  });
+  server.intercept = () => ({ status: 409, body: { kind: "Status", reason: "Conflict", message: "bound" } });
+  t.equal((await failure(client.bind(pod, "n", 200))).status, 409);
+  server.intercept = () => "hang";
+  t.match(await failure(client.bind(pod, "n", 50)), { status: 0, reason: "Aborted" });
 });

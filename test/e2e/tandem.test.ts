@@ -7,7 +7,7 @@ import t from "tap";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseObjects } from "../../src/cli/input.ts";
-import { ENGINE_ENV, HEADER, LABEL, STATUS, VOLCANO } from "../../src/kinds/names.ts";
+import { ENGINE_ENV, HEADER, LABEL, OWNERSHIP, STATUS, VOLCANO } from "../../src/kinds/names.ts";
 import { labelOf, type JsonObject, type KubeObject, type Pod, type Workload } from "../../src/kinds/kube.ts";
 import { startEngine, type RunningEngine } from "../../src/simulator/engine/server.ts";
 import { systemClock as clock, systemRandom as random, systemTimers as timers } from "../../src/telemetry/process.ts";
@@ -117,14 +117,29 @@ t.test("prefill and decode land in one leaf", async (t) => {
   }
 });
 
-t.test("the cell has one PodGroup over both roles, owned by both Deployments", async (t) => {
-  const path = `/apis/${VOLCANO.podGroupApiVersion}/namespaces/default/podgroups`;
-  const group = await eventually("the PodGroup", async () => (await cluster.api.list(path))[0]);
-  const { metadata, spec } = group as unknown as KubeObject & { spec: JsonObject };
-  t.match(spec, { minMember: 2, minTaskMember: { prefill: 1, decode: 1 } });
-  t.same(metadata.ownerReferences?.map(({ name }) => name).sort(), [...DEPLOYMENTS].sort());
-  t.notOk(JSON.stringify(metadata.ownerReferences).includes("true"), "neither controller nor blockOwnerDeletion");
-});
+/** What the controller made for cells of the namespace. */
+const ofCells = (kind: "podgroups" | "configmaps"): Promise<KubeObject[]> => {
+  const root = kind === "configmaps" ? "/api/v1" : `/apis/${VOLCANO.podGroupApiVersion}`;
+  const ours = encodeURIComponent(`${OWNERSHIP.label}=${OWNERSHIP.value}`);
+  return cluster.api.list(`${root}/namespaces/default/${kind}?labelSelector=${ours}`);
+};
+
+t.test(
+  "that the cell stands is recorded, owned by both Deployments; no PodGroup, for Volcano schedules nothing",
+  async (t) => {
+    const { metadata, data } = (await eventually(
+      "the record",
+      async () => (await ofCells("configmaps"))[0],
+    )) as KubeObject & {
+      data: { domain: string };
+    };
+    t.match(metadata.name, /^tandem-.*-standing$/);
+    t.match(data.domain, /leaf/, "where its pods are kept");
+    t.same(metadata.ownerReferences?.map(({ name }) => name).sort(), [...DEPLOYMENTS].sort());
+    t.notOk(JSON.stringify(metadata.ownerReferences).includes("true"), "neither controller nor blockOwnerDeletion");
+    t.same(await ofCells("podgroups"), []);
+  },
+);
 
 t.test("applying the same files again rolls nothing", async (t) => {
   const before = await Promise.all(DEPLOYMENTS.map((name) => deployment(name)));
@@ -370,6 +385,5 @@ t.test("release leaves the Deployments as they were applied, with Pods that run 
     return pods.length > 0 && pods.every((pod) => !JSON.stringify(pod).includes("tandem.sh/")) ? pods : undefined;
   });
   for (const pod of rolled) t.notOk(JSON.stringify(pod.spec).includes("TANDEM_"), "nothing of Tandem is in the Pod");
-  const groups = await cluster.api.list(`/apis/${VOLCANO.podGroupApiVersion}/namespaces/default/podgroups`);
-  t.same(groups, [], "the PodGroup is gone");
+  await eventually("the record is gone", async () => ((await ofCells("configmaps")).length === 0 ? true : undefined));
 });

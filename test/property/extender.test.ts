@@ -2,7 +2,9 @@ import fc from "fast-check";
 import t from "tap";
 import { filterNodes, MAX_SCORE, prioritizeNodes } from "../../src/extender/decide.ts";
 import { ExtenderMemo } from "../../src/extender/view.ts";
-import { BadCall, decodeArgs } from "../../src/extender/wire.ts";
+import { podDemand } from "../../src/gang/devices.ts";
+import { podRole } from "../../src/gang/members.ts";
+import { BadCall, decodeArgs } from "../../src/extender/kube/wire.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import type { ClusterSnapshot } from "../../src/kinds/snapshot.ts";
 import { deployment, fabric, pod, snapshotOf } from "../support/placement.ts";
@@ -12,7 +14,7 @@ const cluster = fabric(3, 2);
 const NAMES = cluster.nodes.map(({ metadata }) => metadata.name ?? "");
 const memo = (): ExtenderMemo =>
   new ExtenderMemo({
-    topology: { source: "hypernodes", levels: [] },
+    topology: { source: "hypernodes", preset: "", levels: [] },
     devices: { defaultProfile: "nvidia", profiles: BUILT_IN },
   });
 
@@ -107,19 +109,60 @@ t.test("answers do not depend on the order of nodes, pods or names", (t) => {
   t.end();
 });
 
-t.test("a memo that has seen other snapshots answers like a new one", (t) => {
+t.test("a memo that has seen other snapshots answers like a new one where nothing was planned", (t) => {
   fc.assert(
-    fc.property(fc.array(anyPods, { minLength: 2, maxLength: 4 }), modes, asked, (history, mode, one) => {
+    fc.property(fc.array(anyPods, { minLength: 2, maxLength: 4 }), asked, (history, one) => {
       const kept = memo();
-      const base = scene([], mode);
+      const base = scene([], "off");
       for (const pods of history) {
         const snapshot = { ...base, pods };
         t.same(prioritizeNodes(one, NAMES, kept.view(snapshot)), prioritizeNodes(one, NAMES, memo().view(snapshot)));
         t.same(filterNodes(one, NAMES, kept.view(snapshot)), filterNodes(one, NAMES, memo().view(snapshot)));
       }
     }),
-    { numRuns: 100 },
+    { numRuns: 60 },
   );
+  t.end();
+});
+
+type View = ReturnType<ExtenderMemo["view"]>;
+const GPU = "nvidia.com/gpu";
+
+/** The nodes that are planned for the pods of a cell, with the least that their pods can ask for. */
+function seats(view: View, key: string): readonly (readonly [string, number])[] {
+  const members = [...view.cells.pods(key)];
+  return [...(view.plans.of(key)?.nodes ?? [])].flatMap(([role, names]) => {
+    const asks = members.filter((one) => podRole(one) === role).map((one) => view.cells.demand(one).get(GPU) ?? 0);
+    const templates = view.cells.workloads(key).map(({ template }) => podDemand(template.spec).get(GPU) ?? 0);
+    return names.map((name) => [name, Math.min(...templates, ...asks)] as const);
+  });
+}
+
+const haveRoom = (view: View, planned: readonly (readonly [string, number])[]): boolean =>
+  NAMES.every((name) => {
+    const asked = planned.filter(([node]) => node === name).reduce((sum, [, amount]) => sum + amount, 0);
+    return view.ledger.free(name, GPU) >= asked || asked === 0;
+  });
+
+t.test("a plan that is carried on has a node for every pod, and room on it, whatever happened in between", (t) => {
+  let carried = 0;
+  const history = fc.array(anyPods, { minLength: 2, maxLength: 5 });
+  fc.assert(
+    fc.property(history, fc.constantFrom("required", "preferred"), (snapshots, mode) => {
+      const kept = memo();
+      const base = scene([], mode);
+      return snapshots.every((pods) => {
+        const [view, fresh] = [kept.view({ ...base, pods }), memo().view({ ...base, pods })];
+        return [...view.cells.keys()].every((key) => {
+          const [planned, anew] = [seats(view, key), seats(fresh, key)];
+          if (JSON.stringify(planned) !== JSON.stringify(anew)) carried += 1;
+          return haveRoom(view, planned);
+        });
+      });
+    }),
+    { numRuns: 200 },
+  );
+  t.ok(carried > 20, `${carried} plans were carried on that a new memo would not make`);
   t.end();
 });
 

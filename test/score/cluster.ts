@@ -1,11 +1,11 @@
 /** A cluster for a row, ended whatever happens. */
-import { startCluster, type Cluster } from "../e2e/cluster/control-plane.ts";
+import { startCluster, type Cluster, type ClusterOptions } from "../e2e/cluster/control-plane.ts";
 import { install, type Installation, type InstallOptions } from "../e2e/cluster/installation.ts";
 import { buildProgram } from "../e2e/cluster/tandem.ts";
 
 /** etcd, API server, controllers and kwok. */
-export async function withCluster<T>(use: (cluster: Cluster) => Promise<T>): Promise<T> {
-  const cluster = await startCluster();
+export async function withCluster<T>(use: (cluster: Cluster) => Promise<T>, options: ClusterOptions = {}): Promise<T> {
+  const cluster = await startCluster(options);
   try {
     await cluster.applyCrds();
     return await use(cluster);

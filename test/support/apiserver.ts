@@ -264,8 +264,10 @@ class Fake implements FakeApiServer {
 
   private delete(target: Target, body: unknown): KubeObject {
     const found = this.existing(target);
-    const uid = isObject(body) && isObject(body["preconditions"]) ? body["preconditions"]["uid"] : undefined;
+    const { uid, resourceVersion } = asked(body);
     if (uid !== undefined && uid !== found.metadata.uid) throw new Refusal(409, "Conflict", "uid differs");
+    if (resourceVersion !== undefined && resourceVersion !== found.metadata.resourceVersion)
+      throw new Refusal(409, "Conflict", "resourceVersion differs");
     this.drop(found);
     return found;
   }
@@ -357,3 +359,6 @@ function reply(response: ServerResponse, status: number, body: unknown): void {
   const text = typeof body === "string" ? body : JSON.stringify(body);
   response.writeHead(status, { "content-type": "application/json" }).end(text);
 }
+
+const asked = (body: unknown): Readonly<Record<string, unknown>> =>
+  isObject(body) && isObject(body["preconditions"]) ? body["preconditions"] : {};

@@ -11,7 +11,7 @@ export interface Edge {
 }
 
 const EDGES = new Set(["routes", "server", "loop", "client", "worker"]);
-const CAPABILITIES = new Set(["admission", "extender", "controller", "router", "autoscaler", "certs"]);
+const CAPABILITIES = new Set(["admission", "extender", "controller", "router", "autoscaler", "certs", "doctor"]);
 const ADAPTERS = new Set(["cluster", "endpoints", "telemetry"]);
 const DOMAIN = ["profiles", "workload", "topology", "gang"];
 const LEAVES = new Set(["kinds", "ports", "config"]);

@@ -11,7 +11,7 @@ import { strip } from "../../src/admission/admit.ts";
 import { admitAll, type Admitted } from "../../src/cli/admit.ts";
 import { parseObjects } from "../../src/cli/input.ts";
 import { loadConfig } from "../../src/config/load.ts";
-import type { Config } from "../../src/config/schema.ts";
+import { admissionSettings, type Settings } from "../../src/admission/stage.ts";
 import { ADMITTED_KINDS } from "../../src/workload/template.ts";
 import type { KubeObject } from "../../src/kinds/kube.ts";
 import { isDenied } from "../../src/kinds/verdict.ts";
@@ -45,12 +45,12 @@ const objectOf = ({ result }: Admitted): KubeObject => result.object;
 export function goldenCase(test: Test, folder: string): void {
   const config = loadConfig({ text: read(join(folder, "config.yaml")) });
   const objects = parseObjects(read(join(folder, "input.yaml")), "input.yaml");
-  const admitted = admitAll(objects, config.admission, true);
+  const admitted = admitAll(objects, admissionSettings(config), true);
   const stored = admitted.filter((one) => !isPod(one) && !isRefused(one));
   compare(test, join(folder, "expected.yaml"), documents(stored.map(objectOf)));
   compare(test, join(folder, "expected-pods.yaml"), documents(admitted.filter(isPod).map(objectOf)));
   compare(test, join(folder, "expected-verdicts.txt"), verdictLines(admitted));
-  isSettled(test, { objects, admitted, config: config.admission });
+  isSettled(test, { objects, admitted, config: admissionSettings(config) });
   for (const { before, result } of stored)
     if (ADMITTED_KINDS.includes(before.kind)) test.same(strip(result.object), before, "stripping gives back the input");
 }
@@ -58,7 +58,7 @@ export function goldenCase(test: Test, folder: string): void {
 interface Result {
   readonly objects: readonly KubeObject[];
   readonly admitted: readonly Admitted[];
-  readonly config: Config["admission"];
+  readonly config: Settings;
 }
 
 /** Of the cluster and not of the result: not among what is printed. */

@@ -1,5 +1,7 @@
 /** Small clusters for tests of topology, gang and extender. */
 import type { HyperNode, Node, Pod, Workload } from "../../src/kinds/kube.ts";
+import { placementOf } from "../../src/gang/waiting.ts";
+import { STATUS } from "../../src/kinds/names.ts";
 import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../../src/kinds/snapshot.ts";
 
 export interface NodeOptions {
@@ -59,6 +61,15 @@ export const pod = (name: string, options: PodOptions = {}): Pod => {
     spec: { containers: [container(gpus)], ...spec, ...(nodeName === undefined ? {} : { nodeName }) },
   };
 };
+
+/** The pod after its gate was lifted for a node; `at` in milliseconds since the Unix epoch. */
+export const letGo = (given: Pod, on: string, at = 0): Pod => ({
+  ...given,
+  metadata: {
+    ...given.metadata,
+    annotations: { ...given.metadata.annotations, [STATUS.placement]: placementOf({ node: on, at }) },
+  },
+});
 
 const container = (gpus: number): Pod["spec"]["containers"][number] => ({
   name: "engine",

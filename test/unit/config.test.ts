@@ -50,6 +50,7 @@ t.test("errors name the path, the value and what is accepted", (t) => {
     ],
     ["router: { lisen: x }", /router.lisen: unknown key, did you mean listen\?; accepted: listen, /],
     ["router: { cost: { mu: -1 } }", /router.cost.mu: -1 is not accepted; give a number from 0 to 100/],
+    ["topology: { preset: volcanoo }", /topology.preset: "volcanoo" is not accepted; give one of empty, volcano, /],
     ["router: { listen: nowhere }", /router.listen: "nowhere" is not accepted; give host:port, or empty for off/],
     [
       "router: { endpoints: { static: [{ address: x, role: prefil, model: m }] } }",

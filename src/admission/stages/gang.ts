@@ -7,6 +7,7 @@
 import { annotationOf } from "../../kinds/kube.ts";
 import { VOLCANO } from "../../kinds/names.ts";
 import { changed } from "../../kinds/verdict.ts";
+import { holdsByInstance } from "../../gang/podgroup.ts";
 import { cellObjectName, cellOf } from "../../workload/cell.ts";
 import { set } from "../change.ts";
 import { at, nothing, type StageContext, type StageResult } from "../stage.ts";
@@ -20,6 +21,8 @@ export function gang(context: StageContext): StageResult {
   const scheduler = effectiveScheduler(context);
   if (scheduler !== VOLCANO.schedulerName) return nothing(`scheduler ${scheduler} reads no PodGroup of Volcano`);
   if (context.spec.gang.kind === "off") return alone(context);
+  if (holdsByInstance(context.spec) && context.settings.gates === "off")
+    return nothing("admission.gates is off: Volcano makes its own PodGroups");
   const name = cellObjectName(cellOf(context.spec));
   const other = annotationOf(context.template, VOLCANO.groupName);
   if (other !== undefined && other !== name) return nothing(`the template already joins PodGroup ${other}`);

@@ -22,8 +22,8 @@ export interface ClusterAccess {
   readonly stop: () => Promise<void>;
 }
 
-/** A watch says something about every minute, ends after 90 s of silence, and comes back within 30 s. */
-export const FRESH_MS = 120_000;
+/** A watch is begun anew every 30 s, or after 45 s of silence; what does not come back then is not ready within a minute. */
+export const FRESH_MS = 55_000;
 
 /** The kinds each role reads. The router reads labelled pods alone: a cluster-wide watch would stall its event loop. */
 const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
@@ -34,18 +34,30 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
     "namespaces",
     "hyperNodes",
     "nodes",
+    "configMaps",
     "horizontalPodAutoscalers",
     "scaledObjects",
   ],
-  extender: ["deployments", "statefulSets", "leaderWorkerSets", "namespaces", "hyperNodes", "nodes", "pods"],
+  extender: [
+    "deployments",
+    "statefulSets",
+    "leaderWorkerSets",
+    "namespaces",
+    "hyperNodes",
+    "nodes",
+    "pods",
+    "configMaps",
+  ],
   controller: [
     "deployments",
     "statefulSets",
     "leaderWorkerSets",
     "namespaces",
     "hyperNodes",
+    "nodes",
     "pods",
     "podGroups",
+    "podGroupDefinitions",
     "configMaps",
     "services",
     "budgets",
@@ -55,10 +67,8 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
   router: ["pods"],
 };
 
-/** Tiers come from HyperNodes alone; where node labels make them, the controller needs the nodes as well. */
-function kindsOf(roles: ReadonlySet<RoleName>, { admission, topology }: Config): readonly SourceName[] {
+function kindsOf(roles: ReadonlySet<RoleName>, { admission }: Config): readonly SourceName[] {
   const kinds = new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role]));
-  if (roles.has("controller") && topology.levels.length > 0) kinds.add("nodes");
   // Their labels say which of them are routed to.
   if (roles.has("router") && admission.optIn !== "") kinds.add("namespaces");
   return [...kinds];

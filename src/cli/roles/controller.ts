@@ -1,6 +1,7 @@
 /** The controller role: lease, certificates and the one loop. */
 import { admitObject, strip } from "../../admission/admit.ts";
 import { summary } from "../../admission/explain.ts";
+import { admissionSettings } from "../../admission/stage.ts";
 import { reconcileCertificates, serviceNames } from "../../certs/loop.ts";
 import { ALWAYS_LEADER, createLease } from "../../cluster/lease.ts";
 import { startController } from "../../controller/loop.ts";
@@ -35,7 +36,7 @@ export function startControllerRole(ports: RolePorts, { client, cluster, fresh }
     tasks: certificateTasks(),
     judge: (workload, snapshot) => {
       // As it would be planned today: over the recorded plan there would be nothing to tell.
-      const result = admitObject(strip(workload), { snapshot, settings: config.admission, settled: true });
+      const result = admitObject(strip(workload), { snapshot, settings: admissionSettings(config), settled: true });
       return [summary(result), ...result.verdicts];
     },
   });

@@ -1,8 +1,9 @@
 /** The admission and extender roles: one HTTPS server with the routes of the roles that run, its certificate kept fresh. */
 import fastify, { type FastifyInstance } from "fastify";
 import { admissionRoutes } from "../../admission/routes.ts";
+import { admissionSettings } from "../../admission/stage.ts";
 import { parseListen } from "../../config/listen.ts";
-import { extenderRoutes } from "../../extender/routes.ts";
+import { extenderRoutes } from "../../extender/kube/routes.ts";
 import { configuredDevices } from "../../profiles/devices.ts";
 import { UsageError } from "../input.ts";
 import { callerTls, checkCallerName } from "./caller.ts";
@@ -77,22 +78,24 @@ export async function startWebhookRole(
 async function mount(
   app: FastifyInstance,
   ports: RolePorts,
-  { cluster }: ClusterAccess,
+  { client, cluster }: ClusterAccess,
   roles: ReadonlySet<RoleName>,
 ): Promise<void> {
-  const { config, clock, log, metrics } = ports;
+  const { config, clock, timers, log, metrics } = ports;
   if (roles.has("admission"))
     await app.register(
-      admissionRoutes({ settings: config.admission, snapshot: () => cluster.snapshot(), clock, log, metrics }),
+      admissionRoutes({ settings: admissionSettings(config), snapshot: () => cluster.snapshot(), clock, log, metrics }),
     );
   if (roles.has("extender"))
     await app.register(
       extenderRoutes({
         extender: config.extender,
         topology: config.topology,
+        gang: config.gang,
         devices: configuredDevices(config.admission),
         cluster: () => ({ snapshot: cluster.snapshot(), synced: cluster.synced() }),
         ...{ clock, metrics, log },
+        ...(config.extender.bind ? { bind: { api: client, timers } } : {}),
       }),
     );
 }

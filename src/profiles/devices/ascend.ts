@@ -9,7 +9,14 @@ const POLICY = "huawei.com/schedule_policy";
 
 type Told = Partial<CountRule> & Pick<CountRule, "value" | "product" | "perNode">;
 
-const rule = (told: Told): CountRule => ({ label: PRODUCT, counts: [], wholeNodes: false, annotations: {}, ...told });
+const rule = (told: Told): CountRule => ({
+  label: PRODUCT,
+  counts: [],
+  ring: 0,
+  wholeNodes: false,
+  annotations: {},
+  ...told,
+});
 
 const BOX_16 = [...upTo(8), 10, 12, 14, 16];
 /** A module has two dies, which go out together; one die alone is a job of its own. */
@@ -19,7 +26,7 @@ const SUPER_POD = { "sp-block": "{instance}" };
 
 /** Affinity rules of the Ascend scheduler plugin: counts that fit an HCCS ring of 4, a box of 16, or modules of two dies. */
 const RULES_910: readonly CountRule[] = [
-  rule({ value: "module", product: "910A, 8 a node", perNode: 8, counts: [1, 2, 4, 8] }),
+  rule({ value: "module", product: "910A, 8 a node", perNode: 8, counts: [1, 2, 4, 8], ring: 4 }),
   rule({ value: "module-910b-8", product: "910B, 8 a node", perNode: 8, counts: upTo(8) }),
   rule({ value: "module-910b-16", product: "910B, 16 a node", perNode: 16, counts: BOX_16 }),
   rule({ value: "module-a3-16", product: "A3, 16 a node", ...A3 }),
@@ -34,6 +41,9 @@ const policy = (name: string, more: CountRule["annotations"] = {}): Pick<CountRu
 });
 const ATLAS_850 = { perNode: 8, counts: [1, 2, 4, 8], wholeNodes: true };
 const RACK = { ...SUPER_POD, "ra-block": "{devices}" };
+
+/** What the device plugin gave, then what the scheduler plugin chose. */
+const ALLOCATED = ["huawei.com/AscendReal", "huawei.com/Ascend910"];
 
 const RULES_NPU: readonly CountRule[] = [
   rule({ value: "350-Atlas-8", product: "Atlas 350, 8 a node", perNode: 8, ...policy("chip1-node8") }),
@@ -77,7 +87,12 @@ const mindCluster = (given: Given): DeviceProfile =>
 const slice = (given: Given): DeviceProfile => mindCluster({ share: true, counts: [1], ...given });
 
 export const ASCEND: readonly DeviceProfile[] = [
-  mindCluster({ name: "mindcluster-910", resource: "huawei.com/Ascend910", rules: [...RULES_910] }),
+  mindCluster({
+    name: "mindcluster-910",
+    resource: "huawei.com/Ascend910",
+    rules: [...RULES_910],
+    allocated: ALLOCATED,
+  }),
   mindCluster({ name: "mindcluster-npu", resource: "huawei.com/npu", fabric: "ascend-npu", rules: [...RULES_NPU] }),
   mindCluster({ name: "mindcluster-310p", resource: "huawei.com/Ascend310P", fabric: "ascend-310p" }),
   mindCluster({ name: "mindcluster-310", resource: "huawei.com/Ascend310", fabric: "ascend-310" }),

@@ -12,6 +12,7 @@ const DEFAULTS: Omit<DeviceProfile, "name" | "resource" | "fabric"> = {
   unit: 1,
   counts: [],
   rules: [],
+  allocated: [],
   requestsEqualLimits: false,
   runtimeClassName: "",
   nodeSelector: {},

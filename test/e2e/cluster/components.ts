@@ -55,7 +55,7 @@ export async function startEtcd({ binaries, folder }: Place): Promise<{ process:
 /** `audit`: writes the log that `auditEvents` reads. */
 export async function startApiServer(
   { binaries, folder }: Place,
-  { etcd, tokens, audit }: { etcd: string; tokens: Tokens; audit: boolean },
+  { etcd, tokens, audit, fleet }: { etcd: string; tokens: Tokens; audit: boolean; fleet: boolean },
 ): Promise<{ process: Running; server: Server }> {
   const [port = 0] = await freePorts(1);
   const keys = writeServiceAccountKeys(folder);
@@ -77,6 +77,8 @@ export async function startApiServer(
     "endpoint-reconciler-type": "none",
     "allow-privileged": true,
     profiling: false,
+    // New nodes would wait for a controller to see that they are ready.
+    ...(fleet ? { "disable-admission-plugins": "TaintNodesByCondition" } : {}),
     ...(audit ? auditFlags(folder) : {}),
   });
   const process = startProcess({ name: "kube-apiserver", command: binaries["kube-apiserver"], args, folder });
@@ -85,7 +87,7 @@ export async function startApiServer(
   return { process, server: { url, ca: readFileSync(join(certificates, "apiserver.crt"), "utf8") } };
 }
 
-const CONTROLLERS = [
+const CONTROLLERS: readonly string[] = [
   "deployment-controller",
   "replicaset-controller",
   "statefulset-controller",
@@ -98,12 +100,19 @@ const CONTROLLERS = [
   "serviceaccount-controller",
 ];
 
+/** Without these no pod is admitted. */
+export const LEAST_CONTROLLERS: readonly string[] = ["namespace-controller", "serviceaccount-controller"];
+
 /** kube-controller-manager with what the tests need. Node pod CIDRs are left alone: kwok takes addresses from one pool. */
-export async function startControllerManager({ binaries, folder }: Place, kubeconfig: string): Promise<Running> {
+export async function startControllerManager(
+  { binaries, folder }: Place,
+  kubeconfig: string,
+  controllers = CONTROLLERS,
+): Promise<Running> {
   const [port = 0] = await freePorts(1);
   const args = flags({
     kubeconfig,
-    controllers: CONTROLLERS.join(","),
+    controllers: controllers.join(","),
     "leader-elect": false,
     "bind-address": "127.0.0.1",
     "secure-port": port,
@@ -120,7 +129,7 @@ export async function startControllerManager({ binaries, folder }: Place, kubeco
 export async function startKwok(
   { binaries, folder }: Place,
   kubeconfig: string,
-  options: { cidr: string; stages: string },
+  options: { cidr: string; stages: string; leases: boolean },
 ): Promise<Running> {
   const [port = 0] = await freePorts(1);
   const args = flags({
@@ -128,6 +137,7 @@ export async function startKwok(
     config: options.stages,
     cidr: options.cidr,
     "manage-all-nodes": true,
+    ...(options.leases ? {} : { "node-lease-duration-seconds": 0 }),
     "server-address": `127.0.0.1:${port}`,
   });
   const process = startProcess({ name: "kwok", command: binaries.kwok, args, folder });
@@ -142,6 +152,8 @@ export interface ExtenderOptions {
   readonly ca: string;
   /** Weight of its scores; one point counts `10 x weight`. */
   readonly weight?: number;
+  /** It binds, too. */
+  readonly bind?: boolean;
 }
 
 export function schedulerConfiguration(kubeconfig: string, extender?: ExtenderOptions): object {
@@ -157,6 +169,8 @@ export function schedulerConfiguration(kubeconfig: string, extender?: ExtenderOp
     urlPrefix: extender.url,
     filterVerb: "filter",
     prioritizeVerb: "prioritize",
+    preemptVerb: "preempt",
+    ...(extender.bind === true ? { bindVerb: "bind" } : {}),
     weight: extender.weight ?? 10,
     enableHTTPS: true,
     tlsConfig: { caData: Buffer.from(extender.ca).toString("base64") },
@@ -167,15 +181,11 @@ export function schedulerConfiguration(kubeconfig: string, extender?: ExtenderOp
   return { ...base, extenders: [entry] };
 }
 
-export async function startScheduler(
-  { binaries, folder }: Place,
-  kubeconfig: string,
-  extender?: ExtenderOptions,
-): Promise<Running> {
+export async function startScheduler({ binaries, folder }: Place, configuration: object): Promise<Running> {
   const [port = 0] = await freePorts(1);
   mkdirSync(join(folder, "scheduler"), { recursive: true });
   const config = join(folder, "scheduler", "configuration.yaml");
-  writeFileSync(config, JSON.stringify(schedulerConfiguration(kubeconfig, extender), undefined, 2));
+  writeFileSync(config, JSON.stringify(configuration, undefined, 2));
   const args = flags({
     config,
     "bind-address": "127.0.0.1",

@@ -5,6 +5,7 @@
  * There are no containers and no service network: webhooks are reached by `clientConfig.url`. Everything lives in a
  * temporary folder and ends with the test process.
  */
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { KubeObject, Pod } from "../../../src/kinds/kube.ts";
 import { connect, type Api } from "./api.ts";
@@ -26,6 +27,11 @@ export interface ClusterOptions {
   readonly podCidr?: string;
   /** The API server keeps an audit log of writes to Pods and workloads, for `auditEvents`. */
   readonly audit?: boolean;
+  /**
+   * For thousands of nodes: no leases (500 writes a second for 5000 of them), heartbeats every five minutes as kubelets
+   * send them, and no controllers but those without which no pod is admitted. Nodes come Ready, pods are made by the test.
+   */
+  readonly fleet?: boolean;
 }
 
 export interface Cluster {
@@ -47,13 +53,19 @@ export interface Cluster {
   applyCrds(): Promise<void>;
   /** Fake nodes, and (unless told otherwise) the HyperNode tree over them. Resolves when all are Ready. */
   addNodes(options?: NodeOptions & { readonly tree?: boolean }): Promise<void>;
-  startScheduler(options?: { readonly extender?: components.ExtenderOptions }): Promise<Running>;
+  startScheduler(options?: SchedulerOptions): Promise<Running>;
   pods(namespace: string, selector?: string): Promise<Pod[]>;
   /** Says that an engine listens on the pod's address (or no longer does); the pod becomes Ready (or stops being it). */
   setListening(pod: Pod, listening: boolean): Promise<void>;
   /** The end of every program's log, for a failing test. */
   logs(): string;
   stop(): Promise<void>;
+}
+
+export interface SchedulerOptions {
+  readonly extender?: components.ExtenderOptions;
+  /** Makes the whole configuration instead, given the path of the scheduler's kubeconfig. */
+  readonly configure?: (kubeconfig: string) => object;
 }
 
 /** Starts all but the scheduler. */
@@ -74,13 +86,16 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
       etcd: etcd.url,
       tokens,
       audit: options.audit ?? false,
+      fleet: options.fleet ?? false,
     });
     running.push(process);
     const kubeconfig = writeKubeconfig(join(place.folder, "admin.kubeconfig"), server, tokens.admin);
-    const kwok = { cidr: options.podCidr ?? "127.64.0.1/16", stages: join(HARNESS, "stages.yaml") };
+    const fleet = options.fleet === true;
+    const stages = fleet ? slowHeartbeats(place.folder) : STAGES;
+    const kwok = { cidr: options.podCidr ?? "127.64.0.1/16", stages, leases: !fleet };
     running.push(
       ...(await Promise.all([
-        components.startControllerManager(place, kubeconfig),
+        components.startControllerManager(place, kubeconfig, fleet ? components.LEAST_CONTROLLERS : undefined),
         components.startKwok(place, kubeconfig, kwok),
       ])),
     );
@@ -89,6 +104,17 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
     await end();
     throw error;
   }
+}
+
+const STAGES = join(HARNESS, "stages.yaml");
+
+/** The stages with heartbeats every 300 to 330 s. */
+function slowHeartbeats(folder: string): string {
+  const path = join(folder, "stages.yaml");
+  const often = "durationMilliseconds: 60000, jitterDurationMilliseconds: 70000";
+  const rarely = "durationMilliseconds: 300000, jitterDurationMilliseconds: 330000";
+  writeFileSync(path, readFileSync(STAGES, "utf8").replace(often, rarely));
+  return path;
 }
 
 interface Parts {
@@ -131,9 +157,12 @@ function clusterOf(parts: Parts): Cluster {
       await must(["wait", "--for=condition=Established", "--timeout=30s", "crd", ...VOLCANO_CRDS]);
     },
     addNodes: nodes,
-    startScheduler: async (options = {}) => {
+    startScheduler: async ({ extender, configure } = {}) => {
       const own = writeKubeconfig(join(place.folder, "scheduler.kubeconfig"), server, tokens.scheduler);
-      const scheduler = await components.startScheduler(place, own, options.extender);
+      const scheduler = await components.startScheduler(
+        place,
+        configure?.(own) ?? components.schedulerConfiguration(own, extender),
+      );
       running.push(scheduler);
       return scheduler;
     },

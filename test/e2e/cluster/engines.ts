@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Pod } from "../../../src/kinds/kube.ts";
+import { ApiError } from "./api.ts";
 import { isReady, type Cluster } from "./control-plane.ts";
 
 const POLL_MS = 100;
@@ -48,7 +49,7 @@ export function followPods<T extends Stoppable>(cluster: Cluster, options: Fleet
       const name = nameOf(pod);
       if (crashed.has(name) || engines.has(name)) continue;
       engines.set(name, await options.start(pod));
-      if (!isReady(pod)) await cluster.setListening(pod, true);
+      if (!isReady(pod)) await cluster.setListening(pod, true).catch(unlessGone);
     }
   };
   const running = (async () => {
@@ -70,6 +71,11 @@ export function followPods<T extends Stoppable>(cluster: Cluster, options: Fleet
       if (state.failure !== undefined) throw new Error("an engine did not start", { cause: state.failure });
     },
   };
+}
+
+/** Between two looks a pod may go. */
+function unlessGone(error: unknown): void {
+  if (!(error instanceof ApiError) || error.status !== 404) throw error;
 }
 
 const nameOf = (pod: Pod): string => pod.metadata.name ?? "";

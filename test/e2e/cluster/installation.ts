@@ -41,8 +41,8 @@ export interface Installation {
   readonly replicas: readonly Replica[];
   /** URL of the controller's metrics. */
   controllerMetrics(): string;
-  /** SIGTERM, then a new one; resolves when it is ready. */
-  restartController(): Promise<void>;
+  /** Ends it, by SIGTERM unless told otherwise, then starts a new one; resolves when it is ready. */
+  restartController(options?: { readonly signal?: "SIGKILL"; readonly settings?: readonly string[] }): Promise<void>;
   /** One more, ready and in the endpoints. */
   startReplica(settings?: readonly string[]): Promise<Replica>;
   /** SIGTERM or SIGKILL; its endpoint goes ENDPOINT_LAG_MS later. Resolves when the process has ended. */
@@ -65,8 +65,8 @@ export async function install(cluster: Cluster, options: InstallOptions = {}): P
   );
   await cluster.apply(webhooks);
   const set = ["controller.alternativeNames=127.0.0.1", `controller.resyncMs=${options.resyncMs ?? 1000}`];
-  const startController = (): ReturnType<typeof startRole> =>
-    startRole(cluster, { role: "controller", roles: "controller", file, set: [...set, ...(options.settings ?? [])] });
+  const startController = (settings = options.settings ?? []): ReturnType<typeof startRole> =>
+    startRole(cluster, { role: "controller", roles: "controller", file, set: [...set, ...settings] });
   let controller = await startController();
   const replicas: Replica[] = [];
   const all: Running[] = [controller.running];
@@ -87,9 +87,10 @@ export async function install(cluster: Cluster, options: InstallOptions = {}): P
     replicas,
     startReplica,
     controllerMetrics: () => controller.metrics,
-    restartController: async () => {
-      await controller.running.stop();
-      controller = await startController();
+    restartController: async ({ signal, settings } = {}) => {
+      await (signal === "SIGKILL" ? controller.running.kill() : controller.running.stop());
+      // Its ports were free a moment ago; another may have taken one since.
+      controller = await startController(settings).catch(() => startController(settings));
       all.push(controller.running);
     },
     webhooks,

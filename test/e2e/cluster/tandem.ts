@@ -12,7 +12,7 @@ import { REPOSITORY } from "./paths.ts";
 import { eventually, freePorts, ready, startProcess, type Running } from "./process.ts";
 
 const NAMESPACE = "tandem-system";
-const PROGRAM = join(REPOSITORY, "dist", "tandem.js");
+export const PROGRAM = join(REPOSITORY, "dist", "tandem.js");
 
 export interface Tandem {
   /** `ip:port` of ext_proc. */

@@ -83,7 +83,7 @@ t.test("lists in pages, then watches from the list's version with bookmarks", as
     ["500", "500", "500", undefined],
   );
   const query = s.server.requests.at(-1)?.query ?? {};
-  t.match(query, { watch: "true", allowWatchBookmarks: "true", resourceVersion: "1303", timeoutSeconds: "360" });
+  t.match(query, { watch: "true", allowWatchBookmarks: "true", resourceVersion: "1303", timeoutSeconds: "25" });
   t.equal(s.watching.source.snapshot().items[0]?.kind, "ConfigMap", "items of a list are given their kind");
 });
 
@@ -172,14 +172,14 @@ t.test("410 as an answer, and an expired page token: lists anew", async (t) => {
   t.equal(lists(s), 4);
 });
 
-t.test("90 s of silence end the watch; bookmarks are not silence", async (t) => {
+t.test("45 s of silence end the watch; bookmarks are not silence", async (t) => {
   const s = await scene(t);
   await until(() => s.server.watching("configmaps") === 1);
-  s.time.advance(80_000);
-  t.equal(s.watching.source.ageMs(), 80_000);
+  s.time.advance(40_000);
+  t.equal(s.watching.source.ageMs(), 40_000);
   s.server.bookmark();
   await until(() => s.watching.source.ageMs() === 0);
-  s.time.advance(89_000);
+  s.time.advance(44_000);
   t.equal(s.server.watching("configmaps"), 1);
   s.time.advance(1001);
   await until(() => watches(s) === 2);
@@ -200,8 +200,8 @@ t.test("a kind of which nothing changes is watched anew, and is news again each 
   await openWatch(s);
   for (let turn = 1; turn <= 6; turn += 1) {
     await until(() => watches(s) === turn && s.watching.source.ageMs() === 0);
-    s.time.advance(89_999);
-    t.equal(s.watching.source.ageMs(), 89_999);
+    s.time.advance(44_999);
+    t.equal(s.watching.source.ageMs(), 44_999);
     s.time.advance(1);
   }
   t.equal(lists(s), 1);
@@ -212,11 +212,11 @@ t.test("a server that does not even begin an answer is a failure, and no news", 
   const s = await scene(t);
   await openWatch(s);
   s.server.intercept = () => "hang";
-  s.time.advance(90_000);
+  s.time.advance(45_000);
   await until(() => watches(s) === 2);
-  s.time.advance(90_000);
+  s.time.advance(45_000);
   await until(() => s.restarts.length === 1);
-  t.equal(s.watching.source.ageMs(), 180_000);
+  t.equal(s.watching.source.ageMs(), 90_000);
 });
 
 t.test("a line that is not an event ends the watch, the third in a row lists again", async (t) => {
@@ -229,7 +229,7 @@ t.test("a line that is not an event ends the watch, the third in a row lists aga
     await until(() => watches(s) === turn + 1 && s.server.watching("configmaps") === 1);
     s.server.say("configmaps", line);
     await until(() => s.restarts.length === turn + 1);
-    s.time.advance(60_000);
+    s.time.advance(30_000);
   }
   await until(() => lists(s) === 2);
   t.match(s.restarts, [/not JSON/, /not an event/, /not a Kubernetes object/]);
@@ -257,7 +257,7 @@ t.test("errors of the server back off and are retried; a 5xx on the watch needs 
   s.server.cut("end");
   await until(() => s.restarts.length === 1);
   s.server.intercept = () => undefined;
-  s.time.advance(60_000);
+  s.time.advance(30_000);
   await until(() => s.server.watching("configmaps") === 1);
   t.equal(lists(s), 1);
   t.match(s.restarts[0], /503 overloaded/);

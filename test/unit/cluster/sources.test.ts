@@ -80,8 +80,35 @@ t.test("one snapshot of all kinds, the same object until something changes", asy
   server.put({ apiVersion: "v1", kind: "Namespace", metadata: { name: "a" } });
   await until(() => told > 0);
   t.not(cluster.snapshot(), snapshot);
-  t.equal(cluster.snapshot().workloads[0], snapshot.workloads[0]);
+  t.equal(
+    cluster.snapshot().workloads,
+    snapshot.workloads,
+    "a list of several kinds stands while none of them changes",
+  );
+  t.equal(cluster.snapshot().autoscalers, snapshot.autoscalers);
   t.equal(cluster.ageMs(), 0);
+});
+
+t.test("the fields of the PodGroups that are installed", async (t) => {
+  const { server, start } = await scene(t);
+  const schema = (fields: object): object => ({
+    openAPIV3Schema: { properties: { spec: { properties: fields } } },
+  });
+  server.put({
+    apiVersion: "apiextensions.k8s.io/v1",
+    kind: "CustomResourceDefinition",
+    metadata: { name: "podgroups.scheduling.volcano.sh" },
+    spec: {
+      versions: [
+        { name: "v1alpha1", schema: schema({ old: {} }) },
+        { name: "v1beta1", schema: schema({ minMember: {}, networkTopology: { properties: { mode: {} } } }) },
+      ],
+    },
+  });
+  const cluster = start();
+  await until(() => cluster.synced());
+  const { apis } = cluster.snapshot();
+  t.same([...(apis.podGroupFields ?? [])], ["minMember", "networkTopology", "networkTopology.mode"]);
 });
 
 t.test("one namespace: namespaced kinds there alone, nodes as ever", async (t) => {
@@ -145,6 +172,24 @@ t.test("of foreign pods only what they take from their node is kept, of ours the
     containers: [{ name: "c", resources: { requests: { cpu: "1" } } }],
     initContainers: [{ name: "i", restartPolicy: "Always" }],
   });
+  const apart = { requiredDuringSchedulingIgnoredDuringExecution: [{ topologyKey: "zone" }] };
+  const [open, host] = [{ containerPort: 80 }, { containerPort: 90, hostPort: 90 }];
+  const spec = {
+    affinity: { podAffinity: apart, podAntiAffinity: apart },
+    containers: [{ name: "c", ports: [open, host] }],
+    initContainers: [{ name: "i", ports: [open] }],
+  };
+  t.same(
+    slimPod({ ...pod({}), spec }).spec,
+    {
+      affinity: { podAntiAffinity: apart },
+      containers: [{ name: "c", ports: [host] }],
+      initContainers: [{ name: "i" }],
+    },
+    "whom it keeps away stays",
+  );
+  const onHost = slimPod({ ...pod({}), spec: { ...spec, hostNetwork: true } });
+  t.same(onHost.spec.containers[0]?.ports, [open, host], "on the host's network all ports count");
   t.same(foreign.metadata, { name: "p", labels: {}, annotations: { keep: "1" } });
   t.same(foreign.status, { phase: "Running", podIP: "10.0.0.1" });
   const ours = slimPod(pod({ "tandem.sh/model": "m" }));

@@ -4,10 +4,13 @@ import { startController, type ControllerOptions, type Task } from "../../../src
 import { KubeError } from "../../../src/kinds/kube-error.ts";
 import type { KubeObject, ObjectRef, Workload } from "../../../src/kinds/kube.ts";
 import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../../../src/kinds/snapshot.ts";
+import { GATE } from "../../../src/kinds/names.ts";
+import type { Verdict } from "../../../src/kinds/verdict.ts";
 import type { KubeWriter } from "../../../src/ports.ts";
 import { VirtualTime } from "../../../src/simulator/engine/virtual-time.ts";
 import { SILENT_LOG } from "../../../src/telemetry/log.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
+import { node, pod } from "../../support/placement.ts";
 
 const workload = (name: string, role: string, namespace = "a"): Workload => ({
   apiVersion: "apps/v1",
@@ -16,7 +19,7 @@ const workload = (name: string, role: string, namespace = "a"): Workload => ({
   spec: {
     replicas: 1,
     selector: { matchLabels: { app: name } },
-    template: { spec: { containers: [{ name: "e", image: "vllm/vllm-openai:v0.11.0" }] } },
+    template: { spec: { schedulerName: "volcano", containers: [{ name: "e", image: "vllm/vllm-openai:v0.11.0" }] } },
   },
 });
 
@@ -33,6 +36,9 @@ interface Scene {
   leading: boolean;
   webhooks: KubeObject | undefined;
   broken: boolean;
+  /** How the server answers every apply and patch. */
+  refused: KubeError | undefined;
+  readonly told: (Verdict & { readonly about: KubeObject })[];
   readonly writes: string[];
   readonly time: VirtualTime;
   readonly metrics: ReturnType<typeof createMetrics>;
@@ -53,6 +59,8 @@ function scene(t: { teardown(fn: () => Promise<void>): void }, tasks: readonly T
     leading: true,
     webhooks: WEBHOOKS,
     broken: false,
+    refused: undefined,
+    told: [],
     writes: [],
     time,
     metrics: createMetrics(),
@@ -68,6 +76,7 @@ function scene(t: { teardown(fn: () => Promise<void>): void }, tasks: readonly T
   };
   const write = (what: string): Promise<KubeObject> => {
     s.writes.push(what);
+    if (s.refused !== undefined && /^(apply|patch)/.test(what)) throw s.refused;
     if (s.broken && what.includes("x-")) throw new KubeError({ status: 500, reason: "", message: "broken" });
     return Promise.resolve(WEBHOOKS);
   };
@@ -75,7 +84,7 @@ function scene(t: { teardown(fn: () => Promise<void>): void }, tasks: readonly T
     apply: (object: KubeObject) => write(`apply ${object.metadata.name ?? ""}`),
     patch: (ref: ObjectRef) => write(`patch ${ref.name}`),
     remove: (ref: ObjectRef) => write(`remove ${ref.name}`).then(() => undefined),
-    event: () => Promise.resolve(),
+    event: (about: KubeObject, verdict: Verdict) => Promise.resolve(void s.told.push({ ...verdict, about })),
   } as unknown as KubeWriter;
   const options: ControllerOptions = {
     config: loadConfig(),
@@ -147,6 +156,39 @@ t.test("one that fails stops no other, and waits longer each time", async (t) =>
   const tries = s.writes.filter((write) => write.includes("-x-")).length;
   t.ok(tries >= 4 && tries <= 6, `${tries} tries in 20 s`);
   t.match(await s.metrics.page(), /tandem_controller_writes_total\{kind="PodGroup",outcome="failed"\} \d/);
+});
+
+t.test("what the server will refuse again is said on the workload; what it may take later is not", async (t) => {
+  const s = scene(t);
+  s.refused = new KubeError({ status: 403, reason: "Forbidden", message: "somebody else's" });
+  s.snapshot = withWorkloads(s, "m");
+  s.change();
+  await s.run(300);
+  t.match(s.told, [{ outcome: "warned", reason: "WriteRefused", message: /somebody else's/ }]);
+  s.told.length = 0;
+  s.refused = new KubeError({ status: 500, reason: "", message: "broken" });
+  await s.run(10_000);
+  t.ok(s.writes.length >= 3);
+  t.same(s.told, []);
+});
+
+t.test("a gate that may not be lifted is told of on its pod", async (t) => {
+  const s = scene(t);
+  s.refused = new KubeError({ status: 403, reason: "Forbidden", message: "a policy of the cluster" });
+  const plain = workload("m", "decode");
+  plain.spec.template.spec.schedulerName = "default-scheduler";
+  const held = pod("m-1", { model: "m", role: "decode", spec: { schedulingGates: [{ name: GATE.gang }] } });
+  s.snapshot = {
+    ...{ ...s.snapshot, workloads: [plain], nodes: [node("n")] },
+    pods: [{ ...held, metadata: { ...held.metadata, namespace: "a" } }],
+  };
+  s.change();
+  await s.run(300);
+  const about = { kind: "Pod", metadata: { namespace: "a", name: "m-1", uid: held.metadata.uid } };
+  t.match(
+    s.told.filter(({ reason }) => reason === "WriteRefused"),
+    [{ message: /^gate\/a\/m-1: .*policy/, about }],
+  );
 });
 
 t.test("leadership lost in the middle of a pass ends it", async (t) => {

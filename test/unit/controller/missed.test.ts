@@ -127,7 +127,7 @@ t.test("a disruption budget: made where it is asked for and nobody has one, once
   t.match(made, {
     apiVersion: "policy/v1",
     metadata: { name: /^tandem-w-[0-9a-f]{8}$/, namespace: "a", ownerReferences: [{ uid: "uid-w" }] },
-    spec: { maxUnavailable: 1, selector: { matchLabels: { app: "w" } } },
+    spec: { minAvailable: 1, selector: { matchLabels: { app: "w" } }, unhealthyPodEvictionPolicy: "AlwaysAllow" },
   });
   const stored = made === undefined ? [] : [made];
   t.same(plan({ workloads, budgets: stored }), []);

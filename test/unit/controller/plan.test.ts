@@ -43,6 +43,7 @@ function deployment(role: string, given: Given = {}): Workload {
       template: {
         metadata: { labels: { app: name } },
         spec: {
+          schedulerName: "volcano",
           containers: [{ name: "engine", image: "vllm/vllm-openai:v0.11.0", args: given.args ?? ["--model", "q"] }],
         },
       },
@@ -93,6 +94,38 @@ t.test("a PodGroup for the cell, owned by its workloads, without flags that woul
   t.end();
 });
 
+t.test("a minimum falls with the replicas, and rises when what it asks for is bound", (t) => {
+  const set = { "tandem.sh/gang": "prefill=1,decode=3" };
+  const minimum = (replicas: number, before: number | undefined, bound: number): unknown => {
+    const workloads = [
+      deployment("prefill", { annotations: set }),
+      deployment("decode", { annotations: set, replicas }),
+    ];
+    const [wanted] = applied(plan({ workloads }), "PodGroup") as [KubeObject];
+    const stored = { ...wanted, spec: { minMember: 0, minTaskMember: { prefill: 1, decode: before } } };
+    const labels = {
+      "tandem.sh/model": "m",
+      "tandem.sh/group": "m",
+      "tandem.sh/cell": "0",
+      "tandem.sh/role": "decode",
+    };
+    const pods = Array.from({ length: bound }, (_, index): Pod => {
+      const one = pod("m-decode", { name: `d-${index}`, uid: `d-${index}`, labels });
+      return { ...one, spec: { ...one.spec, nodeName: "n" } };
+    });
+    const actions = plan({ workloads, pods, podGroups: before === undefined ? [] : [stored] });
+    return applied(actions, "PodGroup").map(({ spec }) => spec)[0];
+  };
+  const asks = (decode: number): object => ({ minMember: decode + 1, minTaskMember: { prefill: 1, decode } });
+  t.match(minimum(3, undefined, 0), asks(3), "the whole set, when nothing runs yet");
+  t.match(minimum(3, 1, 0), asks(3), "nor has run");
+  t.match(minimum(3, 1, 1), asks(1), "two are still to come");
+  t.match(minimum(3, 1, 2), asks(2));
+  t.match(minimum(3, 1, 3), asks(3));
+  t.match(minimum(2, 3, 3), asks(2), "falls at once");
+  t.end();
+});
+
 t.test("what is stored as it was applied is not written again; what differs is", (t) => {
   const [wanted] = applied(plan({ workloads: pair() }), "PodGroup") as [KubeObject];
   const stored = (change: (object: KubeObject) => void): KubeObject => {
@@ -122,11 +155,12 @@ t.test("what is stored as it was applied is not written again; what differs is",
     ["apply PodGroupApplied"],
     "one of ours was taken off",
   );
-  t.same(
-    again((object) => ((object["spec"] as JsonObject)["minMember"] = 9)),
-    ["apply PodGroupApplied"],
-    "drift",
-  );
+  for (const edit of [
+    (object: KubeObject) => ((object["spec"] as JsonObject)["minMember"] = 9),
+    (object: KubeObject) => (object["spec"] = { minMember: 1 }),
+    (object: KubeObject) => delete object.metadata.ownerReferences,
+  ])
+    t.same(again(edit), ["apply PodGroupApplied"], "drift");
   t.same(
     again(() => undefined, [deployment("prefill"), deployment("decode", { uid: "new" })]),
     ["apply PodGroupApplied"],
@@ -355,11 +389,8 @@ t.test("labels that a pod brought along are never changed or taken off", (t) => 
   const labelled = patched(own, actions);
   t.same(patched(labelled, plan({ pods: [labelled] })).metadata.labels, { app: "m-both", "tandem.sh/group": "mine" });
   const forged = pod("x", { annotations: { "status.tandem.sh/labels": "app,tandem.sh/model" } });
-  t.equal(
-    patched(forged, plan({ pods: [forged] })).metadata.labels?.["app"],
-    "x",
-    "a forged list takes nothing of others",
-  );
+  const left = patched(forged, plan({ pods: [forged] })).metadata.labels;
+  t.equal(left?.["app"], "x", "a forged list takes nothing of others");
   t.end();
 });
 

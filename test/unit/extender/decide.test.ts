@@ -8,7 +8,7 @@ import { deployment, fabric, node, pod, snapshotOf } from "../../support/placeme
 
 const memo = (): ExtenderMemo =>
   new ExtenderMemo({
-    topology: { source: "hypernodes", levels: [] },
+    topology: { source: "hypernodes", preset: "", levels: [] },
     devices: { defaultProfile: "nvidia", profiles: BUILT_IN },
   });
 

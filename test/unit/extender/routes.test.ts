@@ -1,7 +1,7 @@
 import fastify, { type FastifyInstance } from "fastify";
 import t from "tap";
 import { loadConfig } from "../../../src/config/load.ts";
-import { extenderRoutes, type ExtenderOptions } from "../../../src/extender/routes.ts";
+import { extenderRoutes, type ExtenderOptions } from "../../../src/extender/kube/routes.ts";
 import type { Pod } from "../../../src/kinds/kube.ts";
 import { SILENT_LOG } from "../../../src/telemetry/log.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
@@ -21,6 +21,7 @@ async function server(more: Partial<ExtenderOptions> = {}): Promise<FastifyInsta
     extenderRoutes({
       extender: config.extender,
       topology: config.topology,
+      gang: config.gang,
       devices: configuredDevices(config.admission),
       cluster: () => ({ snapshot, synced: true }),
       clock: { now: () => 0, monotonic: () => 0 },
@@ -63,7 +64,6 @@ t.test("filter answers with names and a reason for each refused node", async (t)
     NodeNames: ["r0n1", "r1n0"],
     FailedNodes: {
       r0n0: "NodeLacksDevices: needs 4 nvidia.com/gpu, 0 of 8 free",
-      gone: "NodeUnknown: the node is not in Tandem's store yet",
     },
     FailedAndUnresolvableNodes: { gone: "NodeUnknown: the node is not in Tandem's store yet" },
     Error: "",

@@ -66,7 +66,10 @@ t.test("the gang is placed and the rest waits where not all of it fits", (t) => 
   const placed = nodesOf(plan);
   t.equal(placed["d1"], null);
   t.same([placed["p0"], placed["d0"]].toSorted(), ["r0n0", "r0n1"]);
-  t.match(plan.pods[2]?.verdict, { reason: "NodeLacksDevices", message: /the freest has 0 of the 8 nvidia.com\/gpu/ });
+  t.match(plan.pods[2]?.verdict, {
+    reason: "NodeLacksDevices",
+    message: /8 nodes short of nvidia.com\/gpu \(.* needs 8 nvidia.com\/gpu, 0 of 8 free\)/,
+  });
   t.equal(plan.pods[2]?.refused.length, 8, "every node has its reason");
   t.end();
 });

@@ -1,6 +1,7 @@
 import t from "tap";
 import { BUILT_IN } from "../../../src/profiles/devices.ts";
-import { minimumViableSet, podGroupPlan } from "../../../src/gang/podgroup.ts";
+import { holdsByInstance, instancePodGroup, minimumViableSet, podGroupPlan } from "../../../src/gang/podgroup.ts";
+import { waitsForGang } from "../../../src/gang/waiting.ts";
 import { topologyTree } from "../../../src/topology/tree.ts";
 import { cellObjectName, cellOf } from "../../../src/workload/cell.ts";
 import { workloadSpec } from "../../../src/workload/decode.ts";
@@ -83,9 +84,61 @@ t.test("the PodGroup of a cell", (t) => {
       networkTopology: { mode: "soft" },
     },
   });
-  t.equal(podGroupPlan(cell, { podGroups: false, hyperNodes: true }), undefined, "no such API");
+  t.equal(podGroupPlan(cell, { apis: { podGroups: false, hyperNodes: true } }), undefined, "no such API");
   t.equal(podGroupPlan([]), undefined);
   t.equal(podGroupPlan(cell.map((one) => ({ ...one, replicas: 0 }))), undefined, "nothing is to run");
+  t.end();
+});
+
+t.test("instances over several pods are subgroups, where the CRD has them", (t) => {
+  const cell = [
+    spec("p", "prefill", { replicas: 4, nodesPerInstance: 2, gang: { kind: "set", prefill: 2, decode: 1 } }),
+    spec("d", "decode"),
+  ];
+  const policy = {
+    name: "prefill",
+    labelSelector: { matchLabels: { "tandem.sh/role": "prefill" } },
+    matchLabelKeys: ["tandem.sh/instance"],
+    subGroupSize: 2,
+    minSubGroups: 2,
+    networkTopology: { mode: "soft" },
+  };
+  t.same(podGroupPlan(cell)?.spec.subGroupPolicy, [policy]);
+  const most = new Map([["prefill" as const, 2]]);
+  const limited = podGroupPlan(cell, { most })?.spec;
+  t.match(limited, { minMember: 3, minTaskMember: { prefill: 2, decode: 1 }, subGroupPolicy: [{ minSubGroups: 1 }] });
+  const installed = (...fields: string[]) => ({
+    apis: { podGroups: true, hyperNodes: true, podGroupFields: new Set(fields) },
+  });
+  const of = (...fields: string[]): unknown => podGroupPlan(cell, installed(...fields))?.spec;
+  t.same(of("minMember"), { minMember: 5, minTaskMember: { prefill: 4, decode: 1 } }, "Volcano before 1.12");
+  t.notOk(Object.hasOwn(of("networkTopology") as object, "subGroupPolicy"), "Volcano before 1.14");
+  const named = [spec("p", "prefill", { topology: "required", topologyTier: "spine" })];
+  t.same(
+    podGroupPlan(named, installed("networkTopology"))?.spec.networkTopology,
+    { mode: "soft" },
+    "a tier name that neither can resolve",
+  );
+  const mixed = [
+    ...cell,
+    spec("q", "prefill", { replicas: 4, nodesPerInstance: 4, gang: { kind: "set", prefill: 3, decode: 1 } }),
+  ];
+  t.equal(podGroupPlan(mixed)?.spec.subGroupPolicy, undefined, "a label selector cannot tell the sizes apart");
+  t.end();
+});
+
+t.test("one PodGroup for each instance", (t) => {
+  const one = spec("p", "prefill", {
+    nodesPerInstance: 2,
+    queue: "q",
+    device: { ...BUILT_IN[0]!, podGroup: "instance" },
+  });
+  t.ok(holdsByInstance(one));
+  const plan = instancePodGroup(one, "0123456789ab");
+  t.equal(plan.name, `${cellObjectName(cellOf(one))}-01234567`);
+  t.same(plan.spec, { minMember: 2, minTaskMember: { prefill: 2 }, queue: "q", networkTopology: { mode: "soft" } });
+  t.ok(waitsForGang(one, "volcano"), "gates alone hold the cell");
+  t.notOk(waitsForGang(spec("p", "prefill"), "volcano"));
   t.end();
 });
 
@@ -93,7 +146,7 @@ t.test("network topology of the PodGroup", (t) => {
   const { nodes, hyperNodes } = fabric(4, 2);
   const tree = topologyTree(nodes, { kind: "hypernodes", hyperNodes });
   const topology = (fields: Partial<WorkloadSpec>, known = true): unknown =>
-    podGroupPlan([spec("p", "prefill", fields)], undefined, known ? tree : undefined)?.spec.networkTopology;
+    podGroupPlan([spec("p", "prefill", fields)], { tree: known ? tree : undefined })?.spec.networkTopology;
   t.same(topology({ topology: "required" }), { mode: "hard", highestTierAllowed: 1 }, "the closest tier there is");
   t.same(topology({ topology: "required", topologyTier: 2 }), { mode: "hard", highestTierAllowed: 2 });
   t.same(topology({ topology: "required", topologyTier: "spine" }), { mode: "hard", highestTierAllowed: 2 });

@@ -99,13 +99,16 @@ t.test("nobody may get what it only watches", (t) => {
   t.end();
 });
 
+/** Its definition says which fields PodGroups have in this cluster. */
+const PODGROUPS = "podgroups.scheduling.volcano.sh";
+
 t.test("rights name the objects that the configuration names", (t) => {
   const names = (kind: string, name: string): string[] =>
     rulesOf(named(kind, name)).flatMap(({ resourceNames }) => resourceNames ?? []);
   t.same(names("Role", "tandem-admission"), [config.admission.certificates.secret]);
   const { secret } = config.admission.certificates;
   t.same(names("Role", "tandem-controller"), [secret, `${secret}-authority`, config.controller.lease]);
-  t.same(names("ClusterRole", "tandem-controller"), [config.controller.webhookConfiguration]);
+  t.same(names("ClusterRole", "tandem-controller"), [PODGROUPS, config.controller.webhookConfiguration]);
   t.equal(named("Role", "tandem-controller").metadata.namespace, config.controller.namespace);
   t.end();
 });

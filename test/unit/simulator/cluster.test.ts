@@ -9,6 +9,11 @@ const pair = (replicas: number): KubeObject[] => [
   deployment("m-decode", { gpus: 8, replicas, role: "decode" }),
 ];
 
+const withoutGang = (object: KubeObject): KubeObject => ({
+  ...object,
+  metadata: { ...object.metadata, annotations: { "tandem.sh/gang": "off" } },
+});
+
 function start(objects: KubeObject[]): { cluster: LocalCluster; scheduled: readonly Scheduled[] } {
   const { nodes, hyperNodes } = fabric(4, 2);
   const cluster = new LocalCluster([...nodes, ...hyperNodes, ...objects], loadConfig());
@@ -26,7 +31,7 @@ t.test("a labelled pair of Deployments ends in one leaf, with the reason for eac
   t.ok(scheduled.every(({ pod: one, node }) => node !== null && one.spec.nodeName === node));
   t.match(scheduled[0]?.verdict, {
     reason: "Placed",
-    message: /planned for this role, .*score 10 of 10, 7 of 8 nodes fit/,
+    message: /planned for this role, .*score 10 of 10, 6 of 8 nodes fit/,
   });
   t.equal(cluster.snapshot().pods.length, 3);
   t.end();
@@ -56,11 +61,27 @@ t.test("StatefulSets name their pods by ordinal", (t) => {
   t.end();
 });
 
+t.test("a gang without room holds nothing, and says what lacks", (t) => {
+  const racks = ["r0n0", "r0n1", "r1n0", "r1n1", "r2n0", "r2n1", "r3n0"];
+  const busy = racks.map((name) => pod(`busy-${name}`, { model: null, gpus: 8, nodeName: name }));
+  const { scheduled } = start([...pair(1), ...busy]);
+  t.same(
+    scheduled.map(({ node }) => node),
+    [null, null],
+  );
+  for (const { verdict } of scheduled)
+    t.match(verdict, {
+      reason: "GangIncomplete",
+      message: /held by tandem.sh\/gang: .* needs 16 nvidia.com\/gpu for 2 pods/,
+    });
+  t.end();
+});
+
 t.test("a pod that finds no node waits, with every reason", (t) => {
   const busy = Array.from({ length: 8 }, (_, index) =>
     pod(`busy-${index}`, { model: null, gpus: 4, nodeName: `r${index >> 1}n${index & 1}` }),
   );
-  const { scheduled } = start([...pair(1), ...busy]);
+  const { scheduled } = start([...pair(1).map(withoutGang), ...busy]);
   t.match(scheduled[0], {
     node: null,
     verdict: { outcome: "denied", message: /^0 of 8 nodes fit: 8 NodeLacksDevices/ },

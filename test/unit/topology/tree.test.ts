@@ -2,7 +2,7 @@ import t from "tap";
 import type { HyperNode } from "../../../src/kinds/kube.ts";
 import { distancesTo, placementCost } from "../../../src/topology/cost.ts";
 import { topologyPicture } from "../../../src/topology/picture.ts";
-import { topologyKeys, topologySource, topologyTree, ROOT_NAME } from "../../../src/topology/tree.ts";
+import { labelLevels, topologyKeys, topologySource, topologyTree, ROOT_NAME } from "../../../src/topology/tree.ts";
 import { exact, fabric, hyperNode, node, pod } from "../../support/placement.ts";
 
 const names = (count: number): ReturnType<typeof node>[] =>
@@ -170,9 +170,44 @@ t.test("domains from node labels", (t) => {
 });
 
 t.test("label levels stand in where there are no HyperNodes", (t) => {
-  t.equal(topologySource({ source: "hypernodes", levels: ["rack"] }, []).kind, "labels");
-  t.equal(topologySource({ source: "hypernodes", levels: ["rack"] }, [hyperNode("a", 1, [])]).kind, "hypernodes");
-  t.equal(topologySource({ source: "none", levels: ["rack"] }, []).kind, "none");
+  const given = { preset: "", levels: ["rack"] } as const;
+  t.equal(topologySource({ source: "hypernodes", ...given, levels: ["rack"] }, []).kind, "labels");
+  t.equal(
+    topologySource({ source: "hypernodes", ...given, levels: ["rack"] }, [hyperNode("a", 1, [])]).kind,
+    "hypernodes",
+  );
+  t.equal(topologySource({ source: "none", ...given, levels: ["rack"] }, []).kind, "none");
+  t.end();
+});
+
+t.test("presets name the levels of vendors and clouds, closest first; own levels win", (t) => {
+  t.same(labelLevels({ source: "labels", preset: "aws", levels: ["rack"] }), ["rack"]);
+  const source = topologySource({ source: "labels", preset: "topograph", levels: [] }, []);
+  const labels = (domain: string, tier0: string, tier1: string): Record<string, string> => ({
+    "accelerator.topograph.run/domain": domain,
+    "fabric.topograph.run/tier-0": tier0,
+    "fabric.topograph.run/tier-1": tier1,
+  });
+  const built = topologyTree(
+    [
+      node("a", { labels: labels("nvl-1", "leaf-1", "spine-1") }),
+      node("b", { labels: labels("nvl-1", "leaf-1", "spine-1") }),
+      node("c", { labels: labels("nvl-2", "leaf-1", "spine-1") }),
+      node("d", { labels: labels("nvl-3", "leaf-2", "spine-1") }),
+    ],
+    source,
+  );
+  t.equal(built.path("a"), "nvl-1 / leaf-1 / spine-1");
+  t.same(
+    ["b", "c", "d"].map((other) => built.distance("a", other)),
+    [1, 2, 3],
+  );
+  const old = topologySource({ source: "hypernodes", preset: "topograph-0.1", levels: [] }, []);
+  t.same(old, {
+    kind: "labels",
+    levels: ["accelerator", "block", "spine", "datacenter"].map((level) => `network.topology.nvidia.com/${level}`),
+  });
+  t.same(labelLevels({ source: "labels", preset: "aws", levels: [] })[0], "topology.k8s.aws/network-node-layer-3");
   t.end();
 });
 
