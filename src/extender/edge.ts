@@ -29,7 +29,10 @@ export interface Answer {
 }
 
 /** What is wrong with a call, and where, for the caller. */
-export class BadCall extends Error {}
+export class BadCall extends Error {
+  /** Of the answer. */
+  readonly status: number = 400;
+}
 
 export const memoOf = ({ config, devices, clock }: EdgeOptions): ExtenderMemo =>
   new ExtenderMemo({
@@ -96,15 +99,13 @@ type Failure = Error & { readonly statusCode?: number };
 
 interface Refusal {
   readonly log: Log;
-  /** The status of a BadCall. */
-  readonly statusOf?: (error: BadCall) => number;
   readonly body: (message: string) => unknown;
 }
 
 /** What the caller did wrong is said to the caller; what we did wrong is logged, and the attempt fails. */
-export function answerErrors(app: FastifyInstance, { log, statusOf = () => 400, body }: Refusal): void {
+export function answerErrors(app: FastifyInstance, { log, body }: Refusal): void {
   app.setErrorHandler((error: Failure, request: FastifyRequest, reply: FastifyReply) => {
-    const status = error instanceof BadCall ? statusOf(error) : (error.statusCode ?? 500);
+    const status = error instanceof BadCall ? error.status : (error.statusCode ?? 500);
     const fields = { path: request.url, error: error.message };
     if (status < 500) log.warn("extender call refused", fields);
     else log.error("extender failed", { ...fields, stack: error.stack });

@@ -18,7 +18,6 @@ import {
 import { preemptOn } from "../preempt.ts";
 import type { ClusterView, ExtenderMemo } from "../view.ts";
 import {
-  WholeNodes,
   bindingResult,
   decodeArgs,
   decodeBinding,
@@ -53,9 +52,7 @@ export function extenderRoutes(options: ExtenderOptions): FastifyPluginCallback 
   const memo = memoOf(options);
   return (app, _, done) => {
     parseJson(app);
-    // The scheduler shows the `Error` of an answer, and drops the text of a 400.
-    const statusOf = (error: BadCall): number => (error instanceof WholeNodes ? 200 : 400);
-    answerErrors(app, { log: options.log, statusOf, body: filterError });
+    answerErrors(app, { log: options.log, body: filterError });
     const around: Around = { app, options, memo };
     route(around, FILTER);
     route(around, PRIORITIZE);

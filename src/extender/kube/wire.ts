@@ -29,6 +29,8 @@ export interface ExtenderFilterResult {
 
 /** The scheduler is configured to send whole Nodes: said in `Error`, which it shows, where it would drop a 400's text. */
 export class WholeNodes extends BadCall {
+  override readonly status = 200;
+
   constructor() {
     super(
       "whole Nodes are not accepted: set nodeCacheCapable: true for this extender in kube-scheduler's configuration",

@@ -4,5 +4,7 @@ import type t from "tap";
 /** Begins now; each call tells what is done by then. */
 export function startLaps(test: Pick<typeof t, "comment">): (what: string) => void {
   const begun = performance.now();
-  return (what) => void test.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+  return (what) => {
+    test.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+  };
 }
