@@ -14,16 +14,15 @@ import { allowed, skipped, type Verdict } from "../kinds/verdict.ts";
 import { distancesTo, type Distances } from "../topology/cost.ts";
 import type { Domain, TopologyTree } from "../topology/tree.ts";
 import type { CellPlan } from "./plans.ts";
-import { Judge } from "./judge.ts";
+import { Judge, type Refusal } from "./judge.ts";
 import { ourPod, questionOf, unknown, type OurPod } from "./question.ts";
 import type { ClusterView } from "./view.ts";
 
 export interface Filtered {
   /** In the order asked. */
   readonly fit: readonly string[];
-  readonly refused: ReadonlyMap<string, Verdict>;
-  /** Those among the refused that evicting pods would not help. */
-  readonly hopeless: ReadonlySet<string>;
+  /** The other nodes by what refuses them: of thousands, for few reasons. */
+  readonly refused: ReadonlyMap<Refusal, readonly string[]>;
 }
 
 export interface Scored {
@@ -39,16 +38,19 @@ export const MAX_SCORE = 10;
 export function filterNodes(pod: Pod, nodeNames: readonly string[], view: ClusterView): Filtered {
   const judge = new Judge(questionOf(pod, view));
   const fit: string[] = [];
-  const refused = new Map<string, Verdict>();
-  const hopeless = new Set<string>();
+  const refused = new Map<Refusal, string[]>();
   for (const name of nodeNames) {
     const refusal = judge.refusal(name);
-    if (refusal === undefined) fit.push(name);
-    else refused.set(name, refusal.verdict);
-    if (refusal?.hopeless === true) hopeless.add(name);
+    const names = refusal === undefined ? fit : refused.get(refusal);
+    if (names !== undefined) names.push(name);
+    else if (refusal !== undefined) refused.set(refusal, [name]);
   }
-  return { fit, refused, hopeless };
+  return { fit, refused };
 }
+
+/** What refuses each node, for whoever asks about few. */
+export const refusalsByNode = ({ refused }: Filtered): ReadonlyMap<string, Refusal> =>
+  new Map([...refused].flatMap(([refusal, names]) => names.map((name) => [name, refusal] as const)));
 
 /**
  * A score for each node. Nodes that the planner has chosen for a pod of this role get 10; the others less the farther

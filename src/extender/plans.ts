@@ -17,11 +17,12 @@
  * go to the rest of its nodes, the next snapshot goes on with that (`PlanMemory`).
  */
 import { placeCell, type CellOutcome } from "../gang/cell-plan.ts";
-import { isBound, lacking, scarcest, Trial, type DeviceLedger, type Room } from "../gang/devices.ts";
+import { isBound, scarcest, Trial, type DeviceLedger, type Room } from "../gang/devices.ts";
 import { cellName, missingPods, nodesOf, podRole, type CellMember } from "../gang/members.ts";
 import type { Task } from "../gang/pack.ts";
 import { minimumViableSet } from "../gang/podgroup.ts";
 import { podId, type Holds } from "../gang/reservations.ts";
+import { takes } from "../gang/refusal.ts";
 import { rulesFor } from "../gang/rules.ts";
 import type { Tallies } from "../gang/tally.ts";
 import type { Role } from "../kinds/endpoint.ts";
@@ -244,15 +245,12 @@ function seated(tasks: readonly Task[], nodes: ReadonlyMap<Role, readonly string
 /** Whether each pod may still go where the plan has it: by its selectors, by its neighbours, and by what is free. */
 function stillGo(seats: readonly Seat[], room: Room): boolean {
   const trial = new Trial(room);
-  const rules = rulesFor(
-    seats.map(({ task }) => task.pod),
-    room,
-  );
-  return seats.every(({ task: { pod, pattern }, node }) => {
-    if (!pattern.feasible.has(node) || lacking(trial, node, pattern.demand) !== undefined) return false;
-    if (rules?.objection(pod, node) !== undefined) return false;
-    trial.take(node, pattern.demand);
-    rules?.place(pod, node);
+  const pods = seats.map(({ task }) => task.pod);
+  const rules = rulesFor(pods, room);
+  return seats.every(({ task, node }) => {
+    if (!takes(node, task, { room: trial, rules })) return false;
+    trial.take(node, task.pattern.demand);
+    rules?.place(task.pod, node);
     return true;
   });
 }

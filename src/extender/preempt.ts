@@ -7,8 +7,7 @@
  * adds a victim or a node, and never spares one.
  */
 import { isBound } from "../gang/devices.ts";
-import { shortOf } from "../gang/gates.ts";
-import { cellName, podCell } from "../gang/members.ts";
+import { cellName, podCell, shortOf } from "../gang/members.ts";
 import { minimumViableSet } from "../gang/podgroup.ts";
 import type { Pod } from "../kinds/kube.ts";
 import { allowed, warned, type Verdict } from "../kinds/verdict.ts";

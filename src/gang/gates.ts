@@ -19,7 +19,7 @@ import { allowed, denied, skipped, warned, type Verdict } from "../kinds/verdict
 import { byText, type Domain, type TopologyTree } from "../topology/tree.ts";
 import { placeCell, type CellField, type CellOutcome } from "./cell-plan.ts";
 import { isBound, scarcest, type Amounts } from "./devices.ts";
-import { podRole, topologyPolicy } from "./members.ts";
+import { podRole, shortOf, topologyPolicy, type Shortage } from "./members.ts";
 import type { Pattern, Task } from "./pack.ts";
 import type { Partner } from "./partner.ts";
 import { minimumViableSet, type MinimumShare } from "./podgroup.ts";
@@ -159,19 +159,6 @@ function incomplete(scene: Scene, times: GateTimes): Verdict | undefined {
   return missing === undefined ? undefined : waits(scene, missing);
 }
 
-/** The role of which the minimum viable set has too few among these pods, and how many. */
-export function shortOf(
-  minimum: readonly MinimumShare[],
-  pods: readonly Pod[],
-): { role: string; pods: number } | undefined {
-  for (const role of new Set(minimum.map((share) => share.role))) {
-    const wanted = minimum.reduce((sum, share) => sum + (share.role === role ? share.pods : 0), 0);
-    const found = pods.filter((pod) => podRole(pod) === role).length;
-    if (found < wanted) return { role, pods: wanted - found };
-  }
-  return undefined;
-}
-
 /** The other half, if its workload may still come. Later nobody is going to make it, and what is there is the gang. */
 function awaited(scene: Scene, { now, liftAfterMs }: GateTimes): Partner | undefined {
   const { cell, ready, blocked } = scene;
@@ -238,7 +225,8 @@ const hold = ({ cell }: Scene, fresh: readonly Pod[], verdict: Verdict): GateSte
   verdict: { ...verdict, subject: cell.name },
 });
 
-function waits({ cell, blocked }: Scene, { role, pods }: { role: string; pods: number }): Verdict {
+function waits({ cell, blocked }: Scene, { role, found, wanted }: Shortage): Verdict {
+  const pods = wanted - found;
   const gates = [...new Set(blocked.flatMap(otherGates))].sort().join(", ");
   const why = gates === "" ? "" : `; ${blocked.length} are still held by ${gates}`;
   return skipped("GangIncomplete", `${cell.name} waits for ${pods} more ${role} ${pods === 1 ? "pod" : "pods"}${why}`);

@@ -5,7 +5,7 @@ import { keyOf, labelOf, type KubeObject, type Pod, type PodTemplate } from "../
 import { cellKey, type CellId } from "../workload/cell.ts";
 import type { TopologyMode, WorkloadSpec } from "../workload/spec.ts";
 import type { TopologyTree } from "../topology/tree.ts";
-import { highestTier } from "./podgroup.ts";
+import { highestTier, type MinimumShare } from "./podgroup.ts";
 import { hasEnded, isBound } from "./devices.ts";
 
 /** The cell that the labels of a Pod or workload name; undefined for an object that is not ours. */
@@ -44,6 +44,23 @@ export function podsByCell(pods: readonly Pod[]): ReadonlyMap<string, readonly P
     else members.push(pod);
   }
   return cells;
+}
+
+/** A role of which the minimum viable set has too few pods. */
+export interface Shortage {
+  readonly role: Role;
+  readonly found: number;
+  readonly wanted: number;
+}
+
+/** The first role of which the minimum viable set has too few among these pods. */
+export function shortOf(minimum: readonly MinimumShare[], pods: readonly Pod[]): Shortage | undefined {
+  for (const role of new Set(minimum.map((share) => share.role))) {
+    const wanted = minimum.reduce((sum, share) => sum + (share.role === role ? share.pods : 0), 0);
+    const found = pods.filter((pod) => podRole(pod) === role).length;
+    if (found < wanted) return { role, found, wanted };
+  }
+  return undefined;
 }
 
 /** Nodes of the bound pods, one entry a pod, by name: the order in which pods are listed must mean nothing. */

@@ -82,7 +82,8 @@ export function obstacleOf({ tasks, nodes, room }: Place): Obstacle | undefined 
   return undefined;
 }
 
-interface Judge {
+/** What a pod is judged by, beside its pattern. */
+export interface Judge {
   readonly room: Room;
   readonly rules: Rules | undefined;
 }
@@ -100,7 +101,8 @@ function firstNode(
   return nodes.find((node) => takes(node, task, judge));
 }
 
-const takes = (node: string, { pod, pattern }: Task, { room, rules }: Judge): boolean =>
+/** Whether the node is open to the pod, has room for it, and no neighbour keeps it off. */
+export const takes = (node: string, { pod, pattern }: Task, { room, rules }: Judge): boolean =>
   pattern.feasible.has(node) &&
   lacking(room, node, pattern.demand) === undefined &&
   rules?.objection(pod, node) === undefined;

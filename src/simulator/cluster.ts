@@ -8,7 +8,7 @@
 import { admitObject, admitPod } from "../admission/admit.ts";
 import { admissionSettings, type Settings } from "../admission/stage.ts";
 import type { Config } from "../config/schema.ts";
-import { filterNodes, MAX_SCORE, prioritizeNodes, type Scored } from "../extender/decide.ts";
+import { filterNodes, MAX_SCORE, prioritizeNodes, refusalsByNode, type Scored } from "../extender/decide.ts";
 import { ExtenderMemo, type ClusterView } from "../extender/view.ts";
 import { isBound, hasEnded, scarcest } from "../gang/devices.ts";
 import { nodeVerdict } from "../gang/fit.ts";
@@ -133,8 +133,10 @@ export class LocalCluster {
     const view = this.#view();
     const own = [...view.nodes.values()].map((node) => nodeVerdict(pod, node, view.cells.demand(pod), view.ledger));
     const open = own.filter((verdict) => !isDenied(verdict)).map(({ subject }) => subject ?? "");
-    const { fit, refused } = filterNodes(pod, open, view);
-    const all = [...own.filter(isDenied), ...[...refused].map(([subject, verdict]) => ({ ...verdict, subject }))];
+    const filtered = filterNodes(pod, open, view);
+    const { fit } = filtered;
+    const refused = [...refusalsByNode(filtered)].map(([subject, { verdict }]) => ({ ...verdict, subject }));
+    const all = [...own.filter(isDenied), ...refused];
     const best = this.#best(pod, fit, view);
     if (best === undefined) return waits(pod, nowhere(all, own.length), all);
     const bound = { ...pod, spec: { ...pod.spec, nodeName: best.host } };

@@ -8,7 +8,7 @@ import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import { filterNodes, prioritizeNodes } from "../../src/extender/decide.ts";
 import { ExtenderMemo } from "../../src/extender/view.ts";
-import { decodeArgs, encodeFilterResult, priorities } from "../../src/extender/kube/wire.ts";
+import { decodeArgs, encodeFilterResult, encodePriorities } from "../../src/extender/kube/wire.ts";
 import { deployment, fabric, pod, snapshotOf } from "../support/placement.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import { BUILT_IN } from "../../src/profiles/devices.ts";
@@ -80,7 +80,7 @@ function measure(nodes: number, topology: string): Row[] {
     const middle = performance.now();
     const again = decodeArgs(JSON.parse(body));
     const scores = prioritizeNodes(again.pod, again.nodeNames, memo.view(snapshot));
-    JSON.stringify(priorities(scores));
+    encodePriorities(scores);
     const end = performance.now();
     const fit = new Set(filtered.fit);
     const best = scores.filter(({ host }) => fit.has(host)).reduce((a, b) => (b.score > a.score ? b : a));

@@ -126,6 +126,10 @@ t.test("the second scheduler is rendered, taken without a warning, and may do wh
   await cluster.must(["delete", "-f", "-"], text);
 });
 
+const VOLCANO_EXTENDER = ["", "-verbs", "-silence", "-order", "-cost", "-reachable"].map(
+  (end) => `volcano-extender${end}`,
+);
+
 t.test("nothing is wrong with what was installed: the webhooks and the extender answer", async (t) => {
   const { code, found } = await doctor();
   t.same(withState(found, "fail", "warn"), []);
@@ -137,7 +141,7 @@ t.test("nothing is wrong with what was installed: the webhooks and the extender 
   // No Volcano is configured here, and no workload is there.
   t.same(
     withState(found, "skip").map((text) => text.split(":")[0]),
-    ["volcano-plugins", "queue", "scheduler-name"],
+    ["volcano-plugins", "queue", "scheduler-name", ...VOLCANO_EXTENDER],
   );
 });
 

@@ -14,6 +14,7 @@ import { isReady, startCluster, type Cluster } from "./cluster/control-plane.ts"
 import { followPods, type EngineFleet, type Stoppable } from "./cluster/engines.ts";
 import { createGangs, gangDeployments, removeGang, scale, standing, type GangShape } from "./cluster/gangs.ts";
 import { install, type Installation } from "./cluster/installation.ts";
+import { startLaps } from "./cluster/laps.ts";
 import { eventually } from "./cluster/process.ts";
 import { buildProgram } from "./cluster/tandem.ts";
 
@@ -26,8 +27,7 @@ const SAMPLE_MS = 25;
 let cluster: Cluster;
 let tandem: Installation;
 let fleet: EngineFleet<Stoppable>;
-const begun = performance.now();
-const lap = (what: string): void => t.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+const lap = startLaps(t);
 
 t.before(async () => {
   buildProgram();

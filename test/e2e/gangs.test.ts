@@ -20,6 +20,7 @@ import {
   type GangShape,
 } from "./cluster/gangs.ts";
 import { install, type Installation } from "./cluster/installation.ts";
+import { startLaps } from "./cluster/laps.ts";
 import { LEAF_LABEL } from "./cluster/nodes.ts";
 import { eventually, type Running } from "./cluster/process.ts";
 import { buildProgram } from "./cluster/tandem.ts";
@@ -35,8 +36,7 @@ let cluster: Cluster;
 let tandem: Installation;
 let scheduler: Running;
 let volcano: Volcano | undefined;
-const begun = performance.now();
-const lap = (what: string): void => t.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+const lap = startLaps(t);
 
 t.before(async () => {
   buildProgram();

@@ -24,6 +24,7 @@ import { templatesOf } from "../../src/workload/template.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { leaderWorkerSetCrd } from "./cluster/crds.ts";
 import { argumentsOf, engineOf, environment, leadersService, listens, restarts, valuesOf } from "./cluster/kubelet.ts";
+import { startLaps } from "./cluster/laps.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually } from "./cluster/process.ts";
 import { buildProgram, startTandem, tandem, type Tandem } from "./cluster/tandem.ts";
@@ -35,8 +36,7 @@ const DECODE = "qwen3-235b-decode";
 
 let cluster: Cluster;
 let service: Tandem;
-const begun = performance.now();
-const lap = (what: string): void => t.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+const lap = startLaps(t);
 
 t.before(async () => {
   buildProgram();

@@ -7,6 +7,7 @@ import { issueAuthority, issueServing } from "../../src/certs/issue.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import { isReady, startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { VOLCANO_CRDS } from "./cluster/crds.ts";
+import { startLaps } from "./cluster/laps.ts";
 import { leaves } from "./cluster/nodes.ts";
 import { followPods } from "./cluster/engines.ts";
 import { eventually, type Running } from "./cluster/process.ts";
@@ -29,8 +30,7 @@ const DEPLOYMENT = {
 t.setTimeout(180_000);
 let cluster: Cluster;
 let scheduler: Running;
-const begun = performance.now();
-const lap = (what: string): void => t.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+const lap = startLaps(t);
 
 const withAddresses = async (): Promise<Pod[] | undefined> => {
   const pods = await cluster.pods("default", "app=plain");

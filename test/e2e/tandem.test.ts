@@ -15,6 +15,7 @@ import { endpointsOf } from "../../src/workload/endpoint.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { followPods, type EngineFleet } from "./cluster/engines.ts";
 import { startEnvoy, type Envoy } from "./cluster/envoy.ts";
+import { startLaps } from "./cluster/laps.ts";
 import { leaves } from "./cluster/nodes.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually } from "./cluster/process.ts";
@@ -32,8 +33,7 @@ let cluster: Cluster;
 let service: Tandem;
 let fleet: EngineFleet<RunningEngine>;
 let envoy: Envoy;
-const begun = performance.now();
-const lap = (what: string): void => t.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+const lap = startLaps(t);
 
 const objectsOf = (file: string): Workload[] => parseObjects(readFileSync(file, "utf8"), file) as Workload[];
 const deployment = async (name: string, namespace = "default"): Promise<Workload> =>

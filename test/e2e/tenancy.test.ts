@@ -22,6 +22,7 @@ import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { deployments, uids, workload, type Told } from "./cluster/deployments.ts";
 import type { Output } from "./cluster/kubectl.ts";
 import { install, type Installation } from "./cluster/installation.ts";
+import { startLaps } from "./cluster/laps.ts";
 import { labelledDeployment } from "./cluster/load.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually } from "./cluster/process.ts";
@@ -43,8 +44,7 @@ const RESYNC_MS = 1000;
 
 let cluster: Cluster;
 let service: Installation;
-const begun = performance.now();
-const lap = (what: string): void => t.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+const lap = startLaps(t);
 
 t.before(async () => {
   buildProgram();

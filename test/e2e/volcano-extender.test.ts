@@ -12,6 +12,7 @@ import type { KubeObject, Pod } from "../../src/kinds/kube.ts";
 import { VOLCANO } from "../../src/kinds/names.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { createGangs, DEVICE, removeGang, standing, whole, type GangShape } from "./cluster/gangs.ts";
+import { startLaps } from "./cluster/laps.ts";
 import { leaves, type NodeOptions } from "./cluster/nodes.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually, freePorts } from "./cluster/process.ts";
@@ -30,8 +31,7 @@ let cluster: Cluster;
 let tandem: Tandem;
 let volcano: Volcano;
 let relay: Relay;
-const begun = performance.now();
-const lap = (what: string): void => t.comment(`${what} after ${((performance.now() - begun) / 1000).toFixed(1)} s`);
+const lap = startLaps(t);
 
 /** A busy machine runs all of this some ten times slower. */
 const soon = <T>(what: string, check: () => Promise<T | undefined>): Promise<T> => eventually(what, check, 90_000);

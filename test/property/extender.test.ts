@@ -4,7 +4,8 @@ import { filterNodes, MAX_SCORE, prioritizeNodes } from "../../src/extender/deci
 import { ExtenderMemo } from "../../src/extender/view.ts";
 import { podDemand } from "../../src/gang/devices.ts";
 import { podRole } from "../../src/gang/members.ts";
-import { BadCall, decodeArgs } from "../../src/extender/kube/wire.ts";
+import { BadCall } from "../../src/extender/edge.ts";
+import { decodeArgs } from "../../src/extender/kube/wire.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import type { ClusterSnapshot } from "../../src/kinds/snapshot.ts";
 import { deployment, fabric, pod, snapshotOf } from "../support/placement.ts";
@@ -63,7 +64,7 @@ t.test("filter sorts every name into fit or refused; scores lie in 0..10, one fo
     fc.property(anyPods, modes, asked, someNames, (pods, mode, one, names) => {
       const view = memo().view(scene(pods, mode));
       const { fit, refused } = filterNodes(one, names, view);
-      t.same([...fit, ...refused.keys()].toSorted(), names.toSorted());
+      t.same([...fit, ...[...refused.values()].flat()].toSorted(), names.toSorted());
       const scores = prioritizeNodes(one, names, view);
       t.same(
         scores.map(({ host }) => host),

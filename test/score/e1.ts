@@ -43,8 +43,7 @@ export async function slowApi(calls: number): Promise<Slow> {
   const app = fastify();
   await app.register(
     extenderRoutes({
-      ...{ extender: config.extender, topology: config.topology, gang: config.gang },
-      devices: configuredDevices(config.admission),
+      ...{ config, devices: configuredDevices(config.admission) },
       cluster: () => ({ snapshot, synced: true }),
       ...{ clock, metrics: createMetrics(), log: SILENT_LOG },
       bind: { api: createClientOver(transport, { clock }), timers },

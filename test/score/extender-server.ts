@@ -84,8 +84,7 @@ async function serve({ cert, key, shape }: Start): Promise<void> {
   const clock = { now: () => Date.now(), monotonic: () => performance.now() };
   await app.register(
     extenderRoutes({
-      ...{ extender: config.extender, topology: config.topology, gang: config.gang },
-      devices: configuredDevices(config.admission),
+      ...{ config, devices: configuredDevices(config.admission) },
       cluster: () => ({ snapshot, synced: true }),
       ...{ clock, metrics: createMetrics(), log: SILENT_LOG },
     }),

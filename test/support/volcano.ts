@@ -1,12 +1,12 @@
 /** The extender's server for Volcano, without a network, and calls in Volcano's form. */
 import fastify, { type FastifyInstance } from "fastify";
 import { loadConfig } from "../../src/config/load.ts";
-import { volcanoRoutes, type VolcanoOptions } from "../../src/extender/volcano/routes.ts";
+import { volcanoRoutes } from "../../src/extender/volcano/routes.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import type { ClusterSnapshot } from "../../src/kinds/snapshot.ts";
 import { configuredDevices } from "../../src/profiles/devices.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
-import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { createMetrics, type MetricsRegistry } from "../../src/telemetry/metrics.ts";
 
 /** Volcano's TaskStatus. */
 export const STATUS = { pending: 1, allocated: 2, binding: 8, running: 32, releasing: 64 } as const;
@@ -17,7 +17,7 @@ export interface Served {
   snapshot: ClusterSnapshot;
   synced: boolean;
   readonly app: FastifyInstance;
-  readonly metrics: VolcanoOptions["metrics"];
+  readonly metrics: MetricsRegistry;
   post(verb: string, body: unknown): Promise<{ readonly status: number; readonly body: unknown }>;
 }
 

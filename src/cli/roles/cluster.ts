@@ -25,45 +25,18 @@ export interface ClusterAccess {
 /** A watch is begun anew every 30 s, or after 45 s of silence; what does not come back then is not ready within a minute. */
 export const FRESH_MS = 55_000;
 
+/** What any decision about workloads is made from. */
+const WORKLOADS = [
+  ...(["deployments", "statefulSets", "leaderWorkerSets"] as const),
+  ...(["namespaces", "hyperNodes", "nodes", "configMaps"] as const),
+];
+const SCALERS = ["horizontalPodAutoscalers", "scaledObjects"] as const;
+
 /** The kinds each role reads. The router reads labelled pods alone: a cluster-wide watch would stall its event loop. */
 const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
-  admission: [
-    "deployments",
-    "statefulSets",
-    "leaderWorkerSets",
-    "namespaces",
-    "hyperNodes",
-    "nodes",
-    "configMaps",
-    "horizontalPodAutoscalers",
-    "scaledObjects",
-  ],
-  extender: [
-    "deployments",
-    "statefulSets",
-    "leaderWorkerSets",
-    "namespaces",
-    "hyperNodes",
-    "nodes",
-    "pods",
-    "configMaps",
-  ],
-  controller: [
-    "deployments",
-    "statefulSets",
-    "leaderWorkerSets",
-    "namespaces",
-    "hyperNodes",
-    "nodes",
-    "pods",
-    "podGroups",
-    "podGroupDefinitions",
-    "configMaps",
-    "services",
-    "budgets",
-    "horizontalPodAutoscalers",
-    "scaledObjects",
-  ],
+  admission: [...WORKLOADS, ...SCALERS],
+  extender: [...WORKLOADS, "pods"],
+  controller: [...WORKLOADS, ...SCALERS, "pods", "podGroups", "podGroupDefinitions", "services", "budgets"],
   router: ["pods"],
 };
 

@@ -10,6 +10,7 @@ import { isTemplate } from "../../workload/template.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
 import type { Binding } from "../bind/outcome.ts";
 import type { Filtered, Scored } from "../decide.ts";
+import { BadCall } from "../edge.ts";
 import type { Candidate, Preempted } from "../preempt.ts";
 
 export interface ExtenderArgs {
@@ -26,16 +27,10 @@ export interface ExtenderFilterResult {
   readonly Error: string;
 }
 
-export interface HostPriority {
-  readonly Host: string;
-  readonly Score: number;
-}
-
-/** What is wrong with a call, for the caller. */
-export class BadCall extends Error {}
-
 /** The scheduler is configured to send whole Nodes: said in `Error`, which it shows, where it would drop a 400's text. */
 export class WholeNodes extends BadCall {
+  override readonly status = 200;
+
   constructor() {
     super(
       "whole Nodes are not accepted: set nodeCacheCapable: true for this extender in kube-scheduler's configuration",
@@ -69,21 +64,23 @@ const textOf = ({ reason, message }: Verdict): string => `${reason}: ${message}`
 
 /**
  * The result as JSON text. Each refused node is in one of the two maps: kube-scheduler (1.21 and later) joins them. Of 5000
- * nodes most are refused, for few reasons: an object with as many keys would take 5 ms to make and to write, this takes 1.
+ * nodes most are refused, for few reasons: an object with as many keys would take 5 ms to make and to write.
  */
-export function encodeFilterResult({ fit, refused, hopeless }: Filtered): string {
-  const texts = new Map<Verdict, string>();
-  let [failed, unresolvable] = ["", ""];
-  for (const [node, verdict] of refused) {
-    const text = texts.get(verdict) ?? JSON.stringify(textOf(verdict));
-    texts.set(verdict, text);
-    const field = `${JSON.stringify(node)}:${text}`;
-    if (hopeless.has(node)) unresolvable += unresolvable === "" ? field : `,${field}`;
-    else failed += failed === "" ? field : `,${field}`;
-  }
-  const names = JSON.stringify(fit);
-  return `{"Nodes":null,"NodeNames":${names},"FailedNodes":{${failed}},"FailedAndUnresolvableNodes":{${unresolvable}},"Error":""}`;
+export function encodeFilterResult({ fit, refused }: Filtered): string {
+  const fields: Record<"failed" | "unresolvable", string[]> = { failed: [], unresolvable: [] };
+  for (const [{ verdict, hopeless }, names] of refused)
+    fields[hopeless ? "unresolvable" : "failed"].push(fieldsOf(names, JSON.stringify(textOf(verdict))));
+  const [failed, unresolvable] = [fields.failed.join(), fields.unresolvable.join()];
+  return `{"Nodes":null,"NodeNames":${JSON.stringify(fit)},"FailedNodes":{${failed}},"FailedAndUnresolvableNodes":{${unresolvable}},"Error":""}`;
 }
+
+const fieldsOf = (names: readonly string[], value: string): string => `${joined(names, `:${value},`)}:${value}`;
+
+/** `"a"<between>"b"`. Inside a name a quote is escaped, so that `","` only ever separates two. */
+const joined = (names: readonly string[], between: string): string =>
+  JSON.stringify(names)
+    .slice(1, -1)
+    .replaceAll('","', () => `"${between}"`);
 
 /** The whole scheduling attempt of the pod fails with this message, and is made again. */
 export const filterError = (message: string): ExtenderFilterResult => ({
@@ -94,8 +91,19 @@ export const filterError = (message: string): ExtenderFilterResult => ({
   Error: message,
 });
 
-export const priorities = (scores: readonly Scored[]): readonly HostPriority[] =>
-  scores.map(({ host, score }) => ({ Host: host, Score: score }));
+/** A list of HostPriority as JSON text, by score: the scheduler adds each to its node's, in any order. */
+export function encodePriorities(scores: readonly Scored[]): string {
+  const byScore = new Map<number, string[]>();
+  for (const { host, score } of scores) {
+    const names = byScore.get(score);
+    if (names === undefined) byScore.set(score, [host]);
+    else names.push(host);
+  }
+  const lists = [...byScore].map(
+    ([score, names]) => `{"Host":${joined(names, `,"Score":${score}},{"Host":`)},"Score":${score}}`,
+  );
+  return `[${lists.join()}]`;
+}
 
 export interface ExtenderPreemptionArgs {
   readonly pod: Pod;

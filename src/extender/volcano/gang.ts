@@ -12,11 +12,10 @@
  * A veto ends by itself, so that no gang can wait for another for ever: what a vetoed PodGroup holds during a session
  * others cannot use. It never touches a cell that stands, nor pods that are not of a gang of ours.
  */
-import type { Role } from "../../kinds/endpoint.ts";
 import { keyOf, type Pod } from "../../kinds/kube.ts";
 import { allowed, denied, skipped, type Verdict } from "../../kinds/verdict.ts";
 import { isBound } from "../../gang/devices.ts";
-import { cellName, podCell, podRole } from "../../gang/members.ts";
+import { cellName, podCell, shortOf } from "../../gang/members.ts";
 import { minimumViableSet, type MinimumShare } from "../../gang/podgroup.ts";
 import { liftedTo } from "../../gang/waiting.ts";
 import { cellKey } from "../../workload/cell.ts";
@@ -119,8 +118,9 @@ function cellVerdict(key: string, job: Job, scene: GangScene): Verdict {
   if (free !== undefined) return { ...free, subject: key };
   const own = job.tasks.filter(isAllocated).map(({ pod }) => pod);
   memory.saw(key, job.uid, { pods: own, now: monotonic });
-  const placed = [...standing(key, scene), ...memory.given(key, monotonic)];
-  const short = shortage(minimum, placed);
+  // By name: Volcano may tell of a pod that the store has bound already.
+  const placed = new Map([...standing(key, scene), ...memory.given(key, monotonic)].map((pod) => [keyOf(pod), pod]));
+  const short = shortOf(minimum, [...placed.values()]);
   if (short === undefined) {
     memory.grant(key, monotonic);
     return allowed("GangAllocated", "the whole minimum viable set has room", { subject: key });
@@ -146,23 +146,6 @@ function released(key: string, minimum: readonly MinimumShare[], scene: GangScen
 
 /** When the pod became one that a scheduler may place: its gate was lifted, or it was made without one. */
 const sinceOf = (pod: Pod): number => liftedTo(pod)?.at ?? (Date.parse(pod.metadata.creationTimestamp ?? "") || 0);
-
-interface Shortage {
-  readonly role: Role;
-  readonly found: number;
-  readonly wanted: number;
-}
-
-/** The first role of which too few have a node. */
-function shortage(minimum: readonly MinimumShare[], placed: readonly Pod[]): Shortage | undefined {
-  const keys = new Map(placed.map((pod) => [keyOf(pod), podRole(pod)]));
-  for (const role of new Set(minimum.map((share) => share.role))) {
-    const wanted = minimum.reduce((sum, share) => sum + (share.role === role ? share.pods : 0), 0);
-    const found = [...keys.values()].filter((one) => one === role).length;
-    if (found < wanted) return { role, found, wanted };
-  }
-  return undefined;
-}
 
 /** Whether any of the tasks is of a cell of ours. */
 export const anyOurs = (tasks: readonly Task[]): boolean => tasks.some(({ pod }) => podCell(pod) !== undefined);

@@ -6,7 +6,8 @@
  */
 import type { Verdict } from "../../kinds/verdict.ts";
 import { podCell } from "../../gang/members.ts";
-import { filterNodes, prioritizeNodes } from "../decide.ts";
+import { filterNodes, prioritizeNodes, refusalsByNode } from "../decide.ts";
+import type { Answer } from "../edge.ts";
 import { anyOurs, jobVerdict, keyOfCell, type GangScene, type SessionMemory } from "./gang.ts";
 import { victimsAmong } from "./victims.ts";
 import {
@@ -23,11 +24,6 @@ import {
   type PrioritizeCall,
   type Task,
 } from "./wire.ts";
-
-export interface Answer {
-  readonly body: unknown;
-  readonly verdicts: Iterable<Verdict>;
-}
 
 /** One verb, about calls of one form. */
 interface Verb<Call> {
@@ -76,10 +72,10 @@ const predicate: Verb<PredicateCall> = {
   neutral: () => FITS,
   unjudged: ({ task }, message) => (isOurs(task) ? { status: message, code: CODE.unschedulable } : FITS),
   decide: ({ task, node }, { view }) => {
-    const { refused, hopeless } = filterNodes(task.pod, [node], view);
-    const verdict = refused.get(node);
-    if (verdict === undefined) return { body: FITS, verdicts: [] };
-    const code = hopeless.has(node) ? CODE.unresolvable : CODE.unschedulable;
+    const refusal = refusalsByNode(filterNodes(task.pod, [node], view)).get(node);
+    if (refusal === undefined) return { body: FITS, verdicts: [] };
+    const { verdict, hopeless } = refusal;
+    const code = hopeless ? CODE.unresolvable : CODE.unschedulable;
     return { body: { status: textOf(verdict), code }, verdicts: [verdict] };
   },
 };
@@ -177,5 +173,3 @@ export const UNREAD = {
   jobEnqueued: {},
   queueOverused: { overused: false },
 } as const;
-
-export type VerbName = keyof typeof VERBS | keyof typeof UNREAD;

@@ -5,9 +5,7 @@
  */
 import { isObject, type JsonObject, type Pod } from "../../kinds/kube.ts";
 import { isTemplate } from "../../workload/template.ts";
-
-/** What is wrong with a call, and where, for the caller. */
-export class BadCall extends Error {}
+import { BadCall } from "../edge.ts";
 
 /** A pod as Volcano's session sees it. */
 export interface Task {

@@ -29,7 +29,7 @@ async function serve(snapshot: ClusterSnapshot, synced = true): Promise<Serving>
     Promise.reject(new KubeError({ status: 404, reason: "NotFound", message: "gone" }));
   await app.register(
     extenderRoutes({
-      ...{ extender: config.extender, topology: config.topology, gang: config.gang, devices, metrics },
+      ...{ config, devices, metrics },
       cluster: () => ({ snapshot, synced }),
       ...{ clock: time, log: SILENT_LOG },
       bind: { api: { bind: gone, get: () => Promise.resolve(undefined) }, timers: time },

@@ -1,6 +1,6 @@
 import t from "tap";
 import { BUILT_IN } from "../../../src/profiles/devices.ts";
-import { filterNodes, prioritizeNodes } from "../../../src/extender/decide.ts";
+import { filterNodes, prioritizeNodes, refusalsByNode } from "../../../src/extender/decide.ts";
 import { ExtenderMemo, type ClusterView } from "../../../src/extender/view.ts";
 import type { Pod, Workload } from "../../../src/kinds/kube.ts";
 import type { ClusterSnapshot } from "../../../src/kinds/snapshot.ts";
@@ -42,8 +42,8 @@ const scores = (
   Object.fromEntries(prioritizeNodes(asked, names(snapshot), view).map(({ host, score }) => [host, score]));
 
 const refusals = (asked: Pod, snapshot: ClusterSnapshot): Record<string, string> => {
-  const { refused } = filterNodes(asked, names(snapshot), memo().view(snapshot));
-  return Object.fromEntries([...refused].map(([name, { reason }]) => [name, reason]));
+  const refused = refusalsByNode(filterNodes(asked, names(snapshot), memo().view(snapshot)));
+  return Object.fromEntries([...refused].map(([name, { verdict }]) => [name, verdict.reason]));
 };
 
 const best = (found: Record<string, number>): string[] => {
@@ -53,9 +53,10 @@ const best = (found: Record<string, number>): string[] => {
 
 t.test("filter refuses nodes with too few free devices, with the numbers", (t) => {
   const snapshot = scene({ pods: [busy("r0n0", 1), busy("r1n1", 8)] });
-  const { fit, refused } = filterNodes(p(), names(snapshot), memo().view(snapshot));
+  const filtered = filterNodes(p(), names(snapshot), memo().view(snapshot));
+  const [{ fit }, refused] = [filtered, refusalsByNode(filtered)];
   t.same(fit, ["r0n1", "r1n0", "r2n0", "r2n1", "r3n0", "r3n1"], "in the order asked");
-  t.match(refused.get("r0n0"), {
+  t.match(refused.get("r0n0")?.verdict, {
     outcome: "denied",
     reason: "NodeLacksDevices",
     message: "needs 8 nvidia.com/gpu, 7 of 8 free",
@@ -79,7 +80,7 @@ t.test("filter leaves cpu, taints and selectors to the scheduler", (t) => {
 t.test("an unknown node is refused, for our pods only", (t) => {
   const snapshot = scene({});
   const view = memo().view(snapshot);
-  t.match(filterNodes(p(), ["new"], view).refused.get("new"), { reason: "NodeUnknown" });
+  t.match(refusalsByNode(filterNodes(p(), ["new"], view)).get("new")?.verdict, { reason: "NodeUnknown" });
   t.same(filterNodes(pod("x", { model: null, gpus: 99 }), ["new", "r0n0"], view).fit, ["new", "r0n0"]);
   t.match(prioritizeNodes(p(), ["new"], view), [{ host: "new", score: 0, verdict: { reason: "NodeUnknown" } }]);
   t.end();
@@ -154,9 +155,10 @@ t.test("required confines the first pod to the planned domain", (t) => {
 t.test("required and nowhere room for the gang: no node, with the numbers", (t) => {
   const pods = ["r0n0", "r1n0", "r2n0", "r3n0"].map((name) => busy(name));
   const snapshot = scene({ pods, annotations: { "tandem.sh/topology": "required" } });
-  const { fit, refused } = filterNodes(p(), names(snapshot), memo().view(snapshot));
+  const filtered = filterNodes(p(), names(snapshot), memo().view(snapshot));
+  const [{ fit }, refused] = [filtered, refusalsByNode(filtered)];
   t.same(fit, []);
-  t.match(refused.get("r0n1"), { reason: "NoDomainFits", message: /needs 16 nvidia.com\/gpu for 2 pods/ });
+  t.match(refused.get("r0n1")?.verdict, { reason: "NoDomainFits", message: /needs 16 nvidia.com\/gpu for 2 pods/ });
   t.end();
 });
 

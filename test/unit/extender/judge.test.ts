@@ -1,6 +1,6 @@
 /** One call about many nodes says of each what a call about it alone says: verdicts are shared only where they are equal. */
 import t from "tap";
-import { filterNodes } from "../../../src/extender/decide.ts";
+import { filterNodes, refusalsByNode } from "../../../src/extender/decide.ts";
 import { ExtenderMemo } from "../../../src/extender/view.ts";
 import type { Node, Pod } from "../../../src/kinds/kube.ts";
 import { BUILT_IN } from "../../../src/profiles/devices.ts";
@@ -89,8 +89,19 @@ const CASES: readonly Case[] = [
 ];
 
 const told = (asked: Pod, names: readonly string[], view: ReturnType<ExtenderMemo["view"]>): unknown => {
-  const { fit, refused, hopeless } = filterNodes(asked, names, view);
-  const texts = [...refused].map(([name, { reason, message }]) => [name, `${reason}: ${message}`, hopeless.has(name)]);
+  const filtered = filterNodes(asked, names, view);
+  const { fit } = filtered;
+  const texts = [...refusalsByNode(filtered)].map(
+    ([
+      name,
+      {
+        verdict: { reason, message },
+        hopeless,
+      },
+    ]) => {
+      return [name, `${reason}: ${message}`, hopeless];
+    },
+  );
   return [...fit.map((name) => [name]), ...texts].map((each) => JSON.stringify(each)).sort();
 };
 

@@ -1,6 +1,6 @@
 /** What is kept for pods on their way: in filter, in plans and scores, and when victims are chosen. */
 import t from "tap";
-import { filterNodes, prioritizeNodes } from "../../../src/extender/decide.ts";
+import { filterNodes, prioritizeNodes, refusalsByNode } from "../../../src/extender/decide.ts";
 import { preemptOn, type Candidate } from "../../../src/extender/preempt.ts";
 import { ExtenderMemo, type ClusterView } from "../../../src/extender/view.ts";
 import type { Pod } from "../../../src/kinds/kube.ts";
@@ -37,7 +37,9 @@ const foreign = (gpus: number, name = "foreign", nodeName?: string): Pod =>
   pod(name, { model: null, gpus, ...(nodeName === undefined ? {} : { nodeName }) });
 
 const reasons = (asked: Pod, view: ClusterView): Record<string, string> =>
-  Object.fromEntries([...filterNodes(asked, NODES, view).refused].map(([name, { reason }]) => [name, reason]));
+  Object.fromEntries(
+    [...refusalsByNode(filterNodes(asked, NODES, view))].map(([name, { verdict }]) => [name, verdict.reason]),
+  );
 
 t.test("filter keeps a node for the pod that was let go for it", (t) => {
   const view = viewOf(letGo(p, "r0n0"), letGo(d, "r0n1"));
@@ -45,7 +47,7 @@ t.test("filter keeps a node for the pod that was let go for it", (t) => {
   t.same(reasons(pod("x", { gpus: 8, model: "other" }), view), { r0n0: "NodeReserved", r0n1: "NodeReserved" });
   t.same(reasons(foreign(1), view), { r0n0: "NodeReserved", r0n1: "NodeReserved" }, "pods of others are judged");
   t.same(reasons(foreign(0), view), {}, "but never those without devices");
-  t.match(filterNodes(foreign(1), ["r0n0"], view).refused.get("r0n0"), {
+  t.match(refusalsByNode(filterNodes(foreign(1), ["r0n0"], view)).get("r0n0")?.verdict, {
     message: "needs 1 nvidia.com/gpu, 0 free beside 8 kept for default/p0",
     numbers: { needs: 1, free: 0, reserved: 8 },
   });
@@ -69,7 +71,7 @@ t.test("room beside what is kept is given", (t) => {
 t.test("many holders: some are named, the rest counted", (t) => {
   const pods = [1, 2, 3, 4, 5].map((index) => letGo(pod(`p${index}`, { gpus: 1 }), "r0n0"));
   t.match(
-    filterNodes(foreign(4), ["r0n0"], viewOf(...pods)).refused.get("r0n0")?.message,
+    refusalsByNode(filterNodes(foreign(4), ["r0n0"], viewOf(...pods))).get("r0n0")?.verdict.message,
     "kept for default/p1, default/p2, default/p3 and 2 more",
   );
   t.end();
@@ -77,7 +79,8 @@ t.test("many holders: some are named, the rest counted", (t) => {
 
 t.test("evicting pods helps where enough is bound, and not where it is kept or was never there", (t) => {
   const view = viewOf(foreign(4, "busy", "r0n0"), letGo(pod("half", { gpus: 4 }), "r0n0"), letGo(p, "r0n1"));
-  const hopeless = (asked: Pod): string[] => [...filterNodes(asked, NODES, view).hopeless];
+  const hopeless = (asked: Pod): string[] =>
+    [...filterNodes(asked, NODES, view).refused].flatMap(([{ hopeless }, names]) => (hopeless ? names : []));
   t.same(hopeless(foreign(4)), ["r0n1"], "of r0n0 the busy pod can go");
   t.same(hopeless(foreign(8)), ["r0n0", "r0n1"]);
   t.same(hopeless(pod("big", { gpus: 16, model: "other" })), NODES, "no node has 16");

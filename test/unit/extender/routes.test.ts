@@ -19,9 +19,7 @@ async function server(more: Partial<ExtenderOptions> = {}): Promise<FastifyInsta
   const app = fastify();
   await app.register(
     extenderRoutes({
-      extender: config.extender,
-      topology: config.topology,
-      gang: config.gang,
+      config,
       devices: configuredDevices(config.admission),
       cluster: () => ({ snapshot, synced: true }),
       clock: { now: () => 0, monotonic: () => 0 },
