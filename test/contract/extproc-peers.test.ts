@@ -8,11 +8,12 @@ import { encodeBody, encodeHeaders, encodeTrailers, decodeReply } from "../../sr
 import type { Modes } from "../../src/router/extproc/codec.ts";
 import { Deframer, frame } from "../../src/router/extproc/grpc.ts";
 import { STALLED_MS } from "../../src/router/extproc/outbox.ts";
-import { startExtProcServer, type ExtProcServer } from "../../src/router/extproc/server.ts";
+import { startExtProcServer } from "../../src/router/extproc/server.ts";
+import type { Http2Server } from "../../src/router/http2/server.ts";
 import type { Answer, RequestRouter, Routed } from "../../src/router/exchange.ts";
 import type { Metrics, Timers } from "../../src/ports.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
-import { systemTimers } from "../../src/telemetry/process.ts";
+import { systemClock, systemTimers } from "../../src/telemetry/process.ts";
 
 const METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 const MIB = 1024 * 1024;
@@ -25,7 +26,7 @@ const answer = (status: number): Answer => ({
 });
 
 interface Rig {
-  readonly server: ExtProcServer;
+  readonly server: Http2Server;
   readonly session: ClientHttp2Session;
   /** Tickets begun and not finished; streams open. */
   readonly open: { tickets: number; streams: number; begun: number };
@@ -76,6 +77,7 @@ async function rig(options: RigOptions = {}): Promise<Rig> {
       router,
       maxStreams: 2000,
       maxBufferedBytes: options.maxBufferedBytes ?? 256 * MIB,
+      clock: systemClock,
       timers: options.timers ?? systemTimers,
       log: SILENT_LOG,
       metrics,

@@ -7,7 +7,7 @@ import type { Answer, RequestRouter } from "../../src/router/exchange.ts";
 import { startGateway } from "../../src/simulator/gateway/server.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { NO_METRICS } from "../../src/telemetry/metrics.ts";
-import { systemTimers } from "../../src/telemetry/process.ts";
+import { systemClock, systemTimers } from "../../src/telemetry/process.ts";
 
 const ANSWER: Answer = { kind: "answer", status: 404, headers: [], body: Buffer.from("{}"), reason: "ModelUnknown" };
 const nothing = (): void => undefined;
@@ -24,7 +24,7 @@ const router: RequestRouter = {
 };
 
 t.test("a client that goes away inside its body ends its own exchange only", async (t) => {
-  const options = { router, maxStreams: 10, maxBufferedBytes: 1e6, timers: systemTimers };
+  const options = { router, maxStreams: 10, maxBufferedBytes: 1e6, clock: systemClock, timers: systemTimers };
   const server = await startExtProcServer(
     { host: "127.0.0.1", port: 0 },
     { ...options, log: SILENT_LOG, metrics: NO_METRICS },

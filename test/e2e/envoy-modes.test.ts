@@ -12,7 +12,7 @@ import { startExtProcServer } from "../../src/router/extproc/server.ts";
 import { HEADER } from "../../src/kinds/names.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { NO_METRICS } from "../../src/telemetry/metrics.ts";
-import { systemTimers } from "../../src/telemetry/process.ts";
+import { systemClock, systemTimers } from "../../src/telemetry/process.ts";
 import { ENVOY_VERSIONS } from "./cluster/envoy-binary.ts";
 import { startEnvoy, type EnvoyOptions } from "./cluster/envoy.ts";
 
@@ -155,7 +155,7 @@ for (const version of ENVOY_VERSIONS)
     t.test(`Envoy (${version}), ${each.name}: every request counted`, async (t) => {
       const engine = await startEngine();
       const told: Told = { begun: 0, finished: 0, served: new Set(), usage: [], extents: new Set() };
-      const options = { maxStreams: 1000, maxBufferedBytes: 256 * MIB, timers: systemTimers };
+      const options = { maxStreams: 1000, maxBufferedBytes: 256 * MIB, clock: systemClock, timers: systemTimers };
       const router = await startExtProcServer(
         { host: "127.0.0.1", port: 0 },
         { router: scripted(engine.address, told, each.waitMs ?? 0), ...options, log: SILENT_LOG, metrics: NO_METRICS },

@@ -58,7 +58,7 @@ async function roundRobin(
   const client = createEngineClient();
   const router = roundRobinRouter(endpoints, client);
   const { maxStreams, maxBufferedBytes } = config.router;
-  const options = { router, maxStreams, maxBufferedBytes, timers, log, metrics };
+  const options = { router, maxStreams, maxBufferedBytes, clock, timers, log, metrics };
   const server = await startExtProcServer({ host: "127.0.0.1", port: 0 }, options);
   const frontend = await frontendOf(server.address, endpoints);
   const send = (request: DemoRequest): Promise<DemoResult> => sendChat(frontend.url, request, clock);

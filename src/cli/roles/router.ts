@@ -69,7 +69,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
     router,
     maxStreams,
     maxBufferedBytes,
-    ...{ timers, log, metrics },
+    ...{ clock, timers, log, metrics },
   });
   let draining = false;
   const ready = (): boolean => !draining && options.synced();

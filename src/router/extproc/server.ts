@@ -1,22 +1,18 @@
 /**
- * gRPC server of envoy.service.ext_proc.v3.ExternalProcessor/Process over node:http2 (h2c).
+ * gRPC server of envoy.service.ext_proc.v3.ExternalProcessor/Process.
  *
  * Carries bytes between Envoy, the stream state machine and the request router; decides nothing. Bounded by streams a
  * connection, bytes a body and bytes in total; a peer that does not read is not read from, and cut off in the end. A
  * stream that ends early aborts what it started.
  */
-import {
-  constants,
-  createServer,
-  type Http2Server,
-  type IncomingHttpHeaders,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from "node:http2";
-import type { AddressInfo } from "node:net";
 import { NAMESPACE_METADATA } from "../../kinds/names.ts";
-import type { Cancel, Log, Metrics, Timers } from "../../ports.ts";
+import type { Cancel, Clock, Log, Metrics, Timers } from "../../ports.ts";
 import type { Answer, Begun, CompleteRequest, RequestRouter, Routed, Ticket } from "../exchange.ts";
+import { headerOf, type HeaderList } from "../headers.ts";
+import { CODE } from "../http2/frames.ts";
+import { blockOf } from "../http2/hpack.ts";
+import { startHttp2Server, type Http2Server, type Tls } from "../http2/server.ts";
+import type { OpenStream, StreamListener } from "../http2/stream.ts";
 import { decodeRequest, encodeReplies } from "./codec.ts";
 import { Deframer, GRPC, MessageTooLarge } from "./grpc.ts";
 import { Outbox } from "./outbox.ts";
@@ -27,27 +23,30 @@ const METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 /** Headers and framing beside the largest body in one BUFFERED message. */
 const MESSAGE_SLACK = 1024 * 1024;
 const MIB = 1024 * 1024;
-/**
- * Envoy ends a stream by a reset where an answer has no trailers, so every request is one: Node's own limit of 33 a
- * second (after 1,000) would cut each connection. This is far above what one connection can carry (docs/adr/0001).
- */
-const RESETS_PER_SECOND = 20_000;
+/** Proxies hold one connection for each of their threads. */
+const MAX_CONNECTIONS = 1024;
+/** Measured settings of the reference: windows of 1 MiB keep long prompts from stalling. */
+const LIMITS = {
+  streamWindow: MIB,
+  connectionWindow: 16 * MIB,
+  maxHeaderBytes: 65_536,
+  /** Envoy ends a stream by a reset where an answer has no trailers, so every request is one (docs/adr/0001). */
+  resetsPerSecond: 50_000,
+  idleFramesPerSecond: 10_000,
+} as const;
 
 export interface ExtProcOptions {
   readonly router: RequestRouter;
+  /** Of one connection. */
   readonly maxStreams: number;
+  readonly maxConnections?: number;
   /** Bytes held at once over all streams: incomplete messages, request bodies, replies that the peer has not taken. */
   readonly maxBufferedBytes: number;
+  readonly tls?: Tls;
+  readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
   readonly metrics: Metrics;
-}
-
-export interface ExtProcServer {
-  /** `host:port` it really listens on. */
-  readonly address: string;
-  /** No new streams (GOAWAY); resolves when running ones are done, or after `graceMs` cuts them. */
-  stop(graceMs: number): Promise<void>;
 }
 
 type Scope = Pick<CompleteRequest, "namespace">;
@@ -58,119 +57,87 @@ interface Shared extends ExtProcOptions {
   buffered: number;
 }
 
-export async function startExtProcServer(
+export function startExtProcServer(
   listen: { host: string; port: number },
   options: ExtProcOptions,
-): Promise<ExtProcServer> {
+): Promise<Http2Server> {
   const shared: Shared = { ...options, streams: 0, buffered: 0 };
-  const server = createServer({
-    // Measured settings of the reference: windows of 1 MiB keep long prompts from stalling, push is never used.
-    settings: { maxConcurrentStreams: options.maxStreams, initialWindowSize: MIB, enablePush: false },
-    maxSessionMemory: 256,
-    maxHeaderListPairs: 64,
-    streamResetBurst: RESETS_PER_SECOND,
-    streamResetRate: RESETS_PER_SECOND,
-  });
-  const sessions = new Set<ServerHttp2Session>();
-  server.on("session", (session) => {
-    sessions.add(session);
-    session.setLocalWindowSize(16 * MIB);
-    session.on("error", (error: Error) => options.log.debug("ext_proc connection", { error: error.message }));
-    session.once("close", () => sessions.delete(session));
-  });
-  server.on("sessionError", (error: Error) => options.log.debug("ext_proc connection", { error: error.message }));
-  server.on("stream", (stream, headers) => {
-    if (headers[":path"] === METHOD) new Exchange(stream, shared, scopeOf(headers));
-    else refuse(stream, GRPC.unimplemented, `method ${headers[":path"] ?? ""} is not served here`);
-  });
-  await listening(server, listen);
-  const { address, port } = server.address() as AddressInfo;
-  return {
-    address: `${address.includes(":") ? `[${address}]` : address}:${port}`,
-    stop: (graceMs) => stop(server, sessions, options.timers, graceMs),
-  };
-}
-
-const listening = (server: Http2Server, listen: { host: string; port: number }): Promise<void> =>
-  new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(listen.port, listen.host, () => {
-      server.off("error", reject);
-      resolve();
-    });
-  });
-
-function stop(
-  server: Http2Server,
-  sessions: ReadonlySet<ServerHttp2Session>,
-  timers: Timers,
-  graceMs: number,
-): Promise<void> {
-  return new Promise((resolve) => {
-    const cancel = timers.after(graceMs, () => {
-      for (const session of sessions) session.destroy();
-    });
-    server.close(() => {
-      cancel();
-      resolve();
-    });
-    for (const session of sessions) session.close();
-  });
-}
-
-/** Several values are joined by commas, and are no namespace: nothing is served to such a stream. */
-function scopeOf(headers: IncomingHttpHeaders): Scope {
-  const namespace = headers[NAMESPACE_METADATA];
-  return namespace === undefined ? {} : { namespace: String(namespace) };
-}
-
-function refuse(stream: ServerHttp2Stream, code: number, message: string): void {
-  stream.on("error", () => undefined);
-  stream.respond(
-    {
-      ":status": 200,
-      "content-type": "application/grpc",
-      "grpc-status": String(code),
-      "grpc-message": encodeURIComponent(message),
+  const { maxStreams, maxConnections = MAX_CONNECTIONS } = options;
+  return startHttp2Server(listen, {
+    ...options,
+    limits: { ...LIMITS, maxStreams },
+    maxConnections,
+    opened: (stream) => {
+      const path = headerOf(stream.headers, ":path");
+      if (path === METHOD) new Exchange(stream, shared);
+      else stream.respond(refusal(GRPC.unimplemented, `method ${path} is not served here`), true);
     },
-    { endStream: true },
-  );
+  });
 }
+
+/** Two of a name are two words about one thing, and no namespace: nothing is served to such a stream. */
+function scopeOf(headers: HeaderList): Scope {
+  const given = headers.filter(([name]) => name === NAMESPACE_METADATA).map(([, value]) => value);
+  return given.length === 0 ? {} : { namespace: given.join() };
+}
+
+const HEAD: HeaderList = [
+  [":status", "200"],
+  ["content-type", "application/grpc"],
+];
+const ANSWER_HEAD = blockOf(HEAD);
+
+const statusOf = (code: number, message = ""): HeaderList => [
+  ["grpc-status", String(code)],
+  ...(message === "" ? [] : [["grpc-message", encodeURIComponent(message)] as const]),
+];
+const DONE = blockOf(statusOf(GRPC.ok));
+
+const refusal = (code: number, message: string): Buffer => blockOf([...HEAD, ...statusOf(code, message)]);
 
 /** One stream: frames in, events to the state machine, actions out. */
-class Exchange {
-  readonly #stream: ServerHttp2Stream;
+class Exchange implements StreamListener {
+  readonly #stream: OpenStream;
   readonly #shared: Shared;
   readonly #machine: ExchangeStream;
   readonly #frames: Deframer;
   readonly #out: Outbox;
   readonly #scope: Scope;
   #ticket: Ticket | undefined;
-  #trailers: Record<string, string> = { "grpc-status": String(GRPC.ok) };
+  #trailers = DONE;
   #held = 0;
   #over = false;
   #cancelTimer: Cancel | undefined;
 
-  constructor(stream: ServerHttp2Stream, shared: Shared, scope: Scope) {
+  constructor(stream: OpenStream, shared: Shared) {
     this.#stream = stream;
-    this.#scope = scope;
+    this.#scope = scopeOf(stream.headers);
     this.#shared = shared;
     this.#machine = new ExchangeStream(shared.router.maxBodyBytes, shared.router.patienceMs);
     this.#frames = new Deframer(shared.router.maxBodyBytes + MESSAGE_SLACK);
     this.#out = new Outbox(stream, shared.timers, () => this.#giveUp());
     shared.streams += 1;
     shared.metrics.gauge("tandem_router_streams", shared.streams);
-    stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
-    stream.on("wantTrailers", () => {
-      stream.sendTrailers(this.#trailers);
-      // The peer has its answer: what it still sends is of no use.
-      setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR));
-    });
-    stream.on("data", (chunk: Buffer) => this.#receive(chunk));
-    stream.on("drain", () => this.#account());
-    stream.on("end", () => this.#finish());
-    stream.on("error", (error) => shared.log.debug("ext_proc stream", { error: error.message }));
-    stream.once("close", () => this.#release());
+    stream.listener = this;
+    stream.respond(ANSWER_HEAD);
+  }
+
+  data(chunk: Buffer): void {
+    this.#receive(chunk);
+  }
+
+  ended(): void {
+    this.#finish();
+  }
+
+  drained(): void {
+    this.#out.drained();
+    this.#account();
+  }
+
+  closed(): void {
+    this.#out.closed();
+    this.#release();
   }
 
   #receive(chunk: Buffer): void {
@@ -192,13 +159,14 @@ class Exchange {
       this.#overflow(this.#shared.router.saturated(this.#machine.path));
       return;
     }
-    this.#out.send(encodeReplies(actions.flatMap((action) => (action.kind === "reply" ? [action.reply] : []))));
+    const replies = actions.flatMap((action) => (action.kind === "reply" ? [action.reply] : []));
+    if (replies.length > 0) this.#out.send(encodeReplies(replies));
     for (const action of actions) if (action.kind !== "reply" && !this.#carryOut(action)) return;
   }
 
   /** Counts the bytes held; false where they grew beyond what all streams may hold. */
   #account(): boolean {
-    if (this.#stream.destroyed) return true;
+    if (this.#stream.closed) return true;
     const change = this.#machine.held + this.#frames.held + this.#out.unsent - this.#held;
     this.#held += change;
     this.#shared.buffered += change;
@@ -284,20 +252,20 @@ class Exchange {
 
   #giveUp(): void {
     this.#shared.log.warn("ext_proc stream cut off: the peer does not read", { unsent: this.#out.unsent });
-    this.#stream.close(constants.NGHTTP2_CANCEL);
+    this.#stream.reset(CODE.cancel);
   }
 
   #finish(): void {
     this.#over = true;
     this.#untimed();
     if (this.#ticket !== undefined) this.#settle(this.#ticket);
-    this.#out.end();
+    this.#out.end(this.#trailers);
   }
 
   #fail(code: number, message: string): void {
     if (this.#over) return;
     this.#shared.log.warn("ext_proc stream ended", { code, message });
-    this.#trailers = { "grpc-status": String(code), "grpc-message": encodeURIComponent(message) };
+    this.#trailers = blockOf(statusOf(code, message));
     this.#finish();
   }
 

@@ -8,7 +8,7 @@ import type { Forward, RequestRouter, Ticket } from "../../../src/router/exchang
 import { startExtProcServer } from "../../../src/router/extproc/server.ts";
 import { createLog } from "../../../src/telemetry/log.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
-import { systemRandom, systemTimers } from "../../../src/telemetry/process.ts";
+import { systemClock, systemRandom, systemTimers } from "../../../src/telemetry/process.ts";
 import { HEADER } from "../../../src/kinds/names.ts";
 import { addressOf } from "./content.ts";
 import { benchConfig, createWorld } from "./world.ts";
@@ -46,7 +46,7 @@ const world = createWorld(echo ? { ...setting, blocks: 1 } : setting, { timers, 
 const { maxStreams, maxBufferedBytes } = benchConfig(setting);
 const server = await startExtProcServer(
   { host: "127.0.0.1", port: 0 },
-  { router: echo ? echoRouter(world) : world.router, maxStreams, maxBufferedBytes, timers, log, metrics },
+  { router: echo ? echoRouter(world) : world.router, maxStreams, maxBufferedBytes, clock: systemClock, timers, log, metrics },
 );
 const untidy = systemTimers.every(TIDY_MS, () => world.tidy());
 process.once("SIGTERM", () => {
