@@ -8,10 +8,9 @@ import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { HEADER, UNTRUSTED_HEADERS } from "../../src/kinds/names.ts";
 import { ENVOY_VERSIONS, envoyBinary } from "./cluster/envoy-binary.ts";
-import { envoyConfig, shippedConfig, startEnvoy, type BodyMode, type EnvoyProfile } from "./cluster/envoy.ts";
+import { ENVOY_PROFILES, envoyConfig, shippedConfig, startEnvoy, type BodyMode } from "./cluster/envoy.ts";
 import { freePorts } from "./cluster/process.ts";
 
-const PROFILES: readonly EnvoyProfile[] = ["light", "exact"];
 const MODES: readonly BodyMode[] = ["FULL_DUPLEX_STREAMED", "BUFFERED"];
 
 t.setTimeout(180_000);
@@ -98,7 +97,7 @@ for (const version of ENVOY_VERSIONS) {
     t.teardown(() => rmSync(folder, { recursive: true }));
     const endpoints = join(folder, "endpoints.json");
     writeFileSync(endpoints, "{}");
-    for (const profile of PROFILES) {
+    for (const profile of ENVOY_PROFILES) {
       const base = { profile, extProcAddress: "127.0.0.1:1", decodeEndpoints: [] };
       const made = MODES.map((bodyMode) => envoyConfig({ ...base, bodyMode }, { listener: 1, admin: 2 }, endpoints));
       for (const [index, config] of [shippedConfig(profile), ...made].entries()) {

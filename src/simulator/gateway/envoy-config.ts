@@ -10,6 +10,8 @@ export interface EnvoyChanges {
   readonly listener: string;
   readonly admin: string;
   readonly router: string;
+  /** The router's health service; default: Envoy does not check it. */
+  readonly routerHealth?: string;
   /** Decode engines: fixed, or read from a file that Envoy watches. */
   readonly decode: { readonly addresses: readonly string[] } | { readonly file: string };
   /** Mode of the request body; default as shipped. */
@@ -18,6 +20,8 @@ export interface EnvoyChanges {
   readonly extProc?: Readonly<Record<string, unknown>>;
   /** Without the ext_proc filter, for comparison. */
   readonly plain?: boolean;
+  /** Clients' routing headers come as far as the filter: what the router removes by itself. */
+  readonly believing?: boolean;
   readonly bufferLimitBytes?: number;
 }
 
@@ -31,7 +35,11 @@ export interface EnvoyConfig {
   };
 }
 interface FilterChain {
-  filters: [{ typed_config: { http_filters: { name: string; typed_config: ExtProc }[] } }];
+  filters: [{ typed_config: Manager }];
+}
+interface Manager {
+  http_filters: { name: string; typed_config: ExtProc }[];
+  early_header_mutation_extensions?: object;
 }
 interface ExtProc {
   processing_mode: Record<string, string>;
@@ -39,6 +47,7 @@ interface ExtProc {
 interface Cluster {
   name: string;
   type?: string;
+  health_checks?: object;
   cluster_type?: object;
   load_assignment?: object;
   eds_cluster_config?: object;
@@ -68,13 +77,16 @@ function changeFilters(chain: FilterChain, changes: EnvoyChanges): void {
   if (extProc === undefined) throw new Error(`the shipped configuration has no ${EXT_PROC}`);
   if (changes.bodyMode !== undefined) extProc.typed_config.processing_mode["request_body_mode"] = changes.bodyMode;
   Object.assign(extProc.typed_config, changes.extProc ?? {});
+  if (changes.believing === true) delete manager.early_header_mutation_extensions;
   if (changes.plain === true) manager.http_filters = manager.http_filters.filter(({ name }) => name !== EXT_PROC);
 }
 
 function changeCluster(cluster: Cluster, changes: EnvoyChanges): void {
+  // It has no list of engines: the router names them.
+  if (cluster.type === "ORIGINAL_DST") return;
   delete cluster.cluster_type;
   delete cluster.load_assignment;
-  if (cluster.name === ROUTER) makeStatic(cluster, [changes.router]);
+  if (cluster.name === ROUTER) makeRouter(cluster, changes);
   else if ("addresses" in changes.decode) makeStatic(cluster, changes.decode.addresses);
   else {
     cluster.type = "EDS";
@@ -83,9 +95,14 @@ function changeCluster(cluster: Cluster, changes: EnvoyChanges): void {
   }
 }
 
-function makeStatic(cluster: Cluster, addresses: readonly string[]): void {
+function makeRouter(cluster: Cluster, { router, routerHealth }: EnvoyChanges): void {
+  if (routerHealth === undefined) delete cluster.health_checks;
+  makeStatic(cluster, [router], routerHealth);
+}
+
+function makeStatic(cluster: Cluster, addresses: readonly string[], health?: string): void {
   cluster.type = "STATIC";
-  cluster.load_assignment = assignment(cluster.name, addresses);
+  cluster.load_assignment = assignment(cluster.name, addresses, health);
 }
 
 const socketAddress = (address: string): object => {
@@ -93,10 +110,11 @@ const socketAddress = (address: string): object => {
   return { socket_address: { address: address.slice(0, at), port_value: Number(address.slice(at + 1)) } };
 };
 
-const assignment = (name: string, addresses: readonly string[]): object => ({
-  cluster_name: name,
-  endpoints: [{ lb_endpoints: addresses.map((address) => ({ endpoint: { address: socketAddress(address) } })) }],
-});
+function assignment(name: string, addresses: readonly string[], health?: string): object {
+  const checked = health === undefined ? {} : { health_check_config: { address: socketAddress(health) } };
+  const endpoints = addresses.map((address) => ({ endpoint: { address: socketAddress(address), ...checked } }));
+  return { cluster_name: name, endpoints: [{ lb_endpoints: endpoints }] };
+}
 
 /** What a watched file of decode engines holds. */
 export const decodeAssignment = (addresses: readonly string[]): object => ({

@@ -15,7 +15,9 @@ import { envoyBinary, type EnvoyVersion } from "./envoy-binary.ts";
 import { REPOSITORY } from "./paths.ts";
 import { freePorts, ready, startProcess, temporaryFolder } from "./process.ts";
 
-export type EnvoyProfile = "light" | "exact";
+/** File names in `manifests/envoy`, without their ending. */
+export const ENVOY_PROFILES = ["light", "exact", "original-dst", "fail-open"] as const;
+export type EnvoyProfile = (typeof ENVOY_PROFILES)[number];
 import type { BodyMode } from "../../../src/router/extproc/codec.ts";
 
 export type { BodyMode };
@@ -27,12 +29,16 @@ export interface EnvoyOptions {
   readonly bodyMode?: BodyMode;
   /** `ip:port` of the router. */
   readonly extProcAddress: string;
+  /** `ip:port` of its health service; default: not checked. */
+  readonly routerHealth?: string;
   /** `ip:port` of each decode engine. */
   readonly decodeEndpoints: readonly string[];
   /** Further settings of the ext_proc filter. */
   readonly extProc?: Readonly<Record<string, unknown>>;
   /** Without the ext_proc filter, for comparison. */
   readonly plain?: boolean;
+  /** Without the removal of clients' routing headers, to see what the router removes. */
+  readonly believing?: boolean;
   /** Listener's buffer limit; default as in the file. */
   readonly bufferLimitBytes?: number;
   readonly version?: EnvoyVersion;
@@ -100,11 +106,12 @@ export async function startEnvoy(options: EnvoyOptions): Promise<Envoy> {
     await process.stop();
     remove();
   };
+  const listed = options.profile !== "original-dst";
   const members = `cluster\\.tandem_decode\\.membership_total`;
   const taken = `cluster\\.tandem_decode\\.update_success`;
   try {
     await ready(process, () => answers(`${adminUrl}/ready`));
-    await ready(process, async () => (await statOf(adminUrl, members)) === options.decodeEndpoints.length);
+    if (listed) await ready(process, async () => (await statOf(adminUrl, members)) === options.decodeEndpoints.length);
   } catch (error) {
     await stop();
     throw error;

@@ -2,23 +2,23 @@
 import t from "tap";
 import { loadConfig } from "../../../src/config/load.ts";
 import { UNTRUSTED_HEADERS } from "../../../src/kinds/names.ts";
-import { shippedConfig } from "../../e2e/cluster/envoy.ts";
+import { ENVOY_PROFILES, shippedConfig, type EnvoyProfile } from "../../e2e/cluster/envoy.ts";
 
 interface Manager {
   early_header_mutation_extensions: [{ typed_config: { mutations: { remove: string }[] } }];
   http_filters: { name: string; typed_config: { failure_mode_allow?: boolean; processing_mode: object } }[];
 }
 
-const listenerOf = (profile: "light" | "exact"): ReturnType<typeof shippedConfig>["static_resources"]["listeners"][0] =>
+const listenerOf = (profile: EnvoyProfile): ReturnType<typeof shippedConfig>["static_resources"]["listeners"][0] =>
   shippedConfig(profile).static_resources.listeners[0];
-const managerOf = (profile: "light" | "exact"): Manager =>
+const managerOf = (profile: EnvoyProfile): Manager =>
   listenerOf(profile).filter_chains[0].filters[0].typed_config as unknown as Manager;
 
-for (const profile of ["light", "exact"] as const)
+for (const profile of ENVOY_PROFILES)
   t.test(`profile ${profile} never trusts a client about routing`, (t) => {
     const { mutations } = managerOf(profile).early_header_mutation_extensions[0].typed_config;
     t.same(mutations.map(({ remove }) => remove).sort(), [...UNTRUSTED_HEADERS].sort());
-    t.equal(managerOf(profile).http_filters[0]?.typed_config.failure_mode_allow, false);
+    t.equal(managerOf(profile).http_filters[0]?.typed_config.failure_mode_allow, profile === "fail-open");
     const limit = listenerOf(profile).per_connection_buffer_limit_bytes;
     t.ok(limit > loadConfig().router.maxBodyBytes, "the router, not Envoy, decides what is too large");
     t.end();
