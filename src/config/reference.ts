@@ -2,7 +2,7 @@
 import { accepted, configKeys } from "./load.ts";
 import { CompanionResource, CountRule, DeviceProfileSchema, HostMount } from "./devices.ts";
 import { PolicyRule } from "./policy.ts";
-import { PassedPath, StaticEndpoint } from "./schema.ts";
+import { PassedPath, StaticEndpoint } from "./engines.ts";
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 const value = (fallback: unknown): string =>

@@ -4,74 +4,11 @@
  * Every key has a default, so an empty file is a valid configuration. Unknown keys are errors. Durations carry their
  * unit in the name; sizes are bytes.
  */
-import Type, { type Static, type TEnum } from "typebox";
-import { PolicyRule } from "./policy.ts";
+import Type, { type Static } from "typebox";
 import { DeviceProfileSchema } from "./devices.ts";
-
-const closed = { additionalProperties: false };
-const text = (value: string, description: string) => Type.String({ default: value, description });
-/** 0 to 65535. */
-const PORT = "(\\d{1,4}|[1-5]\\d{4}|6[0-4]\\d{3}|65[0-4]\\d{2}|655[0-2]\\d|6553[0-5])";
-const listen = (value: string, description: string) =>
-  Type.String({
-    default: value,
-    description,
-    pattern: `^(|\\[[0-9a-fA-F:]+\\]:${PORT}|[^:\\s]*:${PORT})$`,
-    accepts: "host:port, or empty for off",
-  });
-/** Written into pods: a wrong one would have every pod refused. */
-const quantity = (value: string, description: string) =>
-  Type.String({
-    default: value,
-    description,
-    pattern: "^[1-9]\\d{0,15}([KMGTPE]i|[kMGTPE])?$",
-    accepts: "a Kubernetes quantity, as 16Gi",
-  });
-const integer = (value: number, minimum: number, maximum: number, description: string) =>
-  Type.Integer({ default: value, minimum, maximum, description });
-const number = (value: number, minimum: number, maximum: number, description: string) =>
-  Type.Number({ default: value, minimum, maximum, description });
-const flag = (value: boolean, description: string) => Type.Boolean({ default: value, description });
-const oneOf = <const V extends string[]>(values: readonly [...V], value: V[number], description: string): TEnum<V> =>
-  Type.Enum<V>(values, { default: value, description });
-
-export const StaticEndpoint = Type.Object(
-  {
-    address: Type.String({
-      description: "ip:port of the engine's API server.",
-      pattern: `^(\\[[0-9a-fA-F:]+\\]|[^:\\s]+):${PORT}$`,
-      accepts: "ip:port",
-    }),
-    role: oneOf(["prefill", "decode", "both"], "both", "What the endpoint may be used for."),
-    model: Type.String({ description: "Handle of the service, as the label tandem.sh/model.", minLength: 1 }),
-    served: Type.Array(Type.String({ minLength: 1 }), {
-      default: [],
-      description: "Model names that requests may use, beside those that /v1/models lists.",
-    }),
-    group: text("", "Unit of pairing; default: the model."),
-    cell: text("0", "Unit of gang and topology."),
-    connector: oneOf(["nixl", "mooncake", "none"], "nixl", "How KV blocks travel."),
-    fabric: text("", "Endpoints of different fabrics never pair."),
-    compat: text("", "Endpoints with different values never pair."),
-  },
-  { ...closed, description: "An engine named in the configuration instead of discovered by label." },
-);
-
-export const PassedPath = Type.Object(
-  {
-    path: Type.String({
-      description: "The whole path, without a query.",
-      pattern: "^/[^?#\\s]{1,255}$",
-      accepts: "a path as /v1/audio/transcriptions",
-    }),
-    methods: Type.Array(Type.Enum(["GET", "POST", "PUT", "DELETE"]), {
-      default: ["POST"],
-      minItems: 1,
-      description: "Methods that are accepted.",
-    }),
-  },
-  { ...closed, description: "A path that is passed to an engine of the model without being looked into." },
-);
+import { EngineAccess, PassedPath, PrefillLeg, StaticEndpoint } from "./engines.ts";
+import { closed, flag, integer, listen, number, oneOf, quantity, text } from "./fields.ts";
+import { PolicyRule } from "./policy.ts";
 
 export const ConfigSchema = Type.Object(
   {
@@ -388,18 +325,8 @@ export const ConfigSchema = Type.Object(
         scrapeIntervalMs: integer(1000, 50, 60000, "Time between two reads of an engine's metrics."),
         scrapeTimeoutMs: integer(2000, 10, 60000, "Deadline of one such read."),
         explainHeaders: flag(false, "Answers name the endpoints chosen, in x-tandem-* headers."),
-        prefill: Type.Object(
-          {
-            timeoutMs: integer(60000, 100, 3600000, "Deadline of one prefill leg."),
-            policy: oneOf(
-              ["cost", "always"],
-              "cost",
-              "Remote prefill where it costs less, or wherever an endpoint is to be had.",
-            ),
-            attempts: integer(3, 1, 10, "Prefill endpoints tried while connections are refused."),
-          },
-          { ...closed, description: "Prefill leg." },
-        ),
+        prefill: PrefillLeg,
+        engine: EngineAccess,
         cost: Type.Object(
           {
             mu: number(4, 0, 100, "Price of burning prefill capacity and of evicting somebody's cache."),

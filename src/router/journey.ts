@@ -7,6 +7,7 @@ import type { Reason, Verdict } from "../kinds/verdict.ts";
 import type { EngineClient, EngineRequest, Log, Metrics, Random, Timers } from "../ports.ts";
 import { engineAnswer, problemAnswer, type Problem } from "./answers.ts";
 import { decodeBody, prefillBody } from "./disagg/bodies.ts";
+import { legHeaders } from "./disagg/headers.ts";
 import { runPrefillLeg, type LegOutcome, type Meaning } from "./disagg/leg.ts";
 import type { Answer, CompleteRequest, Forward, Routed, Ticket, Usage } from "./exchange.ts";
 import { headerOf, type HeaderList } from "./headers.ts";
@@ -32,9 +33,6 @@ export interface RouterDependencies extends SelectDependencies {
 export interface JourneyDependencies extends RouterDependencies {
   readonly facts: FactsConfig;
 }
-
-/** Client headers that go along on the prefill leg: credentials of the engine, and the trace. */
-const LEG_HEADERS = ["authorization", "traceparent", "tracestate"];
 
 const GONE: CompleteRequest = { method: "", path: "", headers: [], body: Buffer.alloc(0) };
 
@@ -159,7 +157,7 @@ export class Journey implements Ticket {
       address: endpoint.address,
       method: "POST",
       path: pathOf(this.#path),
-      headers: legHeaders(this.#request.headers, this.#requestId),
+      headers: legHeaders(this.#request.headers, this.#deps.config.prefill.headers, this.#requestId),
       body: prefillBody(this.#request.body, facts, endpoint.compatibility.connector),
       timeoutMs: this.#deps.config.prefill.timeoutMs,
       signal,
@@ -236,8 +234,3 @@ function explain({ pick }: Selection, leg: Extract<Leg, { kind: "transferred" | 
 /** The caller's id for its traces, made unique: engines key KV transfers by it, and two callers may share one. */
 const uniqueId = (given: string, random: Random): string =>
   [given.replace(/[^\w.-]/g, "").slice(0, 64), random.id()].filter((part) => part !== "").join("-");
-
-function legHeaders(headers: HeaderList, requestId: string): Record<string, string> {
-  const along = LEG_HEADERS.map((name) => [name, headerOf(headers, name)] as const).filter(([, value]) => value !== "");
-  return Object.fromEntries([...along, ["content-type", "application/json"], [HEADER.requestId, requestId]]);
-}

@@ -16,6 +16,7 @@ import { LoadBook } from "../../router/load.ts";
 import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
+import { engineAccess } from "./engine.ts";
 import type { Role, RolePorts } from "./ports.ts";
 import { startReplicas } from "./replicas.ts";
 
@@ -39,7 +40,9 @@ const TIDY_MS = 1000;
 export async function startRouterRole(ports: RolePorts, options: RouterRoleOptions): Promise<RouterRole> {
   const { clock, timers, random, log, metrics } = ports;
   const config = ports.config.router;
-  const client = createEngineClient();
+  const engines = engineAccess(ports);
+  const client = createEngineClient(engines.current());
+  const cancelAccess = engines.onChange((access) => client.use(access));
   const loads = new LoadBook();
   const { maxBytes, maxEndpoints } = config.index;
   const index = new HistoryIndex(
@@ -84,6 +87,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
     stop: async () => {
       draining = true;
       cancelTidy();
+      cancelAccess();
       scraper.stop();
       await server.stop(DRAIN_MS);
       // Last: what still ran while it drained was work on the endpoints.

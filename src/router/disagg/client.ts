@@ -1,6 +1,6 @@
 /**
  * HTTP towards engines: undici behind the EngineClient port. Keep-alive connections, a deadline on every call, answers
- * bounded; every ending is told apart by whether the engine may have begun.
+ * bounded; every ending is told apart by whether the engine may have begun. TLS and credentials may change while it runs.
  */
 import { Agent, errors, type Dispatcher } from "undici";
 import type { EngineClient, EngineReply, EngineRequest } from "../../ports.ts";
@@ -19,37 +19,92 @@ const NOTHING_SENT = new Set([
   "UND_ERR_CONNECT_TIMEOUT",
 ]);
 
+/** No handshake: the certificate does not hold (OpenSSL's X509_V_ERR names), or one side closed with an alert. */
+const NO_HANDSHAKE =
+  /^(ERR_SSL_|ERR_TLS_|EPROTO$|CERT_|SELF_SIGNED_CERT|DEPTH_ZERO_SELF|UNABLE_TO_|INVALID_CA$|INVALID_PURPOSE$|HOSTNAME_MISMATCH$)/;
+
+/** How engines are reached, and what the router shows them. */
+export interface EngineAccess {
+  readonly tls?: EngineTls;
+  /** Name, in lower case, and value; it takes the place of a client's of the same name. */
+  readonly credential?: readonly [name: string, value: string];
+}
+
+/** PEM. What is absent is the system's, the address of each engine, or nothing. */
+export interface EngineTls {
+  readonly ca?: string;
+  readonly serverName?: string;
+  readonly certificate?: string;
+  readonly key?: string;
+}
+
 export interface ClosableEngineClient extends EngineClient {
+  /** Of the calls to come; those under way end as they began. */
+  use(access: EngineAccess): void;
   close(): Promise<void>;
 }
 
-export function createEngineClient(): ClosableEngineClient {
-  const agent = new Agent({
-    connect: { timeout: CONNECT_TIMEOUT_MS },
+/** What calls go through now. */
+interface Way {
+  readonly access: EngineAccess;
+  readonly agent: Agent;
+}
+
+export function createEngineClient(access: EngineAccess = {}): ClosableEngineClient {
+  let way: Way = { access, agent: agentOf(access) };
+  const ending = new Set<Agent>();
+  return {
+    send: (request) => send(way, request),
+    use: (next) => {
+      const { agent } = way;
+      way = { access: next, agent: agentOf(next) };
+      ending.add(agent);
+      void agent.close().finally(() => ending.delete(agent));
+    },
+    close: async () => {
+      await Promise.all([way.agent, ...ending].map((agent) => agent.destroy()));
+    },
+  };
+}
+
+const agentOf = ({ tls = {} }: EngineAccess): Agent =>
+  new Agent({
+    connect: {
+      timeout: CONNECT_TIMEOUT_MS,
+      ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+      ...(tls.serverName === undefined ? {} : { servername: tls.serverName }),
+      ...(tls.certificate === undefined ? {} : { cert: tls.certificate }),
+      ...(tls.key === undefined ? {} : { key: tls.key }),
+    },
+    // A connection for each call, so that what is lost with one is one call.
+    allowH2: false,
     connections: 512,
     pipelining: 1,
     keepAliveTimeout: 4000,
     headersTimeout: 0,
     bodyTimeout: 0,
   });
-  return { send: (request) => send(agent, request), close: () => agent.destroy() };
-}
 
-async function send(agent: Agent, request: EngineRequest): Promise<EngineReply> {
+async function send({ agent, access }: Way, request: EngineRequest): Promise<EngineReply> {
   const deadline = AbortSignal.timeout(request.timeoutMs);
   const signal = request.signal === undefined ? deadline : AbortSignal.any([deadline, request.signal]);
+  const { tls, credential } = access;
   try {
     const response = await agent.request({
-      origin: `http://${request.address}`,
+      origin: `${tls === undefined ? "http" : "https"}://${request.address}`,
       method: request.method,
       path: request.path,
-      headers: { ...request.headers },
+      headers: { ...request.headers, ...(credential === undefined ? {} : { [credential[0]]: credential[1] }) },
       body:
         request.body === undefined
           ? null
           : Buffer.from(request.body.buffer, request.body.byteOffset, request.body.byteLength),
       signal,
     });
+    if (response.statusCode === 401 && credential !== undefined) {
+      await response.body.dump();
+      return { kind: "refused", detail: `${request.address}: the engine does not take the router's credential` };
+    }
     return {
       kind: "answer",
       status: response.statusCode,
@@ -71,7 +126,7 @@ function ending(error: unknown, request: EngineRequest, deadline: AbortSignal): 
 function isRefused(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.every(isRefused);
   const code = error instanceof errors.UndiciError ? error.code : (error as NodeJS.ErrnoException).code;
-  return code !== undefined && NOTHING_SENT.has(code);
+  return code !== undefined && (NOTHING_SENT.has(code) || NO_HANDSHAKE.test(code));
 }
 
 async function collect(body: Dispatcher.ResponseData["body"]): Promise<Buffer> {
