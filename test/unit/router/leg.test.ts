@@ -1,4 +1,7 @@
 import t from "tap";
+import { loadConfig } from "../../../src/config/load.ts";
+import { UNTRUSTED_HEADERS } from "../../../src/kinds/names.ts";
+import { legHeaders, mayGoAlong } from "../../../src/router/disagg/headers.ts";
 import { meaning, next, runPrefillLeg, type Meaning } from "../../../src/router/disagg/leg.ts";
 import type { EngineReply, EngineRequest } from "../../../src/ports.ts";
 
@@ -115,4 +118,33 @@ t.test("a 200 with garbage means prefill on the decode endpoint, never a failure
     const { outcome } = await run([raw(`{"kv_transfer_params":{},"usage":${usage}}`)], ["a"]);
     t.match(outcome, { kind: "transferred", cachedTokens: undefined }, count);
   }
+});
+
+t.test("headers of the leg: those of the list, and none that routes or frames", (t) => {
+  const own = { "content-type": "application/json", "x-request-id": "id" };
+  const given = [
+    ["authorization", "Bearer a"],
+    ["authorization", "Bearer b"],
+    ["traceparent", "00-1"],
+    ["x-team", "red"],
+    ["content-type", "text/plain"],
+    ["x-request-id", "forged"],
+    ...UNTRUSTED_HEADERS.map((name) => [name, "10.9.9.9:1"] as const),
+  ] as const;
+  const { headers } = loadConfig({}).router.prefill;
+  t.same(headers, ["authorization", "traceparent", "tracestate"]);
+  t.same(legHeaders(given, headers, "id"), { authorization: "Bearer a", traceparent: "00-1", ...own });
+  t.same(legHeaders(given, ["x-team", "absent"], "id"), { "x-team": "red", ...own });
+  const all = given.map(([name]) => name);
+  t.same(legHeaders(given, all, "id"), { authorization: "Bearer a", traceparent: "00-1", "x-team": "red", ...own });
+  const never = [
+    ...UNTRUSTED_HEADERS,
+    ":path",
+    "host",
+    "transfer-encoding",
+    "x-envoy-original-dst-host",
+    "x-request-id",
+  ];
+  t.same(never.filter(mayGoAlong), []);
+  t.end();
 });
