@@ -34,10 +34,22 @@ export class LoadBook {
   readonly #others = new Map<string, ReadonlyMap<string, OwnLoad>>();
   readonly #changed = new Set<string>();
   #sequence = 0;
+  /** Entries of lists of endpoints, until one of them is forgotten. */
+  readonly #lists = new WeakMap<readonly string[], { readonly version: number; readonly entries: readonly Entry[] }>();
+  #version = 0;
 
   /** All work on the endpoint, whoever sent it. */
   of(endpoint: string): EndpointLoad {
     return this.#entries.get(endpoint) ?? IDLE;
+  }
+
+  /** Of each of these endpoints, in their order; for lists that are asked about again and again. */
+  all(endpoints: readonly string[]): readonly EndpointLoad[] {
+    const known = this.#lists.get(endpoints);
+    if (known?.version === this.#version) return known.entries;
+    const entries = endpoints.map((endpoint) => this.#entry(endpoint));
+    this.#lists.set(endpoints, { version: this.#version, entries });
+    return entries;
   }
 
   /** A request is on the endpoint until released. */
@@ -62,7 +74,10 @@ export class LoadBook {
   /** Forgets endpoints that no longer exist and carry nothing. */
   keep(endpoints: ReadonlySet<string>): void {
     for (const [id, { inflight, prefillMs, own }] of this.#entries)
-      if (inflight === 0 && prefillMs === 0 && own.prefills === 0 && !endpoints.has(id)) this.#entries.delete(id);
+      if (inflight === 0 && prefillMs === 0 && own.prefills === 0 && !endpoints.has(id)) {
+        this.#entries.delete(id);
+        this.#version += 1;
+      }
   }
 
   /** Own loads that changed since the last call; with `all`, every one that is not idle. */
@@ -75,7 +90,9 @@ export class LoadBook {
   /** What another replica sent now stands like this, as far as it is named; with `all`, nothing else stands. */
   hear(replica: string, loads: ReadonlyMap<string, OwnLoad>, all: boolean): void {
     const before = this.#others.get(replica) ?? new Map<string, OwnLoad>();
-    const after = new Map([...(all ? [] : before), ...loads].filter(([, load]) => !isIdle(load)));
+    // The last word on each endpoint, and only then without those that are idle.
+    const last = new Map([...(all ? [] : before), ...loads]);
+    const after = new Map([...last].filter(([, load]) => !isIdle(load)));
     this.#others.set(replica, after);
     for (const id of new Set([...(all ? before.keys() : []), ...loads.keys()])) {
       const more = (after.get(id) ?? NOTHING).inflight > (before.get(id) ?? NOTHING).inflight;

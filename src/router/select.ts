@@ -52,8 +52,8 @@ export function select(deps: SelectDependencies, facts: RequestFacts, scope: Sco
   const prompt = promptOf(deps, facts, model);
   const held = { prompt, matches: deps.index.match(prompt.keys) };
   const chosen = pick({
-    prefill: facts.single ? candidates(deps, fleet.prefill, held) : [],
-    decode: candidates(deps, withRoom(deps, scoped), held),
+    prefill: facts.single ? unshunned(deps, candidates(deps, fleet.prefill, held)) : [],
+    decode: unshunned(deps, withRoom(deps, candidates(deps, scoped, held))),
     promptTokens: prompt.tokens,
     outputTokens: facts.maxTokens ?? deps.config.cost.decodeTokens,
     constants: deps.config.cost,
@@ -80,17 +80,16 @@ interface Held {
 }
 
 /** Engines always compute the last token themselves, so a prompt is never cached whole. */
-function cachedTokens({ config }: SelectDependencies, endpoint: string, { prompt, matches }: Held): number {
-  const { blockBytes } = config.index;
-  return Math.min(prompt.tokens - 1, Math.floor((matches.of(endpoint) * blockBytes) / prompt.bytesPerToken));
-}
+const cachedTokens = (blocks: number, { tokens, bytesPerToken }: Prompt, blockBytes: number): number =>
+  Math.min(tokens - 1, Math.floor((blocks * blockBytes) / bytesPerToken));
 
 function fleetProblem(deps: SelectDependencies, fleet: Fleet, model: string): Problem | undefined {
   if (!fleet.modelKnown)
     return { status: 404, reason: "ModelUnknown", message: `the model \`${model}\` does not exist`, param: "model" };
   if (fleet.ambiguous) return ambiguous(model);
   if (fleet.decode.length === 0) return noEndpoint(model);
-  if (fleet.decode.some((each) => hasRoom(deps, each))) return undefined;
+  const loads = deps.loads.all(idsOf(fleet.decode));
+  if (loads.some(({ inflight }) => inflight < deps.config.maxInflightPerEndpoint)) return undefined;
   const message = `every endpoint of \`${model}\` has ${deps.config.maxInflightPerEndpoint} requests`;
   return { status: 429, reason: "Saturated", message };
 }
@@ -115,17 +114,19 @@ const noEndpoint = (model: string): Problem => ({
   message: `no endpoint of \`${model}\` can take requests now`,
 });
 
-const hasRoom = ({ loads, config }: SelectDependencies, { endpoint }: KnownEndpoint): boolean =>
-  loads.of(endpoint.id).inflight < config.maxInflightPerEndpoint;
-
-const withRoom = (deps: SelectDependencies, known: readonly KnownEndpoint[]): readonly KnownEndpoint[] =>
-  known.filter((each) => hasRoom(deps, each));
+/** All of them where every one has room, as nearly always: then nothing is copied. */
+function withRoom({ config }: SelectDependencies, all: readonly Candidate[]): readonly Candidate[] {
+  const full = ({ load }: Candidate): boolean => load.inflight >= config.maxInflightPerEndpoint;
+  return all.some(full) ? all.filter((each) => !full(each)) : all;
+}
 
 /** Endpoints that did not just refuse a connection; all of them where every one did. */
-function unshunned({ loads, clock }: SelectDependencies, known: readonly KnownEndpoint[]): readonly KnownEndpoint[] {
+function unshunned({ clock }: SelectDependencies, all: readonly Candidate[]): readonly Candidate[] {
   const now = clock.monotonic();
-  const left = known.filter(({ endpoint }) => loads.of(endpoint.id).shunnedUntil <= now);
-  return left.length > 0 ? left : known;
+  const shunned = ({ load }: Candidate): boolean => load.shunnedUntil > now;
+  if (!all.some(shunned)) return all;
+  const left = all.filter((each) => !shunned(each));
+  return left.length > 0 ? left : all;
 }
 
 /** After so many missed reads an engine's numbers say nothing about now; our own counts still do. */
@@ -136,13 +137,26 @@ function fresh({ config, clock }: SelectDependencies, stats: EngineStats | undef
   return stats !== undefined && clock.monotonic() - stats.at <= maxAgeMs ? stats : undefined;
 }
 
-const candidates = (deps: SelectDependencies, known: readonly KnownEndpoint[], held: Held): Candidate[] =>
-  unshunned(deps, known).map(({ endpoint, stats }) => ({
+function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], held: Held): Candidate[] {
+  const ids = idsOf(known);
+  const [loads, blocks] = [deps.loads.all(ids), held.matches.all(ids)];
+  const { blockBytes } = deps.config.index;
+  return known.map(({ endpoint, stats }, index) => ({
     endpoint,
     stats: fresh(deps, stats),
-    load: deps.loads.of(endpoint.id),
-    cachedTokens: cachedTokens(deps, endpoint.id, held),
+    load: loads[index] ?? deps.loads.of(endpoint.id),
+    cachedTokens: cachedTokens(blocks[index] ?? 0, held.prompt, blockBytes),
   }));
+}
+
+/** The same list of ids for the same list of endpoints, by which loads and index know it again. */
+function idsOf(known: readonly KnownEndpoint[]): readonly string[] {
+  const ids = lists.get(known) ?? known.map(({ endpoint }) => endpoint.id);
+  lists.set(known, ids);
+  return ids;
+}
+
+const lists = new WeakMap<readonly KnownEndpoint[], readonly string[]>();
 
 /**
  * No index of one endpoint grows beyond this many blocks, whatever its engine claims: 1 M blocks of 256 bytes stand for

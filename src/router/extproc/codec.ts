@@ -85,8 +85,10 @@ function decodeKind(kind: ProcessingRequest["kind"], reader: Reader): Processing
 function decodeHeaders(reader: Reader): { headers: HeaderList; endOfStream: boolean } {
   const headers: [string, string][] = [];
   let endOfStream = false;
+  // One string for all of them, of which each is a piece: a call into the engine for each would cost as much as the pick.
+  const all = reader.latin1();
   eachField(reader, (field, inner) => {
-    if (field === 1) eachField(inner.message(), (entry, map) => entry === 1 && pushHeader(headers, map.message()));
+    if (field === 1) eachField(inner.message(), (entry, map) => entry === 1 && pushHeader(headers, map.message(), all));
     else if (field === 3) endOfStream = inner.varint() !== 0;
     else return false;
     return true;
@@ -94,14 +96,14 @@ function decodeHeaders(reader: Reader): { headers: HeaderList; endOfStream: bool
   return { headers, endOfStream };
 }
 
-function pushHeader(headers: [string, string][], reader: Reader): boolean {
+function pushHeader(headers: [string, string][], reader: Reader, all: ReturnType<Reader["latin1"]>): boolean {
   let name = "";
   let value = "";
   eachField(reader, (field, inner) => {
-    if (field === 1) name = inner.text();
+    if (field === 1) name = inner.slice(all.text, all.from);
     else if (field === 2) value = inner.text() || value;
     // Header bytes are opaque: latin1 keeps each of them.
-    else if (field === 3) value = inner.bytes().toString("latin1") || value;
+    else if (field === 3) value = inner.slice(all.text, all.from) || value;
     else return false;
     return true;
   });
@@ -270,16 +272,33 @@ function writeChanges(out: Writer, changes: HeaderChanges | undefined): void {
 const OVERWRITE = 2;
 
 function writeMutation(out: Writer, { set = [], remove = [] }: HeaderChanges): void {
-  for (const [name, value] of set)
-    out.message(1, () => {
-      out.message(1, () => {
-        out.text(1, name);
-        out.latin1(3, value);
-      });
-      out.number(3, OVERWRITE);
-    });
-  for (const name of remove) out.text(2, name);
+  for (const [name, value] of set) writeHeader(out, name, value);
+  if (remove.length > 0) out.raw(removal(remove));
 }
+
+/** HeaderValueOption{header=1{key=1, raw_value=3}, append_action=3}, as set_headers = 1. */
+function writeHeader(out: Writer, name: string, value: string): void {
+  const length = Buffer.byteLength(name);
+  const header = 1 + sizeOf(length) + length + 1 + sizeOf(value.length) + value.length;
+  out.prefix(1, 1 + sizeOf(header) + header + 2);
+  out.prefix(1, header);
+  out.text(1, name);
+  out.latin1(3, value);
+  out.number(3, OVERWRITE);
+}
+
+/** remove_headers = 2 of each name: the same list with every request. */
+function removal(names: readonly string[]): Buffer {
+  const known = REMOVALS.get(names);
+  if (known !== undefined) return known;
+  const out = new Writer();
+  for (const name of names) out.text(2, name);
+  const bytes = Buffer.concat(out.parts());
+  REMOVALS.set(names, bytes);
+  return bytes;
+}
+
+const REMOVALS = new WeakMap<readonly string[], Buffer>();
 
 /** dynamic_metadata = 8: Struct{ "envoy.lb": { "x-gateway-destination-endpoint": destination } }. */
 function writeMetadata(out: Writer, destination: string | undefined): void {

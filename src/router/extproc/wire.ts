@@ -39,26 +39,38 @@ export class Reader {
     return this.#bytes[this.#at++] ?? 0;
   }
 
-  /** Field number and wire type. */
-  key(): { field: number; type: number } {
-    const key = this.varint();
-    return { field: Math.floor(key / 8), type: key % 8 };
-  }
-
   bytes(): Buffer {
-    const length = this.varint();
-    if (length > this.#end - this.#at) throw new WireError("field is longer than its message");
-    const start = this.#at;
-    this.#at += length;
+    const start = this.#pass();
     return this.#bytes.subarray(start, this.#at);
   }
 
   message(): Reader {
-    return new Reader(this.bytes());
+    const start = this.#pass();
+    return new Reader(this.#bytes, start, this.#at);
   }
 
   text(): string {
-    return this.bytes().toString("utf8");
+    const start = this.#pass();
+    return this.#bytes.toString("utf8", start, this.#at);
+  }
+
+  /** Of text that is the bytes of this reader's message, each a character: those of a field, without a copy of them. */
+  slice(text: string, from: number): string {
+    const start = this.#pass();
+    return text.substring(start - from, this.#at - from);
+  }
+
+  /** The rest of the message, each byte a character, and where it starts. */
+  latin1(): { readonly text: string; readonly from: number } {
+    return { text: this.#bytes.toString("latin1", this.#at, this.#end), from: this.#at };
+  }
+
+  /** Goes behind a length-delimited field; where its bytes start. */
+  #pass(): number {
+    const length = this.varint();
+    if (length > this.#end - this.#at) throw new WireError("field is longer than its message");
+    this.#at += length;
+    return this.#at - length;
   }
 
   double(): number {
@@ -83,8 +95,8 @@ export class Reader {
 /** Calls `visit` for each field; what it does not take is skipped. */
 export function eachField(reader: Reader, visit: (field: number, reader: Reader) => boolean): void {
   while (!reader.done) {
-    const { field, type } = reader.key();
-    if (!visit(field, reader)) reader.skip(type);
+    const key = reader.varint();
+    if (!visit(Math.floor(key / 8), reader)) reader.skip(key % 8);
   }
 }
 

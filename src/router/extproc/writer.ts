@@ -6,6 +6,8 @@
  * pieces of the buffer.
  */
 const FIRST_BYTES = 1024;
+/** A slab serves some hundred replies: what a writer leaves of it is the next one's. */
+const SLAB_BYTES = 65_536;
 /** Up to here bytes are copied into the buffer; above, they are a part of the output as they stand. */
 export const COPY_BYTES = 16 * 1024;
 /** Short strings are written by hand: a native call costs as much as this many characters. */
@@ -14,7 +16,7 @@ const FRAME_PREFIX_BYTES = 5;
 
 export class Writer {
   #parts: Uint8Array[] = [];
-  #bytes: Buffer = Buffer.allocUnsafe(FIRST_BYTES);
+  #bytes: Buffer = leaf();
   /** Start of what no part holds yet. */
   #start = 0;
   #at = 0;
@@ -24,6 +26,7 @@ export class Writer {
   /** Everything written, in order. The writer is used up. */
   parts(): readonly Uint8Array[] {
     this.#cut();
+    giveBack(this.#bytes, this.#at);
     return this.#parts;
   }
 
@@ -137,6 +140,25 @@ export class Writer {
     this.#bytes.copy(grown, 0, 0, this.#at);
     this.#bytes = grown;
   }
+}
+
+/** Where the next writers write. */
+let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+let taken = 0;
+
+function leaf(): Buffer {
+  if (taken + FIRST_BYTES > slab.length) {
+    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    taken = 0;
+  }
+  taken += FIRST_BYTES;
+  return slab.subarray(taken - FIRST_BYTES, taken);
+}
+
+/** What the last writer did not need. */
+function giveBack(bytes: Buffer, used: number): void {
+  if (bytes.buffer === slab.buffer && bytes.byteOffset + bytes.length === slab.byteOffset + taken)
+    taken -= bytes.length - used;
 }
 
 /** Bytes of a varint. */

@@ -30,6 +30,16 @@ interface Held {
   busy: number;
 }
 
+/** No endpoint has it, and nothing is held under it. */
+const NO_ID = 2 ** 32 - 1;
+
+interface Listed {
+  readonly version: number;
+  readonly ids: Uint32Array;
+  /** The answer, until the next question. */
+  readonly blocks: Uint32Array;
+}
+
 /** A mark that is hidden and not yet swept, or, as `all`, a whole endpoint. */
 interface Hidden {
   readonly id: number;
@@ -52,6 +62,8 @@ export class HistoryIndex implements PrefixIndex {
   readonly #byId: (Held | undefined)[] = [];
   readonly #defaultBlocks: number;
   readonly #freeIds: number[] = [];
+  readonly #lists = new WeakMap<readonly string[], Listed>();
+  #version = 0;
   #freshId = 0;
   #hidden: Hidden[] = [];
   readonly #full: () => void;
@@ -59,6 +71,7 @@ export class HistoryIndex implements PrefixIndex {
   /** @param full told when a block found no place: the memory is too small for this fleet */
   constructor(geometry: Geometry, defaultBlocks: number, full: () => void = () => undefined) {
     this.#table = new HolderTable(geometry);
+    this.#table.given(0);
     this.#defaultBlocks = defaultBlocks;
     this.#full = full;
   }
@@ -76,7 +89,22 @@ export class HistoryIndex implements PrefixIndex {
         const held = this.#held.get(endpoint);
         return held === undefined ? 0 : matches.of(held.id);
       },
+      all: (endpoints) => {
+        const { ids, blocks } = this.#listOf(endpoints);
+        for (let at = 0; at < ids.length; at++) blocks[at] = matches.of(ids[at] ?? NO_ID);
+        return blocks;
+      },
     };
+  }
+
+  /** Numbers of the endpoints of a list, until numbers are given or taken. */
+  #listOf(endpoints: readonly string[]): Listed {
+    const known = this.#lists.get(endpoints);
+    if (known?.version === this.#version) return known;
+    const ids = Uint32Array.from(endpoints, (endpoint) => this.#held.get(endpoint)?.id ?? NO_ID);
+    const listed = { version: this.#version, ids, blocks: new Uint32Array(ids.length) };
+    this.#lists.set(endpoints, listed);
+    return listed;
   }
 
   record(endpoint: string, keys: BlockKeys): void {
@@ -101,6 +129,7 @@ export class HistoryIndex implements PrefixIndex {
     const held = this.#held.get(endpoint);
     if (held === undefined) return;
     this.#held.delete(endpoint);
+    this.#version += 1;
     this.#byId[held.id] = undefined;
     this.#table.live[held.id] = 0;
     this.#hidden.push({ id: held.id, mark: "all", rounds: 2 });
@@ -152,13 +181,16 @@ export class HistoryIndex implements PrefixIndex {
     if (id === undefined) return undefined;
     const held: Held = { id, capacity: this.#defaultBlocks, counts: [0], marks: [0], busy: 1 };
     this.#held.set(endpoint, held);
+    this.#version += 1;
     this.#byId[id] = held;
     this.#table.live[id] = 1;
     return held;
   }
 
   #newId(): number | undefined {
-    return this.#freshId < this.#table.geometry.endpoints ? this.#freshId++ : undefined;
+    if (this.#freshId >= this.#table.geometry.endpoints) return undefined;
+    this.#table.given(this.#freshId + 1);
+    return this.#freshId++;
   }
 
   #sweep(slots: number): void {

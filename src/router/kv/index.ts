@@ -24,4 +24,6 @@ export interface PrefixIndex {
 
 export interface PrefixMatches {
   of(endpoint: string): number;
+  /** Of each of these endpoints, in their order; for lists that are asked about again and again. */
+  all(endpoints: readonly string[]): Uint32Array;
 }

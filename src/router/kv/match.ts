@@ -20,6 +20,8 @@ export class MatchWalk implements Matches {
   readonly #depths: Uint32Array;
   /** Endpoints that hold the first block; of them, those before `#running` hold all blocks so far. */
   readonly #found: Uint16Array;
+  /** Numbers of endpoints that were ever given, from 0 on: no row has others. */
+  endpoints: number;
   #count = 0;
   #running = 0;
   #value: Value = { low: 0, high: 0 };
@@ -27,6 +29,7 @@ export class MatchWalk implements Matches {
   constructor(live: Uint8Array, pool: RowPool) {
     this.#live = live;
     this.#pool = pool;
+    this.endpoints = live.length;
     this.#depths = new Uint32Array(live.length);
     this.#found = new Uint16Array(live.length);
   }
@@ -75,7 +78,7 @@ export class MatchWalk implements Matches {
 
   #start(): void {
     const { low, high } = this.#value;
-    if (high === IN_ROW) for (let endpoint = 0; endpoint < this.#live.length; endpoint++) this.#take(endpoint);
+    if (high === IN_ROW) for (let endpoint = 0; endpoint < this.endpoints; endpoint++) this.#take(endpoint);
     else for (let place = 0; place < INLINE; place++) this.#take(inline(low, high, place) >> 3);
     this.#running = this.#count;
   }

@@ -66,6 +66,11 @@ export class HolderTable {
     return this.#used;
   }
 
+  /** Only endpoints with a number below this one hold anything; default: any may. */
+  given(endpoints: number): void {
+    this.#walk.endpoints = endpoints;
+  }
+
   /** Leading blocks of `keys` that each endpoint holds; valid until the next call. */
   match(keys: BlockKeys): Matches {
     this.#walk.begin();

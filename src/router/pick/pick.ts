@@ -52,8 +52,6 @@ export interface Pick {
   readonly fallbacks: readonly Endpoint[];
 }
 
-/** Before it is known which option is taken. */
-
 /** Costs this close are a tie. */
 const TIE = 0.01;
 
@@ -61,7 +59,7 @@ const TIE = 0.01;
 export function pick(input: PickInput): Pick | undefined {
   const priced = input.prefill.map((candidate) => price(candidate, input)).sort(byCost);
   // One loop over numbers: a thousand endpoints are compared for each request, and one of them is chosen.
-  const costs = input.decode.map((decode) => termsOf(decode, priced, input).costMs);
+  const costs = Float64Array.from(input.decode, (decode) => costOf(decode, priced, input));
   const decode = leastRecent(input.decode, costs);
   if (decode === undefined) return undefined;
   const chosen = settle(decode, priced, input);
@@ -69,7 +67,7 @@ export function pick(input: PickInput): Pick | undefined {
 }
 
 /** Cheapest first. The first prefill endpoint stands for all: those behind it are compatible with the same decoders. */
-function fallbacks(chosen: Settled, costs: readonly number[], input: PickInput): readonly Endpoint[] {
+function fallbacks(chosen: Settled, costs: Float64Array, input: PickInput): readonly Endpoint[] {
   const { fallbacks: count = 0 } = input;
   if (count === 0) return [];
   const prefill = chosen.prefill[0]?.candidate.endpoint;
@@ -113,6 +111,19 @@ function termsOf(decode: Candidate, priced: readonly PricedPrefill[], input: Pic
   return { localOwnMs, localMs, remoteMs, decodeMs, remote, costMs: decodeMs + (remote ? remoteMs : localMs) };
 }
 
+/** The cost alone, of an endpoint for which there is no remote prefill: as most are compared. */
+function costOf(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): number {
+  if (priced.length > 0) return termsOf(decode, priced, input).costMs;
+  const { load, stats, endpoint, cachedTokens } = decode;
+  const requests = requestsOn(load, stats);
+  const ownMs = ownPrefillMs(input.promptTokens, cachedTokens, input.constants);
+  const there = { prefillMs: load.prefillMs, requests };
+  return (
+    decodeCost(requests, input.outputTokens, input.constants) +
+    prefillCost(ownMs, endpoint.role, there, input.constants)
+  );
+}
+
 type Settled = Omit<Pick, "fallbacks">;
 
 /** The chosen endpoint, with all prefill endpoints that pair with it. */
@@ -142,7 +153,7 @@ function explain(
 }
 
 /** Of those whose cost is as good as the lowest, the one that waited longest for a request. */
-function leastRecent(candidates: readonly Candidate[], costs: readonly number[]): Candidate | undefined {
+function leastRecent(candidates: readonly Candidate[], costs: Float64Array): Candidate | undefined {
   let lowest = Infinity;
   for (const cost of costs) lowest = Math.min(lowest, cost);
   let best: Candidate | undefined;

@@ -4,6 +4,8 @@ import { scanObject, ScanError, type Member, type Scan } from "./scan.ts";
 
 /** Values that are parsed are names, numbers, flags and small settings; 64 KiB of settings are parsed in 50 us. */
 const MAX_PARSED_BYTES = 65_536;
+/** Most names: a string without anything that JSON would read otherwise. */
+const PLAIN = /^"[\w./:@ -]{0,128}"$/;
 
 export class Fields {
   readonly #body: Buffer;
@@ -40,9 +42,9 @@ export class Fields {
   /** The parsed value; undefined where there is none, and where it is longer than 64 KiB. Throws SyntaxError. */
   value(key: string): unknown {
     const raw = this.raw(key);
-    return raw === undefined || raw.length > MAX_PARSED_BYTES
-      ? undefined
-      : (JSON.parse(raw.toString("utf8")) as unknown);
+    if (raw === undefined || raw.length > MAX_PARSED_BYTES) return undefined;
+    const text = raw.toString("utf8");
+    return PLAIN.test(text) ? text.slice(1, -1) : (JSON.parse(text) as unknown);
   }
 
   /** The members of an object that is a member; none where it is no object. Throws ScanError. */
