@@ -25,6 +25,7 @@ t.test("forbidden edges are found", (t) => {
     edge("simulator/engine.ts", "cluster/client.ts"),
     edge("admission/plan.ts", "node:fs", true),
     edge("router/pick/cost.ts", "undici", true),
+    edge("router/http2/connection.ts", "node:net", true),
     edge("profiles/devices.ts", "fastify", true),
   ];
   for (const each of forbidden) t.type(violation(each), "string", `${each.from} -> ${each.to}`);
@@ -38,7 +39,8 @@ t.test("allowed edges are allowed", (t) => {
     edge("admission/routes.ts", "fastify", true),
     edge("admission/plan.ts", "workload/spec.ts"),
     edge("gang/plan.ts", "topology/tree.ts"),
-    edge("router/extproc/server.ts", "node:http2", true),
+    edge("router/extproc/server.ts", "router/http2/server.ts"),
+    edge("router/http2/server.ts", "node:tls", true),
     edge("router/extproc/stream.ts", "router/pick/cost.ts"),
     edge("cluster/client.ts", "@kubernetes/client-node", true),
     edge("config/load.ts", "kinds/kube.ts"),

@@ -32,7 +32,12 @@ const LIMITS = {
   maxHeaderBytes: 65_536,
   /** Envoy ends a stream by a reset where an answer has no trailers, so every request is one (docs/adr/0001). */
   resetsPerSecond: 50_000,
+  /** A proxy grants a window once for every half of it that it took; small answers need none. */
+  grantsPerSecond: 50_000,
+  /** grpc-go asks with a PING after each of its reads, on loopback some thousand times a second. */
   idleFramesPerSecond: 10_000,
+  settingsPerSecond: 100,
+  faultsPerSecond: 100,
 } as const;
 
 export interface ExtProcOptions {
@@ -67,9 +72,9 @@ export function startExtProcServer(
     ...options,
     limits: { ...LIMITS, maxStreams },
     maxConnections,
-    opened: (stream) => {
-      const path = headerOf(stream.headers, ":path");
-      if (path === METHOD) new Exchange(stream, shared);
+    opened: (stream, headers) => {
+      const path = headerOf(headers, ":path");
+      if (path === METHOD) new Exchange(stream, scopeOf(headers), shared);
       else stream.respond(refusal(GRPC.unimplemented, `method ${path} is not served here`), true);
     },
   });
@@ -81,6 +86,9 @@ function scopeOf(headers: HeaderList): Scope {
   return given.length === 0 ? {} : { namespace: given.join() };
 }
 
+/** Characters of a status message: it may hold a path of the peer, and goes into one frame. */
+const MAX_MESSAGE = 1000;
+
 const HEAD: HeaderList = [
   [":status", "200"],
   ["content-type", "application/grpc"],
@@ -89,7 +97,9 @@ const ANSWER_HEAD = blockOf(HEAD);
 
 const statusOf = (code: number, message = ""): HeaderList => [
   ["grpc-status", String(code)],
-  ...(message === "" ? [] : [["grpc-message", encodeURIComponent(message)] as const]),
+  ...(message === ""
+    ? []
+    : [["grpc-message", encodeURIComponent(message.slice(0, MAX_MESSAGE).toWellFormed())] as const]),
 ];
 const DONE = blockOf(statusOf(GRPC.ok));
 
@@ -109,9 +119,9 @@ class Exchange implements StreamListener {
   #over = false;
   #cancelTimer: Cancel | undefined;
 
-  constructor(stream: OpenStream, shared: Shared) {
+  constructor(stream: OpenStream, scope: Scope, shared: Shared) {
     this.#stream = stream;
-    this.#scope = scopeOf(stream.headers);
+    this.#scope = scope;
     this.#shared = shared;
     this.#machine = new ExchangeStream(shared.router.maxBodyBytes, shared.router.patienceMs);
     this.#frames = new Deframer(shared.router.maxBodyBytes + MESSAGE_SLACK);

@@ -1,21 +1,28 @@
-/** So many in a moment, and so many a second from then on: what a peer may send of frames that cost us and not it. */
+/** So many at once, and so many a second from then on: what a peer may send of frames that cost us and not it. */
+import type { Clock } from "../../ports.ts";
+import { CODE, ConnectionError } from "./frames.ts";
+
 export class Budget {
   readonly #perSecond: number;
+  readonly #clock: Clock;
+  readonly #what: string;
   #left: number;
   #at: number;
 
-  /** @param now monotonic milliseconds */
-  constructor(perSecond: number, now: number) {
+  /** @param what is too much, for the log */
+  constructor(perSecond: number, clock: Clock, what: string) {
     this.#perSecond = perSecond;
+    this.#clock = clock;
+    this.#what = what;
     this.#left = perSecond;
-    this.#at = now;
+    this.#at = clock.monotonic();
   }
 
-  /** False where it is used up. The clock is asked only then: a frame costs nanoseconds. */
-  take(clock: () => number): boolean {
-    if (this.#left < 1) this.#refill(clock());
+  /** Throws a ConnectionError where it is used up. The clock is asked only then: a frame costs nanoseconds. */
+  take(): void {
+    if (this.#left < 1) this.#refill(this.#clock.monotonic());
     this.#left -= 1;
-    return this.#left >= 0;
+    if (this.#left < 0) throw new ConnectionError(CODE.calm, `too many ${this.#what}`);
   }
 
   #refill(now: number): void {

@@ -2,40 +2,19 @@
  * The server side of one HTTP/2 connection (RFC 9113): frames in, streams told, frames out.
  *
  * Decides from the bytes of the peer and the limits it is given; knows no socket, no gRPC and no proxy. It never trusts
- * the peer with memory or time: windows, header blocks, streams and frames that carry nothing are bounded, and what goes
- * beyond ends the connection. Why not node:http2, and what was measured: docs/adr/0010.
+ * the peer with memory or time: windows, header blocks, streams, resets and frames that carry nothing are bounded, and
+ * what goes beyond ends the connection. Why not node:http2, and what is bounded how: docs/adr/0010-http2.md.
  */
 import type { Clock, Timers } from "../../ports.ts";
 import type { HeaderList } from "../headers.ts";
-import { Budget } from "./budget.ts";
 import { CODE, ConnectionError, DEFAULT_WINDOW, FLAG, FRAME, MAX_FRAME_BYTES, MAX_WINDOW } from "./frames.ts";
 import { SETTING, frameOf, settingsFrame, wordAt, words } from "./frames.ts";
-import { HeaderDecoder } from "./hpack.ts";
-import { Output } from "./output.ts";
+import { HeaderDecoder, type Decoded } from "./hpack.ts";
+import { budgetsOf, type Budgets, type Limits } from "./limits.ts";
 import { Parser, type Frame } from "./parser.ts";
+import { requestHead, trailersFault } from "./request-head.ts";
+import { Sender, type Wire } from "./sender.ts";
 import { OpenStream, type Carrier } from "./stream.ts";
-
-export interface Limits {
-  readonly maxStreams: number;
-  /** Bytes that a peer may send of one stream, and over all, before they are taken. */
-  readonly streamWindow: number;
-  readonly connectionWindow: number;
-  readonly maxHeaderBytes: number;
-  /** Streams reset, or refused, a second. */
-  readonly resetsPerSecond: number;
-  /** Frames a second that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, what is unknown. */
-  readonly idleFramesPerSecond: number;
-}
-
-/** The socket. */
-export interface Wire {
-  /** False where it takes no more for now. */
-  write(parts: readonly Uint8Array[]): boolean;
-  pause(): void;
-  resume(): void;
-  /** Ends it once all was written. */
-  end(): void;
-}
 
 export interface ConnectionOptions {
   readonly limits: Limits;
@@ -44,96 +23,103 @@ export interface ConnectionOptions {
   readonly timers: Timers;
   /** Calls at the end of the turn: after all that runs now, and what it promised. */
   readonly defer: (task: () => void) => void;
-  /** A request began. Its listener is to be set before this returns. */
-  readonly opened: (stream: OpenStream) => void;
+  /** A request began. Its listener is to be set before this returns; the headers are not kept. */
+  readonly opened: (stream: OpenStream, headers: HeaderList) => void;
   /** Why the peer was sent away. */
   readonly refused: (error: ConnectionError) => void;
 }
 
-/** Gathered bytes that are written before the turn ends. */
-const FLUSH_BYTES = 262_144;
 /** CONTINUATION frames of one header block. */
 const MAX_CONTINUATIONS = 16;
 /** Streams that the peer opens between the two GOAWAYs of a drain are still served. */
-const GOAWAY_LAG_MS = 1000;
+export const GOAWAY_LAG_MS = 1000;
+
+interface Block {
+  readonly stream: number;
+  readonly end: boolean;
+  readonly parts: Buffer[];
+  bytes: number;
+}
 
 export class Connection implements Carrier {
   readonly #options: ConnectionOptions;
   readonly #parser: Parser;
   readonly #decoder: HeaderDecoder;
-  readonly #output = new Output();
+  readonly #sender: Sender;
   readonly #streams = new Map<number, OpenStream>();
-  /** Streams with bytes that wait. */
-  readonly #blocked = new Set<OpenStream>();
-  readonly #resets: Budget;
-  readonly #idle: Budget;
-  readonly #monotonic: () => number;
-  #sendWindow = DEFAULT_WINDOW;
+  readonly #budgets: Budgets;
   #receiveWindow: number;
-  #peerWindow = DEFAULT_WINDOW;
-  #peerFrame = MAX_FRAME_BYTES;
   #lastId = 0;
-  #block: { readonly stream: number; readonly end: boolean; bytes: Buffer; pieces: number } | undefined;
-  #scheduled = false;
-  #full = false;
+  #block: Block | undefined;
+  #draining = false;
+  /** The second GOAWAY is out: nothing new is served. */
   #closing = false;
   #over = false;
 
   constructor(options: ConnectionOptions) {
-    const { limits, clock } = options;
+    const { limits, clock, wire, defer } = options;
     this.#options = options;
-    this.#monotonic = () => clock.monotonic();
-    this.#resets = new Budget(limits.resetsPerSecond, clock.monotonic());
-    this.#idle = new Budget(limits.idleFramesPerSecond, clock.monotonic());
+    this.#budgets = budgetsOf(limits, clock);
     this.#decoder = new HeaderDecoder(limits.maxHeaderBytes);
     this.#receiveWindow = limits.connectionWindow;
+    this.#sender = new Sender({ wire, defer, answered: (stream) => this.#done(stream) });
     this.#parser = new Parser({
       frame: (frame) => this.#take(frame),
+      bodyBegin: (stream) => this.#bodyBegin(stream),
       body: (stream, chunk, cost) => this.#body(stream, chunk, cost),
       bodyEnd: (stream, empty, last) => this.#bodyEnd(stream, empty, last),
     });
-    this.#send(
+    this.#sender.send(
       settingsFrame([
         [SETTING.maxConcurrentStreams, limits.maxStreams],
         [SETTING.initialWindowSize, limits.streamWindow],
         [SETTING.maxHeaderListSize, limits.maxHeaderBytes],
       ]),
     );
-    this.#send(frameOf(FRAME.windowUpdate, 0, 0, words(limits.connectionWindow - DEFAULT_WINDOW)));
+    if (limits.connectionWindow > DEFAULT_WINDOW)
+      this.#sender.send(frameOf(FRAME.windowUpdate, 0, 0, words(limits.connectionWindow - DEFAULT_WINDOW)));
   }
 
   get streams(): number {
     return this.#streams.size;
   }
 
-  /** Bytes of the peer, in any pieces. */
+  /** The peer has shown that it speaks HTTP/2. */
+  get greeted(): boolean {
+    return this.#parser.greeted;
+  }
+
+  /** Bytes of the peer, in any pieces; they may be kept. Throws what a listener throws, and nothing of its own. */
   receive(chunk: Buffer): void {
     if (this.#over) return;
     try {
       this.#parser.push(chunk);
+      this.#sender.settle();
     } catch (error) {
       if (!(error instanceof ConnectionError)) throw error;
-      this.#refuse(error);
+      this.refuse(error);
     }
   }
 
   /** The socket takes bytes again. */
   writable(): void {
-    if (!this.#full || this.#over) return;
-    this.#full = false;
-    this.#options.wire.resume();
-    this.#pumpAll();
-    this.#schedule();
+    this.#sender.writable();
   }
 
   /** A frame that asks for an answer: what a live peer sends back is heard. */
   ping(): void {
-    this.#send(frameOf(FRAME.ping, 0, 0, words(0, 0)));
+    this.#sender.send(frameOf(FRAME.ping, 0, 0, words(0, 0)));
+  }
+
+  /** Nothing was heard for a while: memory is given back. */
+  rest(): void {
+    this.#sender.rest();
   }
 
   /** No new streams; the connection ends with the last one that runs. */
   drain(): void {
-    if (this.#closing || this.#over) return;
+    if (this.#draining || this.#over) return;
+    this.#draining = true;
     this.#goaway(MAX_WINDOW, CODE.none);
     this.#options.timers.after(GOAWAY_LAG_MS, () => this.#close());
   }
@@ -141,7 +127,18 @@ export class Connection implements Carrier {
   /** The socket is gone: so are all streams. */
   gone(): void {
     this.#over = true;
+    this.#sender.stop();
     for (const stream of [...this.#streams.values()]) this.#forget(stream);
+  }
+
+  /** Sends the peer away. */
+  refuse(error: ConnectionError): void {
+    if (this.#over) return;
+    this.#goaway(this.#lastId, error.code);
+    this.#sender.flush();
+    this.gone();
+    this.#options.refused(error);
+    this.#options.wire.end();
   }
 
   #close(): void {
@@ -152,29 +149,20 @@ export class Connection implements Carrier {
   }
 
   #goaway(last: number, code: number): void {
-    this.#send(frameOf(FRAME.goaway, 0, 0, words(last, code)));
-  }
-
-  #refuse(error: ConnectionError): void {
-    this.#goaway(this.#lastId, error.code);
-    this.#flush();
-    this.gone();
-    this.#options.refused(error);
-    this.#options.wire.end();
+    this.#sender.send(frameOf(FRAME.goaway, 0, 0, words(last, code)));
   }
 
   #endIfDone(): void {
     if (!this.#closing || this.#streams.size > 0 || this.#over) return;
-    this.#flush();
+    this.#sender.flush();
     this.#over = true;
+    this.#sender.stop();
     this.#options.wire.end();
   }
 
   // What the peer sends.
 
   #take(frame: Frame): void {
-    if (this.#block !== undefined && frame.type !== FRAME.continuation)
-      throw new ConnectionError(CODE.protocol, "a frame inside a header block");
     switch (frame.type) {
       case FRAME.headers:
         this.#headers(frame);
@@ -188,113 +176,126 @@ export class Connection implements Carrier {
       case FRAME.windowUpdate:
         this.#peerGrants(frame);
         return;
+      case FRAME.settings:
+        this.#settings(frame);
+        return;
       default:
-        this.#control(frame);
+        this.#budgets.idle.take();
+        if (frame.type === FRAME.ping && (frame.flags & FLAG.ack) === 0)
+          this.#sender.send(frameOf(FRAME.ping, FLAG.ack, 0, frame.payload));
     }
   }
 
-  #control({ type, flags, payload }: Frame): void {
-    if (!this.#idle.take(this.#monotonic)) throw new ConnectionError(CODE.calm, "too many frames that carry nothing");
-    if (type === FRAME.push) throw new ConnectionError(CODE.protocol, "PUSH_PROMISE of a client");
-    if (type === FRAME.settings && (flags & FLAG.ack) === 0) this.#settings(payload);
-    if (type === FRAME.ping && (flags & FLAG.ack) === 0) this.#send(frameOf(FRAME.ping, FLAG.ack, 0, payload));
-  }
-
-  #settings(payload: Buffer): void {
-    for (let at = 0; at < payload.length; at += 6) this.#setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
-    this.#send(frameOf(FRAME.settings, FLAG.ack, 0, Buffer.alloc(0)));
-    this.#pumpAll();
+  #settings({ flags, payload }: Frame): void {
+    this.#budgets.settings.take();
+    if ((flags & FLAG.ack) !== 0) return;
+    for (let at = 0; at < payload.length; at += 6)
+      this.#setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
+    this.#sender.send(frameOf(FRAME.settings, FLAG.ack, 0, Buffer.alloc(0)));
   }
 
   #setting(id: number, value: number): void {
     if (id === SETTING.initialWindowSize) {
       if (value > MAX_WINDOW) throw new ConnectionError(CODE.flowControl, `a window of ${value} bytes`);
-      for (const stream of this.#streams.values()) stream.sendWindow += value - this.#peerWindow;
-      this.#peerWindow = value;
+      this.#sender.resize(value, this.#streams.values());
     } else if (id === SETTING.maxFrameSize) {
-      if (value < MAX_FRAME_BYTES || value >= 2 ** 24) throw new ConnectionError(CODE.protocol, `frames of ${value} bytes`);
-      this.#peerFrame = value;
+      if (value < MAX_FRAME_BYTES || value >= 2 ** 24)
+        throw new ConnectionError(CODE.protocol, `frames of ${value} bytes`);
+      this.#sender.frameBytes = value;
     } else if (id === SETTING.enablePush && value > 1) throw new ConnectionError(CODE.protocol, `ENABLE_PUSH ${value}`);
   }
 
   #headers({ stream, flags, payload }: Frame): void {
     if (stream % 2 === 0) throw new ConnectionError(CODE.protocol, `a request on stream ${stream}`);
     const end = (flags & FLAG.endStream) !== 0;
-    if ((flags & FLAG.endHeaders) !== 0) this.#open(stream, payload, end);
-    else this.#block = { stream, end, bytes: Buffer.from(payload), pieces: 0 };
+    if ((flags & FLAG.endHeaders) !== 0) this.#whole(stream, payload, end);
+    else this.#block = { stream, end, parts: [Buffer.from(payload)], bytes: payload.length };
   }
 
-  #continuation({ stream, flags, payload }: Frame): void {
+  #continuation({ flags, payload }: Frame): void {
     const block = this.#block;
-    if (block?.stream !== stream) throw new ConnectionError(CODE.protocol, "CONTINUATION of nothing");
-    block.pieces += 1;
-    if (block.bytes.length + payload.length > this.#options.limits.maxHeaderBytes || block.pieces > MAX_CONTINUATIONS)
+    if (block === undefined) return;
+    block.parts.push(Buffer.from(payload));
+    block.bytes += payload.length;
+    if (block.bytes > this.#options.limits.maxHeaderBytes || block.parts.length > MAX_CONTINUATIONS + 1)
       throw new ConnectionError(CODE.calm, "header block too long");
-    block.bytes = Buffer.concat([block.bytes, payload]);
     if ((flags & FLAG.endHeaders) === 0) return;
     this.#block = undefined;
-    this.#open(stream, block.bytes, block.end);
+    this.#whole(block.stream, Buffer.concat(block.parts), block.end);
   }
 
   /** A whole block. It is decoded whatever becomes of its stream: the table goes on with it. */
-  #open(id: number, block: Buffer, end: boolean): void {
-    const headers = this.#decoder.decode(block);
+  #whole(id: number, block: Buffer, end: boolean): void {
+    const decoded = this.#decoder.decode(block);
     if (id <= this.#lastId) {
-      this.#trailers(id, end);
+      this.#trailers(id, decoded, end);
       return;
     }
     this.#lastId = id;
     if (this.#closing || this.#streams.size >= this.#options.limits.maxStreams) {
-      if (!this.#resets.take(this.#monotonic)) throw new ConnectionError(CODE.calm, "too many streams");
+      this.#budgets.resets.take();
       this.#sendReset(id, CODE.refused);
       return;
     }
-    this.#begin(id, headers, end);
+    this.#request(id, decoded, end);
   }
 
-  #begin(id: number, headers: HeaderList, end: boolean): void {
-    const windows = { send: this.#peerWindow, receive: this.#options.limits.streamWindow };
-    const stream = new OpenStream(this, id, headers, windows);
+  #request(id: number, decoded: Decoded, end: boolean): void {
+    if (end) this.#budgets.idle.take();
+    decoded.head ??= requestHead(decoded.headers);
+    if (decoded.tooLarge || decoded.head.fault !== undefined) {
+      this.#budgets.faults.take();
+      this.#sendReset(id, decoded.tooLarge ? CODE.calm : CODE.protocol);
+      return;
+    }
+    const windows = { send: this.#sender.streamWindow, receive: this.#options.limits.streamWindow };
+    const stream = new OpenStream(this, id, windows, decoded.head.length);
     this.#streams.set(id, stream);
-    this.#options.opened(stream);
+    this.#options.opened(stream, decoded.headers);
     if (end) this.#ended(stream);
   }
 
   /** Of a stream that was reset here a moment ago nothing is wanted. */
-  #trailers(id: number, end: boolean): void {
+  #trailers(id: number, { headers, tooLarge }: Decoded, end: boolean): void {
     const stream = this.#streams.get(id);
-    if (stream === undefined) return;
-    if (!end || stream.ended) this.reset(stream, CODE.protocol);
+    if (stream === undefined) this.#budgets.idle.take();
+    else if (stream.ended) this.#fault(stream, CODE.streamClosed);
+    else if (!end || tooLarge || trailersFault(headers) !== undefined) this.#fault(stream, CODE.protocol);
     else this.#ended(stream);
   }
 
+  /** The peer sends no more of it; less than it announced is a fault. */
   #ended(stream: OpenStream): void {
+    if (stream.closed) return;
     stream.ended = true;
-    stream.listener?.ended();
+    if (stream.announced > 0) this.#fault(stream, CODE.protocol);
+    else stream.listener?.ended();
+  }
+
+  #bodyBegin(id: number): void {
+    if (id > this.#lastId || id % 2 === 0) throw new ConnectionError(CODE.protocol, `DATA on idle stream ${id}`);
+    const stream = this.#streams.get(id);
+    if (stream?.ended === true) this.#fault(stream, CODE.streamClosed);
   }
 
   #body(id: number, chunk: Buffer, cost: number): void {
-    if (this.#block !== undefined) throw new ConnectionError(CODE.protocol, "DATA inside a header block");
     this.#receiveWindow -= cost;
     if (this.#receiveWindow < 0) throw new ConnectionError(CODE.flowControl, "more than the connection's window");
     this.#grantConnection();
     const stream = this.#streams.get(id);
-    if (stream === undefined) {
-      if (id > this.#lastId || id % 2 === 0) throw new ConnectionError(CODE.protocol, `DATA on idle stream ${id}`);
-      return;
+    if (stream === undefined) return;
+    if (cost > stream.receiveWindow) this.#fault(stream, CODE.flowControl);
+    else if (stream.isMoreThanAnnounced(chunk.length)) this.#fault(stream, CODE.protocol);
+    else {
+      stream.received(cost);
+      if (chunk.length > 0) stream.listener?.data(chunk);
     }
-    if (stream.ended || cost > stream.receiveWindow) {
-      this.reset(stream, stream.ended ? CODE.streamClosed : CODE.flowControl);
-      return;
-    }
-    stream.received(cost);
-    if (chunk.length > 0) stream.listener?.data(chunk);
   }
 
   #bodyEnd(id: number, empty: boolean, last: boolean): void {
-    if (empty && !last && !this.#idle.take(this.#monotonic)) throw new ConnectionError(CODE.calm, "too many empty frames");
     const stream = this.#streams.get(id);
-    if (last && stream !== undefined && !stream.ended) this.#ended(stream);
+    if (empty && (!last || stream === undefined)) this.#budgets.idle.take();
+    if (last && stream !== undefined) this.#ended(stream);
   }
 
   /** All that came is taken at once: what is held of it is counted elsewhere, stream by stream. */
@@ -302,28 +303,24 @@ export class Connection implements Carrier {
     const missing = this.#options.limits.connectionWindow - this.#receiveWindow;
     if (missing < this.#options.limits.connectionWindow / 2) return;
     this.#receiveWindow += missing;
-    this.#send(frameOf(FRAME.windowUpdate, 0, 0, words(missing)));
+    this.#sender.send(frameOf(FRAME.windowUpdate, 0, 0, words(missing)));
   }
 
   #peerReset({ stream: id }: Frame): void {
     if (id > this.#lastId || id % 2 === 0) throw new ConnectionError(CODE.protocol, `RST_STREAM of idle stream ${id}`);
-    if (!this.#resets.take(this.#monotonic)) throw new ConnectionError(CODE.calm, "too many streams are reset");
+    this.#budgets.resets.take();
     const stream = this.#streams.get(id);
-    if (stream !== undefined) this.#forget(stream);
+    if (stream === undefined) return;
+    if (!stream.answered) this.#budgets.early.take();
+    this.#forget(stream);
   }
 
   #peerGrants({ stream: id, payload }: Frame): void {
-    if (!this.#resets.take(this.#monotonic)) throw new ConnectionError(CODE.calm, "too many window updates");
+    this.#budgets.grants.take();
     const bytes = wordAt(payload, 0);
-    if (id === 0) this.#connectionGranted(bytes);
-    else this.#streamGranted(id, bytes);
-  }
-
-  #connectionGranted(bytes: number): void {
-    if (bytes === 0) throw new ConnectionError(CODE.protocol, "a window update of nothing");
-    this.#sendWindow += bytes;
-    if (this.#sendWindow > MAX_WINDOW) throw new ConnectionError(CODE.flowControl, "the connection's window overflows");
-    this.#pumpAll();
+    if (id > 0) this.#streamGranted(id, bytes);
+    else if (bytes === 0) throw new ConnectionError(CODE.protocol, "a window update of nothing");
+    else this.#sender.granted(bytes);
   }
 
   #streamGranted(id: number, bytes: number): void {
@@ -331,42 +328,29 @@ export class Connection implements Carrier {
     const stream = this.#streams.get(id);
     if (stream === undefined) return;
     stream.sendWindow += bytes;
-    if (bytes === 0) this.reset(stream, CODE.protocol);
-    else if (stream.sendWindow > MAX_WINDOW) this.reset(stream, CODE.flowControl);
-    else if (this.#blocked.has(stream)) this.#pumpDrained(stream);
+    if (bytes === 0) this.#fault(stream, CODE.protocol);
+    else if (stream.sendWindow > MAX_WINDOW) this.#fault(stream, CODE.flowControl);
+    else this.#sender.unblock(stream);
   }
 
-  // What goes to the peer.
+  /** The peer made us reset its stream: with no budget it could start work without end that way (CVE-2025-8671). */
+  #fault(stream: OpenStream, code: number): void {
+    this.#budgets.faults.take();
+    this.reset(stream, code);
+  }
+
+  // What streams send.
 
   headers(stream: OpenStream, block: Buffer, end: boolean): void {
-    const flags = FLAG.endHeaders | (end ? FLAG.endStream : 0);
-    this.#output.head(block.length, FRAME.headers, flags, stream.id);
-    this.#output.put(block);
-    this.#schedule();
-    if (end) this.done(stream);
+    this.#sender.headers(stream, block, end);
   }
 
   pump(stream: OpenStream): void {
-    while (stream.unsent > 0) {
-      const room = Math.min(stream.sendWindow, this.#sendWindow, this.#peerFrame);
-      if (room <= 0 || this.#full) {
-        this.#blocked.add(stream);
-        return;
-      }
-      const piece = stream.next(room);
-      stream.sendWindow -= piece.length;
-      this.#sendWindow -= piece.length;
-      this.#output.head(piece.length, FRAME.data, 0, stream.id);
-      this.#output.put(piece);
-      this.#schedule();
-    }
-    this.#blocked.delete(stream);
-    const { trailers } = stream;
-    if (trailers !== undefined) this.headers(stream, trailers, true);
+    this.#sender.pump(stream);
   }
 
   grant(stream: OpenStream, bytes: number): void {
-    this.#send(frameOf(FRAME.windowUpdate, 0, stream.id, words(bytes)));
+    this.#sender.send(frameOf(FRAME.windowUpdate, 0, stream.id, words(bytes)));
   }
 
   reset(stream: OpenStream, code: number): void {
@@ -375,51 +359,19 @@ export class Connection implements Carrier {
   }
 
   /** We have said all; what the peer still sends of it is of no use. */
-  done(stream: OpenStream): void {
+  #done(stream: OpenStream): void {
     if (!stream.ended) this.#sendReset(stream.id, CODE.none);
     this.#forget(stream);
   }
 
   #sendReset(id: number, code: number): void {
-    this.#send(frameOf(FRAME.reset, 0, id, words(code)));
+    this.#sender.send(frameOf(FRAME.reset, 0, id, words(code)));
   }
 
   #forget(stream: OpenStream): void {
     this.#streams.delete(stream.id);
-    this.#blocked.delete(stream);
+    this.#sender.forget(stream);
     if (!stream.closed) stream.close();
     this.#endIfDone();
-  }
-
-  #pumpAll(): void {
-    for (const stream of [...this.#blocked]) if (!stream.closed) this.#pumpDrained(stream);
-  }
-
-  #pumpDrained(stream: OpenStream): void {
-    this.pump(stream);
-    if (!this.#blocked.has(stream)) stream.listener?.drained();
-  }
-
-  #send(frame: Buffer): void {
-    this.#output.put(frame);
-    this.#schedule();
-  }
-
-  #schedule(): void {
-    if (this.#output.bytes > FLUSH_BYTES) this.#flush();
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    this.#options.defer(() => {
-      this.#scheduled = false;
-      this.#flush();
-    });
-  }
-
-  #flush(): void {
-    if (this.#over || this.#output.bytes === 0) return;
-    if (this.#options.wire.write(this.#output.take()) || this.#full) return;
-    this.#full = true;
-    // A peer that does not read is not read from.
-    this.#options.wire.pause();
   }
 }

@@ -76,10 +76,7 @@ export function putWord(bytes: Buffer, at: number, word: number): void {
 
 /** 31 bits: the highest is reserved. */
 export const wordAt = (bytes: Buffer, at: number): number =>
-  (((bytes[at] ?? 0) & 0x7f) << 24) |
-  ((bytes[at + 1] ?? 0) << 16) |
-  ((bytes[at + 2] ?? 0) << 8) |
-  (bytes[at + 3] ?? 0);
+  (((bytes[at] ?? 0) & 0x7f) << 24) | ((bytes[at + 1] ?? 0) << 16) | ((bytes[at + 2] ?? 0) << 8) | (bytes[at + 3] ?? 0);
 
 /** A whole frame with a short payload. */
 export function frameOf(type: number, flags: number, stream: number, payload: Uint8Array): Buffer {

@@ -7,16 +7,31 @@
 import type { HeaderList } from "../headers.ts";
 import { CODE, ConnectionError } from "./frames.ts";
 import { decodeHuffman } from "./huffman.ts";
+import type { RequestHead } from "./request-head.ts";
 import { STATIC_TABLE } from "./static-table.ts";
 
 /** SETTINGS_HEADER_TABLE_SIZE that we leave at its default. */
 const MAX_TABLE_BYTES = 4096;
 /** An entry costs so much beyond its characters (section 4.1). */
 const ENTRY_BYTES = 32;
-/** Larger integers are an attack: no length or index of ours needs them. */
+/** Larger integers are an attack: no length or index of ours needs them. So is a fifth byte of one. */
 const MAX_INTEGER = 2 ** 24;
+const MAX_SHIFT = 21;
+/** A longer block is not remembered: those of a proxy have a hundred bytes, and a connection is to stay small. */
+const REMEMBERED_BYTES = 1024;
 
 type Entry = readonly [name: string, value: string];
+
+/** What a block says. */
+export interface Decoded {
+  /** Empty where they are more than is taken. */
+  readonly headers: HeaderList;
+  readonly tooLarge: boolean;
+  /** Kept with the headers, for whoever looks at them: the same block need not be looked at twice. */
+  head?: RequestHead;
+}
+
+const NOTHING = Buffer.alloc(0);
 
 const broken = (what: string): ConnectionError => new ConnectionError(CODE.compression, `header block: ${what}`);
 
@@ -28,8 +43,8 @@ export class HeaderDecoder {
   #capacity = MAX_TABLE_BYTES;
   /** Of the table: counts its changes. */
   #version = 0;
-  #last: { readonly block: Buffer; readonly version: number; readonly headers: HeaderList } | undefined;
-  #block: Buffer = Buffer.alloc(0);
+  #last: { readonly block: Buffer; readonly version: number; readonly decoded: Decoded } | undefined;
+  #block: Buffer = NOTHING;
   #at = 0;
 
   constructor(maxListBytes: number) {
@@ -37,28 +52,34 @@ export class HeaderDecoder {
   }
 
   /** Throws ConnectionError: with a broken block the table is lost, and with it every block that follows. */
-  decode(block: Buffer): HeaderList {
+  decode(block: Buffer): Decoded {
     const last = this.#last;
-    if (last?.version === this.#version && block.equals(last.block)) return last.headers;
+    if (last?.version === this.#version && block.equals(last.block)) return last.decoded;
     this.#block = block;
     this.#at = 0;
-    const headers = this.#fields();
-    this.#last = { block: Buffer.from(block), version: this.#version, headers };
-    this.#block = Buffer.alloc(0);
-    return headers;
+    const version = this.#version;
+    const decoded = this.#fields();
+    this.#block = NOTHING;
+    // A block that changes the table must change it each time.
+    if (version === this.#version && block.length <= REMEMBERED_BYTES)
+      this.#last = { block: Buffer.from(block), version, decoded };
+    return decoded;
   }
 
-  #fields(): HeaderList {
+  /** Reads on to the end even where it is too much: the table goes on with every block. */
+  #fields(): Decoded {
     const headers: Entry[] = [];
     let bytes = 0;
+    let behind = false;
     while (this.#at < this.#block.length) {
-      const entry = this.#field(headers.length === 0);
+      const entry = this.#field(!behind);
       if (entry === undefined) continue;
+      behind = true;
       bytes += sizeOf(entry);
-      if (bytes > this.#maxListBytes) throw new ConnectionError(CODE.calm, "header list too large");
-      headers.push(entry);
+      if (bytes <= this.#maxListBytes) headers.push(entry);
     }
-    return headers;
+    const tooLarge = bytes > this.#maxListBytes;
+    return { headers: tooLarge ? [] : headers, tooLarge };
   }
 
   /** One representation (section 6); undefined: a change of the table's size. */
@@ -112,7 +133,7 @@ export class HeaderDecoder {
     for (let shift = 0; ; shift += 7) {
       const byte = this.#byte();
       value += (byte & 0x7f) * 2 ** shift;
-      if (value > MAX_INTEGER) throw broken("an integer too large");
+      if (value > MAX_INTEGER || shift > MAX_SHIFT) throw broken("an integer too large");
       if (byte < 0x80) return value;
     }
   }

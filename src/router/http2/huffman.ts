@@ -20,7 +20,7 @@ interface Code {
 }
 
 function canonical(): Code {
-  const lengths = [...LENGTHS].map((letter) => letter.charCodeAt(0) - 65 + SHORTEST);
+  const lengths = Array.from(Buffer.from(LENGTHS), (letter) => letter - 65 + SHORTEST);
   const order = lengths.map((_, symbol) => symbol).sort((a, b) => (lengths[a] ?? 0) - (lengths[b] ?? 0) || a - b);
   const [first, at, count] = [new Int32Array(LONGEST + 1), new Int16Array(LONGEST + 1), new Int16Array(LONGEST + 1)];
   for (const length of lengths) count[length] = (count[length] ?? 0) + 1;

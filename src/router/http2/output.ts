@@ -4,12 +4,16 @@
  */
 import { HEAD_BYTES, putHead } from "./frames.ts";
 
+/** Slabs double up to the largest: a connection that says little costs little. */
+const LEAST_SLAB_BYTES = 512;
 const SLAB_BYTES = 65_536;
 /** Up to here a copy costs less than one more part of a write. */
 const COPY_BYTES = 4096;
 
+const NOTHING = Buffer.alloc(0);
+
 export class Output {
-  #slab: Buffer = Buffer.allocUnsafeSlow(0);
+  #slab: Buffer = NOTHING;
   #start = 0;
   #at = 0;
   #parts: Uint8Array[] = [];
@@ -39,6 +43,15 @@ export class Output {
     this.#at += bytes.length;
   }
 
+  /** Gives back what it does not need; what was put and not taken is lost. */
+  release(): void {
+    this.#slab = NOTHING;
+    this.#start = 0;
+    this.#at = 0;
+    this.#parts = [];
+    this.#bytes = 0;
+  }
+
   /** All of it, in order. What was taken is never written over. */
   take(): readonly Uint8Array[] {
     this.#cut();
@@ -56,7 +69,8 @@ export class Output {
   #reserve(bytes: number): void {
     if (this.#at + bytes <= this.#slab.length) return;
     this.#cut();
-    this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    const size = Math.min(SLAB_BYTES, Math.max(LEAST_SLAB_BYTES, this.#slab.length * 2));
+    this.#slab = Buffer.allocUnsafeSlow(Math.max(size, bytes));
     this.#start = 0;
     this.#at = 0;
   }

@@ -2,7 +2,8 @@
  * Cuts the bytes of a peer into frames. Bodies are told of as they come, in whatever pieces; all other frames are told
  * whole, and only they are ever held, one at a time.
  */
-import { CODE, ConnectionError, FLAG, FRAME, HEAD_BYTES, MAX_FRAME_BYTES, PREFACE, wordAt } from "./frames.ts";
+import { CODE, ConnectionError, FLAG, FRAME, HEAD_BYTES, PREFACE, wordAt } from "./frames.ts";
+import { FrameOrder, checkFrame, type FrameHead } from "./rules.ts";
 
 export interface Frame {
   readonly type: number;
@@ -14,6 +15,8 @@ export interface Frame {
 
 export interface FrameListener {
   frame(frame: Frame): void;
+  /** A DATA frame begins. */
+  bodyBegin(stream: number): void;
   /** Bytes of DATA, and how many of the window they cost: padding is paid for, too. */
   body(stream: number, chunk: Buffer, cost: number): void;
   /** A DATA frame is over. */
@@ -22,24 +25,14 @@ export interface FrameListener {
 
 const NOTHING = Buffer.alloc(0);
 
-/** What frames of fixed length must have. */
-const LENGTHS: Readonly<Record<number, number>> = {
-  [FRAME.priority]: 5,
-  [FRAME.reset]: 4,
-  [FRAME.ping]: 8,
-  [FRAME.windowUpdate]: 4,
-};
-
-/** Frames that belong to a stream, and those that belong to the connection; WINDOW_UPDATE is of both. */
-const OF_STREAM = new Set<number>([FRAME.data, FRAME.headers, FRAME.priority, FRAME.reset, FRAME.continuation]);
-const OF_CONNECTION = new Set<number>([FRAME.settings, FRAME.ping, FRAME.goaway]);
-
 export class Parser {
   readonly #listener: FrameListener;
+  readonly #order = new FrameOrder();
   /** Bytes of the preface that are still to come. */
   #preface = PREFACE.length;
-  /** A head or a payload of which a part is here. */
+  /** A head or a payload of which a part is here: so much of it. */
   #held: Buffer = NOTHING;
+  #filled = 0;
   #length = 0;
   #type = 0;
   #flags = 0;
@@ -55,6 +48,11 @@ export class Parser {
 
   constructor(listener: FrameListener) {
     this.#listener = listener;
+  }
+
+  /** The peer is an HTTP/2 client: its preface and its SETTINGS were here. */
+  get greeted(): boolean {
+    return this.#order.greeted;
   }
 
   push(chunk: Buffer): void {
@@ -74,17 +72,23 @@ export class Parser {
   /** Goes on with a head or a whole payload. */
   #next(bytes: Buffer, at: number): number {
     const wanted = this.#headed ? this.#length : HEAD_BYTES;
-    const held = this.#held.length;
-    const end = at + wanted - held;
-    if (end > bytes.length) {
-      this.#held = Buffer.concat([this.#held, bytes.subarray(at)]);
-      return bytes.length;
-    }
-    const whole = held === 0 ? bytes.subarray(at, end) : Buffer.concat([this.#held, bytes.subarray(at, end)]);
-    if (held > 0) this.#held = NOTHING;
+    const end = at + wanted - this.#filled;
+    const whole = this.#filled === 0 && end <= bytes.length ? bytes.subarray(at, end) : this.#fill(wanted, bytes, at);
+    if (whole === undefined) return bytes.length;
     if (this.#headed) this.#whole(whole);
     else this.#head(whole);
     return end;
+  }
+
+  /** Undefined until all of it is here. */
+  #fill(wanted: number, bytes: Buffer, at: number): Buffer | undefined {
+    if (this.#filled === 0) this.#held = Buffer.allocUnsafe(wanted);
+    this.#filled += bytes.copy(this.#held, this.#filled, at);
+    if (this.#filled < wanted) return undefined;
+    const whole = this.#held;
+    this.#held = NOTHING;
+    this.#filled = 0;
+    return whole;
   }
 
   #head(head: Buffer): void {
@@ -92,29 +96,25 @@ export class Parser {
     this.#type = head[3] ?? 0;
     this.#flags = head[4] ?? 0;
     this.#stream = wordAt(head, 5);
-    this.#check();
+    const read: FrameHead = { type: this.#type, flags: this.#flags, stream: this.#stream, length: this.#length };
+    this.#order.check(read);
+    checkFrame(read);
     if (this.#type === FRAME.data) this.#beginData();
     else if (this.#length === 0) this.#whole(NOTHING);
     else this.#headed = true;
   }
 
-  #check(): void {
-    const [type, length] = [this.#type, this.#length];
-    if (length > MAX_FRAME_BYTES || (LENGTHS[type] ?? length) !== length)
-      throw new ConnectionError(CODE.frameSize, `a frame of type ${type} with ${length} bytes`);
-    const misplaced = this.#stream === 0 ? OF_STREAM.has(type) : OF_CONNECTION.has(type);
-    if (misplaced) throw new ConnectionError(CODE.protocol, `a frame of type ${type} on stream ${this.#stream}`);
-    const acked = (this.#flags & FLAG.ack) !== 0;
-    if (type === FRAME.settings && (length % 6 !== 0 || (acked && length > 0)))
-      throw new ConnectionError(CODE.frameSize, `SETTINGS of ${length} bytes`);
+  #has(flag: number): boolean {
+    return (this.#flags & flag) !== 0;
   }
 
   #beginData(): void {
     this.#left = this.#length;
     this.#padding = 0;
     this.#empty = true;
-    this.#padded = (this.#flags & FLAG.padded) !== 0;
-    if (this.#padded && this.#length === 0) throw padding();
+    this.#padded = this.#has(FLAG.padded);
+    this.#listener.bodyBegin(this.#stream);
+    if (this.#padded && this.#length === 0) throw tooShort();
     if (this.#length === 0) this.#endData();
   }
 
@@ -141,7 +141,7 @@ export class Parser {
 
   #endData(): void {
     this.#left = -1;
-    this.#listener.bodyEnd(this.#stream, this.#empty, (this.#flags & FLAG.endStream) !== 0);
+    this.#listener.bodyEnd(this.#stream, this.#empty, this.#has(FLAG.endStream));
   }
 
   #whole(payload: Buffer): void {
@@ -152,12 +152,14 @@ export class Parser {
 
   /** The header block alone. */
   #block(payload: Buffer): Buffer {
-    const padded = (this.#flags & FLAG.padded) !== 0 ? 1 : 0;
-    const start = padded + ((this.#flags & FLAG.priority) !== 0 ? 5 : 0);
+    const padded = this.#has(FLAG.padded) ? 1 : 0;
+    const start = padded + (this.#has(FLAG.priority) ? 5 : 0);
+    if (start > payload.length) throw tooShort();
     const end = payload.length - (padded === 1 ? (payload[0] ?? 0) : 0);
     if (start > end) throw padding();
     return payload.subarray(start, end);
   }
 }
 
+const tooShort = (): ConnectionError => new ConnectionError(CODE.frameSize, "a frame too short for its flags");
 const padding = (): ConnectionError => new ConnectionError(CODE.protocol, "padding longer than its frame");

@@ -1,8 +1,11 @@
 /** Listens for HTTP/2 connections, over plain TCP or TLS, and carries bytes between sockets and `Connection`s. */
 import { createServer as createPlain, type AddressInfo, type Server, type Socket } from "node:net";
-import { createServer as createSecure, type TLSSocket } from "node:tls";
+import { createServer as createSecure, type SecureContextOptions, type TLSSocket, type TlsOptions } from "node:tls";
 import type { Cancel, Clock, Log, Timers } from "../../ports.ts";
-import { Connection, type Limits } from "./connection.ts";
+import type { HeaderList } from "../headers.ts";
+import { Connection } from "./connection.ts";
+import { CODE, ConnectionError } from "./frames.ts";
+import type { Limits } from "./limits.ts";
 import type { OpenStream } from "./stream.ts";
 
 /** PEM. */
@@ -24,7 +27,7 @@ export interface Http2Options {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
-  readonly opened: (stream: OpenStream) => void;
+  readonly opened: (stream: OpenStream, headers: HeaderList) => void;
 }
 
 export interface Http2Server {
@@ -36,43 +39,64 @@ export interface Http2Server {
   stop(graceMs: number): Promise<void>;
 }
 
-/** A silent connection is asked for a sign of life this often; one that gives none until the next time is ended. */
-const KEEPALIVE_MS = 30_000;
+/** How often a connection is looked at. Until the first time it must have sent its preface and its SETTINGS. */
+const WATCH_MS = 10_000;
+/** A connection that was silent so many times is asked for a sign of life; after so many more it is ended. */
+const SILENT_TIMES = 3;
+/** A TLS handshake takes no longer. */
+const HANDSHAKE_MS = 10_000;
+/** What was said last gets so long to reach the peer; then the socket is closed whether the peer ends its side or not. */
+const LINGER_MS = 1000;
 
-const secureOptions = ({ pair, clientCa }: Tls): object => ({
+/** Of every context that is set: whether certificates are asked for belongs to the server, and stays. */
+const secureOptions = ({ pair, clientCa }: Tls): SecureContextOptions => ({
   cert: pair.certificate,
   key: pair.key,
   minVersion: "TLSv1.2",
-  ...(clientCa === undefined ? {} : { ca: clientCa, requestCert: true, rejectUnauthorized: true }),
+  ...(clientCa === undefined ? {} : { ca: clientCa }),
 });
 
 export async function startHttp2Server(
   listen: { readonly host: string; readonly port: number },
   options: Http2Options,
 ): Promise<Http2Server> {
+  const { tls, log } = options;
+  const sockets = new Set<Socket>();
   const links = new Set<Link>();
   const accept = (socket: Socket): void => {
     const link = new Link(socket, options);
     links.add(link);
     socket.once("close", () => links.delete(link));
   };
-  const { tls, log } = options;
-  const secure = tls === undefined ? undefined : createSecure({ ...secureOptions(tls), ALPNProtocols: ["h2"] });
-  const server: Server = secure ?? createPlain({ noDelay: true });
+  const secure = tls === undefined ? undefined : createSecure(handshakeOptions(tls));
+  const server: Server = secure ?? createPlain();
   server.maxConnections = options.maxConnections;
-  server.on(secure === undefined ? "connection" : "secureConnection", (socket: Socket) => {
-    if (secure !== undefined && (socket as TLSSocket).alpnProtocol !== "h2") socket.destroy();
-    else accept(socket.setNoDelay(true));
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket.setNoDelay(true));
+    socket.once("close", () => sockets.delete(socket));
+    if (secure === undefined) accept(socket);
   });
-  server.on("tlsClientError", (error: Error) => log.debug("TLS handshake", { error: error.message }));
+  secure?.on("secureConnection", (socket: TLSSocket) => {
+    if (socket.alpnProtocol === "h2") accept(socket);
+    else socket.destroy();
+  });
+  secure?.on("tlsClientError", (error: Error) => log.debug("TLS handshake", { error: error.message }));
+  server.on("drop", () => log.debug("connection refused: too many", { most: options.maxConnections }));
   await listening(server, listen);
   const { address, port } = server.address() as AddressInfo;
   return {
     address: `${address.includes(":") ? `[${address}]` : address}:${port}`,
     secure: (next) => secure?.setSecureContext(secureOptions(next)),
-    stop: (graceMs) => stop(server, links, options.timers, graceMs),
+    stop: (graceMs) => stop({ server, links, sockets, timers: options.timers }, graceMs),
   };
 }
+
+const handshakeOptions = (tls: Tls): TlsOptions => ({
+  ...secureOptions(tls),
+  ALPNProtocols: ["h2"],
+  handshakeTimeout: HANDSHAKE_MS,
+  ...(tls.clientCa === undefined ? {} : { requestCert: true, rejectUnauthorized: true }),
+});
 
 const listening = (server: Server, listen: { host: string; port: number }): Promise<void> =>
   new Promise((resolve, reject) => {
@@ -83,10 +107,19 @@ const listening = (server: Server, listen: { host: string; port: number }): Prom
     });
   });
 
-function stop(server: Server, links: ReadonlySet<Link>, timers: Timers, graceMs: number): Promise<void> {
+interface Running {
+  readonly server: Server;
+  readonly links: ReadonlySet<Link>;
+  /** Of all connections, those in a TLS handshake among them. */
+  readonly sockets: ReadonlySet<Socket>;
+  readonly timers: Timers;
+}
+
+function stop({ server, links, sockets, timers }: Running, graceMs: number): Promise<void> {
   return new Promise((resolve) => {
     const cancel = timers.after(graceMs, () => {
       for (const link of links) link.cut();
+      for (const socket of sockets) socket.destroy();
     });
     server.close(() => {
       cancel();
@@ -100,33 +133,40 @@ function stop(server: Server, links: ReadonlySet<Link>, timers: Timers, graceMs:
 class Link {
   readonly #socket: Socket;
   readonly #connection: Connection;
-  #heard = false;
+  readonly #timers: Timers;
+  readonly #log: Log;
   readonly #unwatch: Cancel;
+  /** Times that nothing was heard since the last word. */
+  #silent = 0;
+  #heard = false;
+  #unlinger: Cancel | undefined;
 
   constructor(socket: Socket, { limits, clock, timers, log, opened }: Http2Options) {
     this.#socket = socket;
+    this.#timers = timers;
+    this.#log = log;
     this.#connection = new Connection({
       ...{ limits, clock, timers, opened },
       wire: {
         write: (parts) => this.#write(parts),
         pause: () => void socket.pause(),
         resume: () => void socket.resume(),
-        end: () => void socket.end(),
+        end: () => this.#end(),
       },
       // Behind what was promised in this turn: replies of many streams then leave in one write.
       defer: (task) => queueMicrotask(() => process.nextTick(task)),
-      refused: ({ code, message }) => log.warn("ext_proc connection ended", { code, why: message }),
+      refused: ({ code, message }) => log.warn("HTTP/2 connection ended", { code, why: message }),
     });
-    socket.on("data", (chunk: Buffer) => {
-      this.#heard = true;
-      this.#connection.receive(chunk);
-    });
+    socket.on("data", (chunk: Buffer) => this.#receive(chunk));
     socket.on("drain", () => this.#connection.writable());
-    socket.on("error", (error) => log.debug("ext_proc connection", { error: error.message }));
+    socket.on("error", (error) => log.debug("HTTP/2 connection", { error: error.message }));
     socket.once("close", () => this.#gone());
-    // A peer that has ended will not hear the answers.
-    socket.once("end", () => void socket.end());
-    this.#unwatch = timers.every(KEEPALIVE_MS, () => this.#watch());
+    // A peer that has ended its side will send no requests, and takes no answers.
+    socket.once("end", () => {
+      this.#connection.gone();
+      this.#end();
+    });
+    this.#unwatch = timers.every(WATCH_MS, () => this.#watch());
   }
 
   drain(): void {
@@ -135,6 +175,17 @@ class Link {
 
   cut(): void {
     this.#socket.destroy();
+  }
+
+  /** A bug met by one peer is not the end of the others. */
+  #receive(chunk: Buffer): void {
+    this.#heard = true;
+    try {
+      this.#connection.receive(chunk);
+    } catch (error) {
+      this.#log.error("HTTP/2 stream failed", { error: error instanceof Error ? error.stack : String(error) });
+      this.#connection.refuse(new ConnectionError(CODE.internal, "a bug"));
+    }
   }
 
   #write(parts: readonly Uint8Array[]): boolean {
@@ -147,18 +198,25 @@ class Link {
     return room;
   }
 
-  /** Whoever was asked and has said nothing since is gone, or was never there. */
-  #asked = false;
+  /** What still comes is read and dropped: a close with unread bytes would take back what we said last. */
+  #end(): void {
+    if (this.#unlinger !== undefined) return;
+    this.#socket.end();
+    this.#socket.resume();
+    this.#unlinger = this.#timers.after(LINGER_MS, () => this.#socket.destroy());
+  }
 
   #watch(): void {
-    if (!this.#heard && this.#asked) this.#socket.destroy();
-    else if (!this.#heard) this.#connection.ping();
-    this.#asked = !this.#heard;
+    this.#silent = this.#heard ? 0 : this.#silent + 1;
     this.#heard = false;
+    if (!this.#connection.greeted || this.#silent >= 2 * SILENT_TIMES) this.#socket.destroy();
+    else if (this.#silent === SILENT_TIMES) this.#connection.ping();
+    if (this.#silent > 0) this.#connection.rest();
   }
 
   #gone(): void {
     this.#unwatch();
+    this.#unlinger?.();
     this.#connection.gone();
   }
 }

@@ -3,7 +3,6 @@
  *
  * A small object without listeners: ten thousand of them wait for long answers at once.
  */
-import type { HeaderList } from "../headers.ts";
 import { CODE } from "./frames.ts";
 
 /** What is told of a stream. `closed` comes once, and last. */
@@ -25,8 +24,6 @@ export interface Carrier {
   /** Lets the peer send this many bytes more. */
   grant(stream: OpenStream, bytes: number): void;
   reset(stream: OpenStream, code: number): void;
-  /** Both sides are done. */
-  done(stream: OpenStream): void;
 }
 
 /** Less is not worth a frame. */
@@ -34,7 +31,6 @@ const LEAST_GRANT = 16_384;
 
 export class OpenStream {
   readonly id: number;
-  readonly headers: HeaderList;
   readonly #carrier: Carrier;
   readonly #window: number;
   listener: StreamListener | undefined;
@@ -45,6 +41,10 @@ export class OpenStream {
   /** The peer sends no more. */
   ended = false;
   closed = false;
+  /** Some of its answer went out. */
+  answered = false;
+  /** Bytes of the body that were announced and are still to come; -1: none were announced. */
+  announced: number;
   /** Parts that wait, the first from `#offset` on. */
   #waiting: Uint8Array[] = [];
   #offset = 0;
@@ -52,10 +52,10 @@ export class OpenStream {
   #trailers: Buffer | undefined;
   #paused = false;
 
-  constructor(carrier: Carrier, id: number, headers: HeaderList, windows: { send: number; receive: number }) {
+  constructor(carrier: Carrier, id: number, windows: { send: number; receive: number }, announced = -1) {
     this.#carrier = carrier;
     this.id = id;
-    this.headers = headers;
+    this.announced = announced;
     this.sendWindow = windows.send;
     this.receiveWindow = windows.receive;
     this.#window = windows.receive;
@@ -70,7 +70,7 @@ export class OpenStream {
     return this.#trailers;
   }
 
-  /** Headers of the answer; with `end` they are all of it. */
+  /** Headers of the answer, at most 16 KiB in one block; with `end` they are all of it. */
   respond(block: Buffer, end = false): void {
     if (!this.closed) this.#carrier.headers(this, block, end);
   }
@@ -85,6 +85,7 @@ export class OpenStream {
   /** Trailers follow what was written; nothing follows them. */
   end(trailers: Buffer): void {
     if (this.closed || this.#trailers !== undefined) return;
+    this.answered = true;
     this.#trailers = trailers;
     this.#carrier.pump(this);
   }
@@ -102,6 +103,13 @@ export class OpenStream {
     if (!this.#paused) return;
     this.#paused = false;
     this.#grant(1);
+  }
+
+  /** Counts them off. */
+  isMoreThanAnnounced(bytes: number): boolean {
+    if (this.announced < 0) return false;
+    this.announced -= bytes;
+    return this.announced < 0;
   }
 
   /** Bytes were taken from the peer. */
@@ -123,6 +131,7 @@ export class OpenStream {
     const piece = part.subarray(this.#offset, this.#offset + most);
     this.#offset += piece.length;
     this.#unsent -= piece.length;
+    this.answered = true;
     if (this.#offset === part.length) {
       this.#waiting.shift();
       this.#offset = 0;
@@ -141,4 +150,4 @@ export class OpenStream {
   }
 }
 
-const NOTHING = new Uint8Array(0);
+const NOTHING = Buffer.alloc(0);
