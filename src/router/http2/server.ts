@@ -173,7 +173,9 @@ class Link {
     this.#connection.drain();
   }
 
+  /** At once: whoever waits for the server to stop finds nothing running. */
   cut(): void {
+    this.#connection.gone();
     this.#socket.destroy();
   }
 
