@@ -3,13 +3,11 @@ import type { Register } from "./index.ts";
 import { collect, readConfig, UsageError } from "./input.ts";
 import { parseListen } from "../config/listen.ts";
 import { staticEndpoints } from "../endpoints/directory.ts";
-import type { Endpoint } from "../kinds/endpoint.ts";
 import { createLog } from "../telemetry/log.ts";
 import { startPageServer, text, type PageServer } from "../telemetry/server.ts";
-import { endpointsOfAll } from "../workload/health.ts";
-import { routedNamespaces } from "../workload/tenancy.ts";
 import { connectCluster, type ClusterAccess } from "./roles/cluster.ts";
 import { startControllerRole } from "./roles/controller.ts";
+import { discover } from "./roles/discovery.ts";
 import { parseRoles, roleNames, type RoleName } from "./roles/names.ts";
 import { createPorts, type Role, type RolePorts } from "./roles/ports.ts";
 import { startRouterRole } from "./roles/router.ts";
@@ -105,23 +103,7 @@ function routerEndpoints(
 ): Parameters<typeof startRouterRole>[1] {
   const fixed = staticEndpoints(config.router.endpoints.static);
   if (fixed.length > 0 || access === undefined) return { endpoints: () => fixed, synced: () => true };
-  const { pods, namespaces } = access.cluster.sources;
-  // Old endpoints are better than none: a router goes on while the API server is silent, and its scraper finds the dead.
-  return { endpoints: discovered(access, config), synced: () => pods.synced() && namespaces.synced() };
-}
-
-/** Endpoints of the pods that may be routed to; decoded anew only when pods or namespaces changed. */
-function discovered({ cluster: { sources } }: ClusterAccess, config: RolePorts["config"]): () => readonly Endpoint[] {
-  let from: readonly unknown[] = [];
-  let endpoints: readonly Endpoint[] = [];
-  return () => {
-    const [pods, namespaces] = [sources.pods.snapshot().items, sources.namespaces.snapshot().items];
-    if (pods === from[0] && namespaces === from[1]) return endpoints;
-    from = [pods, namespaces];
-    const routed = routedNamespaces({ optIn: config.admission.optIn, only: config.router.namespaces, namespaces });
-    endpoints = endpointsOfAll(pods.filter(({ metadata }) => routed(metadata.namespace ?? "")));
-    return endpoints;
-  };
+  return discover(access, config);
 }
 
 async function startPages({ config, metrics }: RolePorts, roles: readonly Role[], pages: PageServer[]): Promise<void> {

@@ -5,7 +5,7 @@
  */
 import type { Config } from "../config/schema.ts";
 import type { HyperNode, KubeObject, Namespace, Node, ObjectRef, Pod, Workload } from "../kinds/kube.ts";
-import { LABEL, LWS, OWNERSHIP, VOLCANO } from "../kinds/names.ts";
+import { INFERENCE_POOL, LABEL, LWS, OWNERSHIP, VOLCANO } from "../kinds/names.ts";
 import { pluralOf } from "../kinds/resource.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Cancel } from "../ports.ts";
@@ -31,6 +31,8 @@ export interface ClusterSources {
   readonly horizontalPodAutoscalers: WatchedSource<KubeObject>;
   readonly scaledObjects: WatchedSource<KubeObject>;
   readonly services: WatchedSource<KubeObject>;
+  /** The one that the router picks for, if it exists. */
+  readonly inferencePools: WatchedSource<KubeObject>;
 }
 
 export type SourceName = keyof ClusterSources;
@@ -42,6 +44,10 @@ export interface ClusterOptions extends ReflectorPorts {
   readonly kinds?: readonly SourceName[];
   /** Watch only pods that carry `tandem.sh/model`: for roles that need no foreign pods. */
   readonly labelledPods?: boolean;
+  /** The InferencePool whose members, labelled or not, are read whole. */
+  readonly pool?: Required<Pick<ObjectRef, "namespace" | "name">>;
+  /** Watch only pods of this namespace. */
+  readonly podsOf?: string;
 }
 
 export interface Cluster {
@@ -112,7 +118,7 @@ type Watched = { readonly [N in SourceName]: WatchedKind<ItemOf<N>> };
 type ItemOf<N extends SourceName> = ClusterSources[N] extends WatchedSource<infer T> ? T & KubeObject : never;
 
 /** Which objects of which kinds. Workloads and pods of ours by label; our own objects by the ownership label. */
-function watchedKinds({ config, labelledPods }: ClusterOptions): Watched {
+function watchedKinds({ config, labelledPods, pool, podsOf }: ClusterOptions): Watched {
   const inside = config.namespace === "" ? {} : { namespace: config.namespace };
   const one = config.namespace === "" ? {} : { fieldSelector: `metadata.name=${config.namespace}` };
   const ours = { labelSelector: LABEL.model };
@@ -126,7 +132,12 @@ function watchedKinds({ config, labelledPods }: ClusterOptions): Watched {
     deployments: { ...resource("Deployment", "apps/v1"), ...ours, slim: asWorkload },
     statefulSets: { ...resource("StatefulSet", "apps/v1"), ...ours, slim: asWorkload },
     leaderWorkerSets: { ...resource("LeaderWorkerSet", LWS.apiVersion), ...ours, optional: true, slim: asWorkload },
-    pods: { ...resource("Pod", "v1"), ...(labelledPods === true ? ours : {}), slim: slimPod },
+    pods: {
+      ...resource("Pod", "v1", podsOf === undefined ? inside : { namespace: podsOf }),
+      ...(labelledPods === true ? ours : {}),
+      // Members of a pool need no label of ours, and their containers say what they serve.
+      slim: (pod) => (pod.metadata.namespace === pool?.namespace ? slimObject(pod as Pod) : slimPod(pod)),
+    },
     nodes: { ...resource("Node", "v1", {}), slim: slimNode },
     hyperNodes: {
       ...resource("HyperNode", VOLCANO.hyperNodeApiVersion, {}),
@@ -151,12 +162,19 @@ function watchedKinds({ config, labelledPods }: ClusterOptions): Watched {
     },
     scaledObjects: { ...resource("ScaledObject", "keda.sh/v1alpha1"), optional: true, slim: slimObject },
     services: { ...resource("Service", "v1"), ...owned, slim: slimObject },
+    inferencePools: {
+      ...resource(INFERENCE_POOL.kind, INFERENCE_POOL.apiVersion, { namespace: pool?.namespace ?? "default" }),
+      fieldSelector: `metadata.name=${pool?.name ?? ""}`,
+      optional: true,
+      slim: slimObject,
+    },
   };
 }
 
 export function startCluster(options: ClusterOptions): Cluster {
   const kinds = watchedKinds(options);
   const wanted = new Set<SourceName>(options.kinds ?? (Object.keys(kinds) as SourceName[]));
+  if (options.pool === undefined) wanted.delete("inferencePools");
   const watchings = new Map<SourceName, Watching<never>>();
   const begin = <N extends SourceName>(name: N): ClusterSources[N] => {
     if (!wanted.has(name)) return unwatched() as ClusterSources[N];
@@ -179,6 +197,7 @@ export function startCluster(options: ClusterOptions): Cluster {
     horizontalPodAutoscalers: begin("horizontalPodAutoscalers"),
     scaledObjects: begin("scaledObjects"),
     services: begin("services"),
+    inferencePools: begin("inferencePools"),
   };
   return joined(sources, [...watchings.values()]);
 }

@@ -8,6 +8,7 @@ import Type, { type Static } from "typebox";
 import { DeviceProfileSchema } from "./devices.ts";
 import { EngineAccess, PassedPath, PrefillLeg, StaticEndpoint } from "./engines.ts";
 import { closed, flag, integer, listen, number, oneOf, quantity, text } from "./fields.ts";
+import { PickCost, PrefixIndex } from "./pick.ts";
 import { PolicyRule } from "./policy.ts";
 
 export const ConfigSchema = Type.Object(
@@ -247,6 +248,18 @@ export const ConfigSchema = Type.Object(
           default: [],
           description: "Namespaces whose Pods are routed to; empty: every one, or every one that has opted in.",
         }),
+        inferencePool: Type.String({
+          default: "",
+          description:
+            "InferencePool whose endpoint picker this router is: its members are routed to, and prefill engines of its namespace by label; empty: Pods by label.",
+          pattern: "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$",
+          accepts: "namespace/name, or empty for none",
+        }),
+        unknownModels: oneOf(
+          ["refuse", "continue"],
+          "refuse",
+          "What becomes of requests for a model that no endpoint is known to serve: 404, or on to the only service that there is, whose engine decides; 404 where there are several.",
+        ),
         replicas: Type.Object(
           {
             listen: listen("", "HTTP address on which other replicas of the router tell of their work."),
@@ -263,7 +276,13 @@ export const ConfigSchema = Type.Object(
           { ...closed, description: "Other replicas of the router." },
         ),
         maxBodyBytes: integer(16777216, 1024, 268435456, "Largest request body; 413 above."),
-        maxBufferedBytes: integer(268435456, 1048576, 8589934592, "Request bodies held at once; 503 above."),
+        maxBufferedBytes: integer(268435456, 1048576, 8589934592, "Request bodies held at once; 429 above."),
+        bodyTimeoutMs: integer(
+          60000,
+          100,
+          3600000,
+          "Time in which a request, with its body, must be here; 408 after it.",
+        ),
         encodedBodies: oneOf(
           ["refuse", "route"],
           "refuse",
@@ -327,52 +346,8 @@ export const ConfigSchema = Type.Object(
         explainHeaders: flag(false, "Answers name the endpoints chosen, in x-tandem-* headers."),
         prefill: PrefillLeg,
         engine: EngineAccess,
-        cost: Type.Object(
-          {
-            mu: number(4, 0, 100, "Price of burning prefill capacity and of evicting somebody's cache."),
-            beta: number(0.1, 0, 10, "Share of an inserted prefill that each request in flight suffers."),
-            decodeMu: number(16, 0, 1000, "As mu, for prefill on an endpoint of role decode."),
-            decodeBeta: number(
-              1,
-              0,
-              10,
-              "As beta, for prefill on an endpoint of role decode: it stalls every decoder.",
-            ),
-            prefillMsPerToken: number(0.1, 0.00001, 1000, "Linear prefill time of an uncached token."),
-            prefillMsPerTokenSquared: number(0.000001, 0, 1, "Quadratic prefill time (attention)."),
-            decodeStepMs: number(0.03, 0, 1000, "Growth of a decode step with each request in the batch."),
-            decodeTokens: integer(256, 1, 1000000, "Expected answer length where the request names no limit."),
-            transferMsPerToken: number(0.003, 0, 1000, "KV transfer time of a token."),
-            transferSetupMs: number(
-              25,
-              0,
-              10000,
-              "Fixed cost of a remote prefill: a second request and the transfer's set-up.",
-            ),
-          },
-          { ...closed, description: "Constants of the cost J, in milliseconds." },
-        ),
-        index: Type.Object(
-          {
-            blockBytes: integer(
-              256,
-              16,
-              65536,
-              "Bytes of canonical prompt text in one block of the approximate index.",
-            ),
-            bytesPerToken: number(4, 0.1, 64, "Bytes of prompt text counted as one token."),
-            mediaTokens: integer(1024, 0, 100000, "Tokens that one image, video or sound in a prompt is taken for."),
-            capacityTokens: integer(500000, 1024, 1000000000, "KV capacity assumed for an engine that does not tell."),
-            maxBytes: integer(
-              67108864,
-              1048576,
-              8589934592,
-              "Memory of the index; 64 MiB hold 1.5 million blocks, each of any number of endpoints.",
-            ),
-            maxEndpoints: integer(1024, 16, 8190, "Endpoints that the index tells apart."),
-          },
-          { ...closed, description: "Approximate prefix index." },
-        ),
+        cost: PickCost,
+        index: PrefixIndex,
       },
       { ...closed, description: "ext_proc router." },
     ),

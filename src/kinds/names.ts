@@ -126,6 +126,9 @@ export const LWS = {
 /** Kthena's names for the same, so that start scripts written for it run unchanged. */
 export const KTHENA_ENV = { leader: "ENTRY_ADDRESS", size: "GROUP_SIZE", index: "WORKER_INDEX" } as const;
 
+/** Gateway API Inference Extension: pools of engines behind a gateway. */
+export const INFERENCE_POOL = { kind: "InferencePool", apiVersion: "inference.networking.k8s.io/v1" } as const;
+
 /** Volcano's keys that we inject by design. */
 export const VOLCANO = {
   groupName: "scheduling.k8s.io/group-name",

@@ -10,6 +10,7 @@ const PLURALS: Readonly<Record<string, string>> = {
   Event: "events",
   HorizontalPodAutoscaler: "horizontalpodautoscalers",
   HyperNode: "hypernodes",
+  InferencePool: "inferencepools",
   Lease: "leases",
   LeaderWorkerSet: "leaderworkersets",
   MutatingWebhookConfiguration: "mutatingwebhookconfigurations",

@@ -38,7 +38,16 @@ export function fleetOf(known: readonly KnownEndpoint[], model: string, namespac
 }
 
 function findFleet(known: readonly KnownEndpoint[], model: string, namespace: string | undefined): Fleet {
-  const serving = within(known, namespace).filter(({ endpoint }) => endpoint.models.includes(model));
+  return fleetAmong(within(known, namespace).filter(({ endpoint }) => endpoint.models.includes(model)));
+}
+
+/** The fleet of every endpoint, of the namespace if one is given, where all belong to one service: its engines decide. */
+export function onlyFleet(known: readonly KnownEndpoint[], namespace?: string): Fleet | undefined {
+  const all = within(known, namespace);
+  return all.length > 0 && isOneService(all) ? fleetAmong(all) : undefined;
+}
+
+function fleetAmong(serving: readonly KnownEndpoint[]): Fleet {
   const fit = serving.filter(({ endpoint }) => endpoint.ready && !endpoint.draining);
   return {
     modelKnown: serving.length > 0,
@@ -53,11 +62,14 @@ const within = (known: readonly KnownEndpoint[], namespace: string | undefined):
 
 /** A model by which every endpoint, of the namespace if one is given, may be meant: all belong to one service. */
 export function onlyModel(known: readonly KnownEndpoint[], namespace?: string): string | undefined {
-  const [first, ...rest] = within(known, namespace);
-  const same = ({ endpoint }: KnownEndpoint): boolean =>
-    endpoint.service === first?.endpoint.service && endpoint.namespace === first.endpoint.namespace;
-  return rest.every(same) ? first?.endpoint.models[0] : undefined;
+  const all = within(known, namespace);
+  return isOneService(all) ? all[0]?.endpoint.models[0] : undefined;
 }
+
+const isOneService = ([first, ...rest]: readonly KnownEndpoint[]): boolean =>
+  rest.every(
+    ({ endpoint }) => endpoint.service === first?.endpoint.service && endpoint.namespace === first.endpoint.namespace,
+  );
 
 /** Every model name that some endpoint, of the namespace if one is given, serves; sorted. */
 export const modelsOf = (known: readonly KnownEndpoint[], namespace?: string): string[] =>

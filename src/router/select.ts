@@ -6,7 +6,7 @@ import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
 import type { Clock } from "../ports.ts";
 import type { Problem } from "./answers.ts";
 import { HEADER } from "../kinds/names.ts";
-import { fleetOf, onlyModel, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
+import { fleetOf, onlyFleet, onlyModel, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
 import type { BlockHasher, BlockKeys } from "./kv/blocks.ts";
 import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
 import type { LoadBook } from "./load.ts";
@@ -41,10 +41,9 @@ export const isRefused = (value: Selection | Problem): value is Problem => "stat
 
 export function select(deps: SelectDependencies, facts: RequestFacts, scope: Scope = {}): Selection | Problem {
   const { namespace } = scope;
-  const known = deps.directory.list();
-  const model = facts.model ?? onlyModel(known, namespace);
-  if (model === undefined) return UNNAMED;
-  const fleet = fleetOf(known, model, namespace);
+  const served = servedBy(deps, facts.model, namespace);
+  if (served === undefined) return UNNAMED;
+  const { model, fleet } = served;
   const scoped = fleet.decode.length === 0 ? fleet.decode : withinScope(fleet.decode, scope, deps.config);
   if (!isScoped(scoped)) return scoped;
   const problem = fleetProblem(deps, { ...fleet, decode: scoped }, model);
@@ -62,6 +61,28 @@ export function select(deps: SelectDependencies, facts: RequestFacts, scope: Sco
     incompatible: deps.incompatible,
   });
   return chosen === undefined ? noEndpoint(model) : { prompt, pick: chosen };
+}
+
+interface Served {
+  readonly model: string;
+  readonly fleet: Fleet;
+}
+
+/**
+ * Who serves the model asked for; where nobody does and engines are to decide, the only service there is. Undefined where
+ * no model is named and several may be meant.
+ */
+function servedBy(
+  { config, directory }: SelectDependencies,
+  asked: string | undefined,
+  namespace?: string,
+): Served | undefined {
+  const known = directory.list();
+  const model = asked ?? onlyModel(known, namespace);
+  const fleet = model === undefined ? undefined : fleetOf(known, model, namespace);
+  const lets = fleet?.modelKnown !== true && config.unknownModels === "continue";
+  const found = (lets ? onlyFleet(known, namespace) : undefined) ?? fleet;
+  return found === undefined ? undefined : { model: model ?? "", fleet: found };
 }
 
 function promptOf({ hasher, config }: SelectDependencies, facts: RequestFacts, model: string): Prompt {

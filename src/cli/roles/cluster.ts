@@ -9,6 +9,7 @@ import {
 } from "../../cluster/sources.ts";
 import type { Config } from "../../config/schema.ts";
 import type { KubeObject } from "../../kinds/kube.ts";
+import { poolRef } from "./discovery.ts";
 import { roleNames, type RoleName } from "./names.ts";
 import type { RolePorts } from "./ports.ts";
 
@@ -40,10 +41,11 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
   router: ["pods"],
 };
 
-function kindsOf(roles: ReadonlySet<RoleName>, { admission }: Config): readonly SourceName[] {
+function kindsOf(roles: ReadonlySet<RoleName>, { admission, router }: Config): readonly SourceName[] {
   const kinds = new Set(roleNames.filter((role) => roles.has(role)).flatMap((role) => KINDS[role]));
   // Their labels say which of them are routed to.
   if (roles.has("router") && admission.optIn !== "") kinds.add("namespaces");
+  if (roles.has("router") && router.inferencePool !== "") kinds.add("inferencePools");
   return [...kinds];
 }
 
@@ -53,8 +55,10 @@ export async function connectCluster(ports: RolePorts, roles: ReadonlySet<RoleNa
   const reflector = { transport: client.transport, clock, timers, random, log, metrics };
   const kinds = kindsOf(roles, config);
   // The extender counts foreign pods, which hold devices too; the controller labels pods that have no label yet.
-  const labelledPods = !roles.has("extender") && !roles.has("controller");
-  const cluster = startCluster({ ...reflector, config: config.cluster, kinds, labelledPods });
+  const few = !roles.has("extender") && !roles.has("controller");
+  const pool = roles.has("router") ? poolRef(config.router.inferencePool) : undefined;
+  const pods = pool === undefined ? { labelledPods: few } : { pool, ...(few ? { podsOf: pool.namespace } : {}) };
+  const cluster = startCluster({ ...reflector, config: config.cluster, kinds, ...pods });
   const watchings: Watching<KubeObject>[] = [];
   return {
     client,
