@@ -153,18 +153,21 @@ function unshunned({ clock }: SelectDependencies, all: readonly Candidate[]): re
 /** After so many missed reads an engine's numbers say nothing about now; our own counts still do. */
 const STALE_READS = 3;
 
-function fresh({ config, clock }: SelectDependencies, stats: EngineStats | undefined): EngineStats | undefined {
-  const maxAgeMs = STALE_READS * config.scrapeIntervalMs + config.scrapeTimeoutMs;
-  return stats !== undefined && clock.monotonic() - stats.at <= maxAgeMs ? stats : undefined;
-}
+/** Reads before this time, in monotonic milliseconds, count no more. */
+const staleBefore = ({ config, clock }: SelectDependencies): number =>
+  clock.monotonic() - STALE_READS * config.scrapeIntervalMs - config.scrapeTimeoutMs;
+
+const fresh = (stats: EngineStats | undefined, since: number): EngineStats | undefined =>
+  stats !== undefined && stats.at >= since ? stats : undefined;
 
 function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], held: Held): Candidate[] {
   const ids = idsOf(known);
   const [loads, blocks] = [deps.loads.all(ids), held.matches.all(ids)];
   const { blockBytes } = deps.config.index;
+  const since = staleBefore(deps);
   return known.map(({ endpoint, stats }, index) => ({
     endpoint,
-    stats: fresh(deps, stats),
+    stats: fresh(stats, since),
     load: loads[index] ?? deps.loads.of(endpoint.id),
     cachedTokens: cachedTokens(blocks[index] ?? 0, held.prompt, blockBytes),
   }));

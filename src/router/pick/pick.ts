@@ -59,7 +59,7 @@ const TIE = 0.01;
 export function pick(input: PickInput): Pick | undefined {
   const priced = input.prefill.map((candidate) => price(candidate, input)).sort(byCost);
   // One loop over numbers: a thousand endpoints are compared for each request, and one of them is chosen.
-  const costs = Float64Array.from(input.decode, (decode) => costOf(decode, priced, input));
+  const costs = costsOf(priced, input);
   const decode = leastRecent(input.decode, costs);
   if (decode === undefined) return undefined;
   const chosen = settle(decode, priced, input);
@@ -152,13 +152,23 @@ function explain(
     : allowed("Picked", `prefill on ${prefill.candidate.endpoint.name}, decode on ${decode.endpoint.name}`, rest);
 }
 
+/** By index, without iterators: those cost as much as the prices (3 us of a pick among 100). */
+function costsOf(priced: readonly PricedPrefill[], input: PickInput): Float64Array {
+  const costs = new Float64Array(input.decode.length);
+  for (let index = 0; index < costs.length; index++)
+    costs[index] = costOf(input.decode[index] as Candidate, priced, input);
+  return costs;
+}
+
 /** Of those whose cost is as good as the lowest, the one that waited longest for a request. */
 function leastRecent(candidates: readonly Candidate[], costs: Float64Array): Candidate | undefined {
   let lowest = Infinity;
-  for (const cost of costs) lowest = Math.min(lowest, cost);
+  for (let index = 0; index < costs.length; index++) lowest = Math.min(lowest, costs[index] ?? Infinity);
   let best: Candidate | undefined;
-  for (const [index, candidate] of candidates.entries())
-    if ((costs[index] ?? Infinity) <= lowest * (1 + TIE))
-      best = best === undefined || candidate.load.assigned < best.load.assigned ? candidate : best;
+  for (let index = 0; index < costs.length; index++) {
+    if ((costs[index] ?? Infinity) > lowest * (1 + TIE)) continue;
+    const candidate = candidates[index] as Candidate;
+    if (best === undefined || candidate.load.assigned < best.load.assigned) best = candidate;
+  }
   return best;
 }
