@@ -7,7 +7,7 @@
 import Type, { type Static } from "typebox";
 import { DeviceProfileSchema } from "./devices.ts";
 import { EngineAccess, PassedPath, PrefillLeg, StaticEndpoint } from "./engines.ts";
-import { closed, flag, integer, listen, number, oneOf, quantity, text } from "./fields.ts";
+import { closed, flag, integer, listen, oneOf, quantity, text } from "./fields.ts";
 import { PickCost, PrefixIndex } from "./pick.ts";
 import { PolicyRule } from "./policy.ts";
 

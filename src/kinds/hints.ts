@@ -99,6 +99,7 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   NoEndpoint: "Look at the group's pods: none is ready, of the right role and compatible.",
   ModelUnknown: "Request a model that is served, or add the name by tandem.sh/served-model.",
   BodyInvalid: "Send what the OpenAI API of the path accepts.",
+  BodyTooSlow: "Send the body faster, or raise router.bodyTimeoutMs.",
   BodyTooLarge: "Send a shorter prompt, or raise router.maxBodyBytes.",
   MediaTypeUnsupported: "Send application/json without content encoding.",
   Saturated: "Try again later, or add replicas.",

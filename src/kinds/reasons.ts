@@ -174,6 +174,7 @@ export const REASONS = {
   TenantUnsalted: "Tenants are kept apart, and engines take no cache salt in such a request.",
   BodyInvalid: "The request body is not what the API wants.",
   BodyTooLarge: "The request body exceeds the limit.",
+  BodyTooSlow: "The request body was not here in time.",
   MediaTypeUnsupported: "The request body has a media type or encoding that is not accepted.",
   Saturated: "Every endpoint, or the router, is at its limit.",
   PrefillLost: "A prefill endpoint was lost after the request was sent.",

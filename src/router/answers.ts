@@ -9,7 +9,7 @@ import type { HeaderList } from "./headers.ts";
 import type { ErrorShape } from "./request/apis.ts";
 
 export interface Problem {
-  readonly status: 400 | 404 | 405 | 413 | 415 | 429 | 500 | 503;
+  readonly status: 400 | 404 | 405 | 408 | 413 | 415 | 429 | 500 | 503;
   readonly reason: Reason;
   readonly message: string;
   /** The body's member at fault. */
@@ -27,6 +27,7 @@ const TYPES: Readonly<Record<Problem["status"], Kind>> = {
   400: { type: "invalid_request_error", code: "invalid_request", anthropic: "invalid_request_error" },
   404: { type: "invalid_request_error", code: "not_found", anthropic: "not_found_error" },
   405: { type: "invalid_request_error", code: "method_not_allowed", anthropic: "invalid_request_error" },
+  408: { type: "invalid_request_error", code: "request_timeout", anthropic: "invalid_request_error" },
   413: { type: "invalid_request_error", code: "request_too_large", anthropic: "request_too_large" },
   415: { type: "invalid_request_error", code: "unsupported_media_type", anthropic: "invalid_request_error" },
   429: { type: "rate_limit_error", code: "rate_limit_exceeded", anthropic: "rate_limit_error" },

@@ -83,9 +83,13 @@ export interface RequestRouter {
   precheck(head: Omit<CompleteRequest, "body">): Answer | undefined;
   /** The answer for a body that grew beyond the limit. */
   tooLarge(path?: string): Answer;
+  /** The answer where a request is not here whole in time. */
+  tooSlow(path?: string): Answer;
   /** The answer while the router is at its own limit of memory. */
   saturated(path?: string): Answer;
   readonly maxBodyBytes: number;
+  /** Milliseconds from the start of a stream in which the request must be here whole. */
+  readonly bodyTimeoutMs: number;
   /** Milliseconds that a pick may take at most, prefill legs and all: what Envoy is asked to wait. */
   readonly patienceMs: number;
 }

@@ -14,25 +14,33 @@ import { checkHead, isLocated, locate, tooLarge } from "./request/head.ts";
 
 export type { RouterDependencies } from "./journey.ts";
 
+/** Not 503: that a proxy takes for the upstream's, and tries again at once. */
 const BODIES_FULL: Problem = {
-  status: 503,
+  status: 429,
   reason: "Saturated",
   message: "the router holds as many request bodies as it may",
 };
+const tooSlow = (seconds: number): Problem => ({
+  status: 408,
+  reason: "BodyTooSlow",
+  message: `the request body was not here within ${seconds} s`,
+});
 
 /** For everything but the prefill legs; connections that are refused cost a millisecond each. */
 const SLACK_MS = 1000;
 
 export function createRouter(deps: RouterDependencies): RequestRouter {
-  const { maxBodyBytes, prefill } = deps.config;
+  const { maxBodyBytes, bodyTimeoutMs, prefill } = deps.config;
   const routing = { ...deps, facts: factsConfig(deps) };
   return {
     maxBodyBytes,
+    bodyTimeoutMs,
     // A leg that is lost is tried once more.
     patienceMs: 2 * prefill.timeoutMs + SLACK_MS,
     begin: (request) => begin(routing, request),
     precheck: (head) => precheck(deps, head),
     tooLarge: (path) => refuse(deps, tooLarge(maxBodyBytes), path),
+    tooSlow: (path) => refuse(deps, tooSlow(bodyTimeoutMs / 1000), path),
     saturated: (path) => refuse(deps, BODIES_FULL, path),
   };
 }

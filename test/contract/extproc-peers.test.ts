@@ -2,121 +2,25 @@
 import t from "tap";
 import fc from "fast-check";
 import { once } from "node:events";
-import { connect, type ClientHttp2Session, type ClientHttp2Stream } from "node:http2";
 import { setTimeout as sleep } from "node:timers/promises";
-import { encodeBody, encodeHeaders, encodeTrailers, decodeReply } from "../../src/simulator/gateway/codec.ts";
-import type { Modes } from "../../src/router/extproc/codec.ts";
-import { Deframer, frame } from "../../src/router/extproc/grpc.ts";
+import type { ClientHttp2Stream } from "node:http2";
+import { encodeBody, encodeTrailers, decodeReply } from "../../src/simulator/gateway/codec.ts";
+import { Deframer } from "../../src/router/extproc/grpc.ts";
 import { STALLED_MS } from "../../src/router/extproc/outbox.ts";
-import { startExtProcServer } from "../../src/router/extproc/server.ts";
-import type { Http2Server } from "../../src/router/http2/server.ts";
-import type { Answer, RequestRouter, Routed } from "../../src/router/exchange.ts";
-import type { Metrics, Timers } from "../../src/ports.ts";
-import { SILENT_LOG } from "../../src/telemetry/log.ts";
-import { systemClock, systemTimers } from "../../src/telemetry/process.ts";
-
-const METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
-const MIB = 1024 * 1024;
-const answer = (status: number): Answer => ({
-  kind: "answer",
-  status,
-  headers: [],
-  body: Buffer.from("{}"),
-  reason: "Saturated",
-});
-
-interface Rig {
-  readonly server: Http2Server;
-  readonly session: ClientHttp2Session;
-  /** Tickets begun and not finished; streams open. */
-  readonly open: { tickets: number; streams: number; begun: number };
-  readonly stop: () => Promise<void>;
-}
-
-interface RigOptions {
-  readonly route?: (body: Buffer) => Promise<Routed>;
-  readonly maxBodyBytes?: number;
-  readonly maxBufferedBytes?: number;
-  readonly timers?: Timers;
-}
-
-const echo = (body: Buffer): Promise<Routed> =>
-  Promise.resolve({ kind: "forward", destination: "10.0.0.1:80", requestHeaders: [], responseHeaders: [], body });
-
-async function rig(options: RigOptions = {}): Promise<Rig> {
-  const open = { tickets: 0, streams: 0, begun: 0 };
-  const router: RequestRouter = {
-    maxBodyBytes: options.maxBodyBytes ?? MIB,
-    patienceMs: 1000,
-    begin: ({ body }) => {
-      open.tickets += 1;
-      open.begun += 1;
-      let finished = false;
-      const finish = (): void => {
-        if (!finished) open.tickets -= 1;
-        finished = true;
-      };
-      const nothing = (): void => undefined;
-      return {
-        ticket: { served: nothing, responseStarted: nothing, firstToken: nothing, usage: nothing, finish },
-        routed: (options.route ?? echo)(body),
-      };
-    },
-    precheck: () => undefined,
-    tooLarge: () => answer(413),
-    saturated: () => answer(503),
-  };
-  const metrics: Metrics = {
-    count: () => undefined,
-    observe: () => undefined,
-    gauge: (_, value) => (open.streams = value),
-  };
-  const server = await startExtProcServer(
-    { host: "127.0.0.1", port: 0 },
-    {
-      router,
-      maxStreams: 2000,
-      maxBufferedBytes: options.maxBufferedBytes ?? 256 * MIB,
-      clock: systemClock,
-      timers: options.timers ?? systemTimers,
-      log: SILENT_LOG,
-      metrics,
-    },
-  );
-  const session = connect(`http://${server.address}`, { settings: { initialWindowSize: 65_535 } });
-  session.on("error", () => undefined);
-  const stop = async (): Promise<void> => {
-    session.destroy();
-    await server.stop(1000);
-  };
-  return { server, session, open, stop };
-}
-
-const openStream = (session: ClientHttp2Session): ClientHttp2Stream => {
-  const stream = session.request({ ":method": "POST", ":path": METHOD, "content-type": "application/grpc" });
-  stream.on("error", () => undefined);
-  return stream;
-};
-const framed = (message: Buffer): Buffer => Buffer.concat(frame([message]));
-const head = (request: Modes["request"], response: Modes["response"] = "NONE", endOfStream = false): Buffer =>
-  framed(encodeHeaders("requestHeaders", [[":method", "POST"]], endOfStream, { request, response }));
-const body = (bytes: Buffer, endOfStream = true): Buffer => framed(encodeBody("requestBody", bytes, endOfStream));
-const responseHead = framed(encodeHeaders("responseHeaders", [[":status", "200"]], false));
-
-const until = async (condition: () => boolean): Promise<void> => {
-  for (let tries = 0; tries < 400 && !condition(); tries++) await sleep(10);
-};
-
-/** Status of the immediate answer that ends the stream. */
-async function immediateStatus(stream: ClientHttp2Stream): Promise<number | undefined> {
-  const frames = new Deframer(64 * MIB);
-  let status: number | undefined;
-  stream.on("data", (chunk: Buffer) => {
-    for (const message of frames.push(chunk)) status = decodeReply(message).status ?? status;
-  });
-  await once(stream, "close");
-  return status;
-}
+import type { Routed } from "../../src/router/exchange.ts";
+import type { Timers } from "../../src/ports.ts";
+import {
+  MIB,
+  body,
+  echo,
+  framed,
+  head,
+  immediateStatus,
+  openStream,
+  responseHead,
+  rig,
+  until,
+} from "../support/extproc-rig.ts";
 
 t.test("a peer that does not read is not read from, and gets everything once it does", async (t) => {
   const { session, open, stop } = await rig();
@@ -188,7 +92,7 @@ t.test("what streams hold is counted as it comes and given back as it goes", asy
   const partial = body(Buffer.alloc(2 * MIB)).subarray(0, 2 * MIB);
   const first = send(head("BUFFERED"), partial);
   await sleep(200);
-  t.equal(await immediateStatus(send(head("BUFFERED"), partial)), 503, "incomplete messages count");
+  t.equal(await immediateStatus(send(head("BUFFERED"), partial)), 429, "incomplete messages count");
   first.close(8);
   await until(() => open.streams === 0);
   // Forwarded requests hold their streams, not their bodies.

@@ -14,12 +14,14 @@ const nothing = (): void => undefined;
 const router: RequestRouter = {
   maxBodyBytes: 1000,
   patienceMs: 1000,
+  bodyTimeoutMs: 60_000,
   begin: () => ({
     routed: Promise.resolve(ANSWER),
     ticket: { served: nothing, responseStarted: nothing, firstToken: nothing, usage: nothing, finish: nothing },
   }),
   precheck: () => undefined,
   tooLarge: () => ANSWER,
+  tooSlow: () => ANSWER,
   saturated: () => ANSWER,
 };
 

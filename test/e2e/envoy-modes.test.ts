@@ -76,7 +76,8 @@ function scripted(engine: string, told: Told, waitMs: number): RequestRouter {
     throw new Error("not expected");
   };
   return {
-    ...{ maxBodyBytes: 16 * MIB, patienceMs: 5000, precheck: () => undefined, tooLarge: never, saturated: never },
+    ...{ maxBodyBytes: 16 * MIB, patienceMs: 5000, bodyTimeoutMs: 60_000 },
+    ...{ precheck: () => undefined, tooLarge: never, tooSlow: never, saturated: never },
     begin: (request) => ({ ticket: ticket(), routed: route(request) }),
   };
 }

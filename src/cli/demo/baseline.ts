@@ -39,10 +39,12 @@ export function roundRobinRouter(endpoints: readonly Endpoint[], client: EngineC
   };
   return {
     maxBodyBytes: MAX_BODY_BYTES,
+    bodyTimeoutMs: TIMEOUT_MS,
     patienceMs: TIMEOUT_MS,
     begin: (request) => ({ routed: route(request), ticket: IDLE }),
     precheck: () => undefined,
     tooLarge: () => problemAnswer({ status: 413, reason: "BodyTooLarge", message: "too large" }),
+    tooSlow: () => problemAnswer({ status: 408, reason: "BodyTooSlow", message: "too slow" }),
     saturated: () => problemAnswer({ status: 503, reason: "Saturated", message: "saturated" }),
   };
 }

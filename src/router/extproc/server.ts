@@ -17,6 +17,7 @@ import { decodeRequest, encodeReplies } from "./codec.ts";
 import { Deframer, GRPC, MessageTooLarge } from "./grpc.ts";
 import { Outbox } from "./outbox.ts";
 import { ExchangeStream, type Action, type StreamEvent } from "./stream.ts";
+import { Waiting } from "./waiting.ts";
 import { WireError } from "./wire.ts";
 
 const METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
@@ -58,17 +59,22 @@ type Scope = Pick<CompleteRequest, "namespace">;
 
 /** What all streams of a server share. */
 interface Shared extends ExtProcOptions {
+  readonly waiting: Waiting<Exchange>;
   streams: number;
   buffered: number;
 }
 
-export function startExtProcServer(
+/** So often in the time that a request may take to be here, late ones are looked for. */
+const LOOKS = 10;
+
+export async function startExtProcServer(
   listen: { host: string; port: number },
   options: ExtProcOptions,
 ): Promise<Http2Server> {
-  const shared: Shared = { ...options, streams: 0, buffered: 0 };
+  const { router, timers } = options;
+  const shared: Shared = { ...options, waiting: new Waiting(LOOKS), streams: 0, buffered: 0 };
   const { maxStreams, maxConnections = MAX_CONNECTIONS } = options;
-  return startHttp2Server(listen, {
+  const server = await startHttp2Server(listen, {
     ...options,
     limits: { ...LIMITS, maxStreams },
     maxConnections,
@@ -78,6 +84,10 @@ export function startExtProcServer(
       else stream.respond(refusal(GRPC.unimplemented, `method ${path} is not served here`), true);
     },
   });
+  const unwatch = timers.every(router.bodyTimeoutMs / LOOKS, () => {
+    for (const exchange of shared.waiting.tick()) exchange.late();
+  });
+  return { ...server, stop: (graceMs) => server.stop(graceMs).finally(unwatch) };
 }
 
 /** Two of a name are two words about one thing, and no namespace: nothing is served to such a stream. */
@@ -127,6 +137,7 @@ class Exchange implements StreamListener {
     this.#frames = new Deframer(shared.router.maxBodyBytes + MESSAGE_SLACK);
     this.#out = new Outbox(stream, shared.timers, () => this.#giveUp());
     shared.streams += 1;
+    shared.waiting.add(this);
     shared.metrics.gauge("tandem_router_streams", shared.streams);
     stream.listener = this;
     stream.respond(ANSWER_HEAD);
@@ -134,6 +145,11 @@ class Exchange implements StreamListener {
 
   data(chunk: Buffer): void {
     this.#receive(chunk);
+  }
+
+  /** The request is still not here whole. */
+  late(): void {
+    if (this.#machine.answerable) this.#overflow(this.#shared.router.tooSlow(this.#machine.path));
   }
 
   ended(): void {
@@ -245,6 +261,7 @@ class Exchange implements StreamListener {
   }
 
   #route({ ticket, routed }: Begun): void {
+    this.#shared.waiting.delete(this);
     this.#ticket = ticket;
     routed.then(
       (outcome) => this.#routed(outcome),
@@ -267,6 +284,7 @@ class Exchange implements StreamListener {
 
   #finish(): void {
     this.#over = true;
+    this.#shared.waiting.delete(this);
     this.#untimed();
     if (this.#ticket !== undefined) this.#settle(this.#ticket);
     this.#out.end(this.#trailers);
@@ -281,6 +299,7 @@ class Exchange implements StreamListener {
 
   #release(): void {
     this.#over = true;
+    this.#shared.waiting.delete(this);
     this.#untimed();
     if (this.#ticket !== undefined) this.#settle(this.#ticket);
     this.#shared.buffered -= this.#held;

@@ -1,0 +1,41 @@
+/** What the pick of an endpoint is made from: the constants of its cost, and the prefix index. */
+import Type from "typebox";
+import { closed, integer, number } from "./fields.ts";
+
+export const PickCost = Type.Object(
+  {
+    mu: number(4, 0, 100, "Price of burning prefill capacity and of evicting somebody's cache."),
+    beta: number(0.1, 0, 10, "Share of an inserted prefill that each request in flight suffers."),
+    decodeMu: number(16, 0, 1000, "As mu, for prefill on an endpoint of role decode."),
+    decodeBeta: number(1, 0, 10, "As beta, for prefill on an endpoint of role decode: it stalls every decoder."),
+    prefillMsPerToken: number(0.1, 0.00001, 1000, "Linear prefill time of an uncached token."),
+    prefillMsPerTokenSquared: number(0.000001, 0, 1, "Quadratic prefill time (attention)."),
+    decodeStepMs: number(0.03, 0, 1000, "Growth of a decode step with each request in the batch."),
+    decodeTokens: integer(256, 1, 1000000, "Expected answer length where the request names no limit."),
+    transferMsPerToken: number(0.003, 0, 1000, "KV transfer time of a token."),
+    transferSetupMs: number(
+      25,
+      0,
+      10000,
+      "Fixed cost of a remote prefill: a second request and the transfer's set-up.",
+    ),
+  },
+  { ...closed, description: "Constants of the cost J, in milliseconds." },
+);
+
+export const PrefixIndex = Type.Object(
+  {
+    blockBytes: integer(256, 16, 65536, "Bytes of canonical prompt text in one block of the approximate index."),
+    bytesPerToken: number(4, 0.1, 64, "Bytes of prompt text counted as one token."),
+    mediaTokens: integer(1024, 0, 100000, "Tokens that one image, video or sound in a prompt is taken for."),
+    capacityTokens: integer(500000, 1024, 1000000000, "KV capacity assumed for an engine that does not tell."),
+    maxBytes: integer(
+      67108864,
+      1048576,
+      8589934592,
+      "Memory of the index; 64 MiB hold 1.5 million blocks, each of any number of endpoints.",
+    ),
+    maxEndpoints: integer(1024, 16, 8190, "Endpoints that the index tells apart."),
+  },
+  { ...closed, description: "Approximate prefix index." },
+);
