@@ -102,10 +102,10 @@ export class Sender {
 
   /** Sends as much as windows and socket allow, and the trailers behind the last of it. */
   pump(stream: OpenStream): void {
-    while (stream.unsent > 0) {
+    for (let sent = false; stream.unsent > 0; sent = true) {
       const room = Math.min(stream.sendWindow, this.#window, this.#frameBytes);
       if (room <= 0 || this.#full) {
-        this.#blocked.delete(stream);
+        if (sent) this.#blocked.delete(stream);
         this.#blocked.add(stream);
         return;
       }

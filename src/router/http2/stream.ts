@@ -115,7 +115,7 @@ export class OpenStream {
   /** Bytes were taken from the peer. */
   received(bytes: number): void {
     this.receiveWindow -= bytes;
-    this.#grant(Math.max(LEAST_GRANT, this.#window / 2));
+    this.#grant(Math.min(this.#window, Math.max(LEAST_GRANT, this.#window / 2)));
   }
 
   #grant(least: number): void {
