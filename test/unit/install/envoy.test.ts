@@ -17,7 +17,7 @@ const managerOf = (profile: EnvoyProfile): Manager =>
 for (const profile of ENVOY_PROFILES)
   t.test(`profile ${profile} never trusts a client about routing`, (t) => {
     const { mutations } = managerOf(profile).early_header_mutation_extensions[0].typed_config;
-    t.same(mutations.map(({ remove }) => remove).sort(), [...UNTRUSTED_HEADERS].sort());
+    t.same(mutations.map(({ remove }) => remove).sort(), [...UNTRUSTED_HEADERS, "x-envoy-original-dst-host"].sort());
     t.equal(managerOf(profile).http_filters[0]?.typed_config.failure_mode_allow, profile === "fail-open");
     const limit = listenerOf(profile).per_connection_buffer_limit_bytes;
     t.ok(limit > loadConfig().router.maxBodyBytes, "the router, not Envoy, decides what is too large");
