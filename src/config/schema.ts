@@ -276,7 +276,7 @@ export const ConfigSchema = Type.Object(
           { ...closed, description: "Other replicas of the router." },
         ),
         maxBodyBytes: integer(16777216, 1024, 268435456, "Largest request body; 413 above."),
-        maxBufferedBytes: integer(268435456, 1048576, 8589934592, "Request bodies held at once; 429 above."),
+        maxBufferedBytes: integer(134217728, 1048576, 8589934592, "Request bodies held at once; 429 above."),
         bodyTimeoutMs: integer(
           60000,
           100,
@@ -329,6 +329,20 @@ export const ConfigSchema = Type.Object(
           { ...closed, description: "Whose a request is." },
         ),
         maxStreams: integer(2000, 1, 100000, "Concurrent ext_proc streams of one connection."),
+        maxConnections: integer(
+          1024,
+          1,
+          65535,
+          "Connections of proxies; each of their threads holds one. More are closed.",
+        ),
+        tls: Type.Object(
+          {
+            certFile: text("", "PEM of the certificate that ext_proc serves with, and its chain; empty: plain text."),
+            keyFile: text("", "PEM of its key."),
+            clientCaFile: text("", "PEM of the authorities of proxies' certificates; empty: any proxy is served."),
+          },
+          { ...closed, description: "TLS of ext_proc. Files are read again while it runs." },
+        ),
         maxInflightPerEndpoint: integer(512, 1, 100000, "Requests on one endpoint; 429 when all are full."),
         fallbacks: integer(
           0,

@@ -18,6 +18,7 @@ import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
 import { engineAccess } from "./engine.ts";
 import type { Role, RolePorts } from "./ports.ts";
+import { proxyTls } from "./proxy-tls.ts";
 import { startReplicas } from "./replicas.ts";
 
 export interface RouterRole extends Role {
@@ -67,13 +68,14 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
     ...saltKeyOf(config.tenant.saltKeyFile),
   });
-  const { maxStreams, maxBufferedBytes } = config;
+  const { maxStreams, maxConnections, maxBufferedBytes } = config;
+  const certificates = proxyTls(ports);
   const server = await startExtProcServer(listenOf(config.listen), {
     router,
-    maxStreams,
-    maxBufferedBytes,
-    ...{ clock, timers, log, metrics },
+    ...{ maxStreams, maxConnections, maxBufferedBytes },
+    ...{ clock, timers, log, metrics, ...certificates.current() },
   });
+  const cancelTls = certificates.onChange((next) => server.secure(next));
   let draining = false;
   const ready = (): boolean => !draining && options.synced();
   const healthListen = parseListen(config.healthListen);
@@ -88,6 +90,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
       draining = true;
       cancelTidy();
       cancelAccess();
+      cancelTls();
       scraper.stop();
       await server.stop(DRAIN_MS);
       // Last: what still ran while it drained was work on the endpoints.

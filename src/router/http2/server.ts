@@ -77,6 +77,7 @@ export async function startHttp2Server(
     if (secure === undefined) accept(socket);
   });
   secure?.on("secureConnection", (socket: TLSSocket) => {
+    socket.on("error", () => undefined);
     if (socket.alpnProtocol === "h2") accept(socket);
     else socket.destroy();
   });
