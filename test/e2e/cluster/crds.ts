@@ -1,6 +1,6 @@
 /** CRDs of others, read from the source of their Go modules and kept in the cache. */
 import { copyFileSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { cached } from "./cache.ts";
 import { moduleSource } from "./go-module.ts";
 
@@ -41,4 +41,43 @@ export async function leaderWorkerSetCrd(): Promise<string> {
     copyFileSync(join(source, LWS.folder, LWS_FILE), join(target, LWS_FILE));
   });
   return readFileSync(join(kept, LWS_FILE), "utf8");
+}
+
+/** Module, version, and the files of it that define the kinds of gateways which `manifests/envoy` uses. */
+const GATEWAYS = [
+  {
+    path: "sigs.k8s.io/gateway-api",
+    version: "v1.6.3",
+    files: ["gateways", "httproutes", "referencegrants"].map(
+      (plural) => `config/crd/standard/gateway.networking.k8s.io_${plural}.yaml`,
+    ),
+  },
+  {
+    path: "sigs.k8s.io/gateway-api-inference-extension",
+    version: "v1.0.0",
+    files: ["config/crd/bases/inference.networking.k8s.io_inferencepools.yaml"],
+  },
+  {
+    path: "github.com/envoyproxy/gateway",
+    version: "v1.9.1",
+    files: ["backendtrafficpolicies", "clienttrafficpolicies", "envoyextensionpolicies"].map(
+      (plural) => `charts/gateway-helm/charts/crds/crds/generated/gateway.envoyproxy.io_${plural}.yaml`,
+    ),
+  },
+  { path: "istio.io/api", version: "v1.31.1", files: ["kubernetes/customresourcedefinitions.gen.yaml"] },
+] as const;
+
+/** Definitions of the Gateway API, of InferencePool, of Envoy Gateway's policies, and of Istio: to be applied on the server's side. */
+export async function gatewayCrds(): Promise<string> {
+  const name = `gateway-crds-${GATEWAYS.map(({ version }) => version).join("-")}`;
+  const kept = await cached(name, async (target) => {
+    for (const { path, version, files } of GATEWAYS) {
+      const source = await moduleSource(path, version);
+      for (const file of files) copyFileSync(join(source, file), join(target, basename(file)));
+    }
+  });
+  const files = GATEWAYS.flatMap(({ files }) => files.map((file) => basename(file)));
+  const texts = files.flatMap((file) => readFileSync(join(kept, file), "utf8").split(/^---$/m));
+  // Of Istio's one file with all of its kinds the one that is used: each takes a server seconds to serve.
+  return texts.filter((text) => !text.includes("istio.io") || text.includes("kind: EnvoyFilter")).join("\n---\n");
 }
