@@ -48,7 +48,7 @@ t.test("containers open the ports that the configuration listens on", (t) => {
   const ports: Record<string, string[]> = {
     admission: [config.admission.listen],
     controller: [],
-    router: [config.router.listen, config.router.healthListen],
+    router: [config.router.listen, config.router.healthListen, config.router.replicas.listen],
   };
   for (const [component, listens] of Object.entries(ports)) {
     const expected = [...listens, config.metrics.listen, config.admin.listen].map(portOf);
