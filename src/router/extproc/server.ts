@@ -34,7 +34,7 @@ const LIMITS = {
   /** Envoy ends a stream by a reset where an answer has no trailers, so every request is one (docs/adr/0001). */
   resetsPerSecond: 50_000,
   /** A proxy grants a window once for every half of it that it took; small answers need none. */
-  grantsPerSecond: 50_000,
+  grantsPerSecond: 10_000,
   /** grpc-go asks with a PING after each of its reads, on loopback some thousand times a second. */
   idleFramesPerSecond: 10_000,
   settingsPerSecond: 100,

@@ -2,6 +2,10 @@
 import type { Clock } from "../../ports.ts";
 import { CODE, ConnectionError } from "./frames.ts";
 
+/** A connection begins with so much, or with so many seconds' worth: who is sent away gains nothing by coming again. */
+const FIRST = 50;
+const FIRST_SECONDS = 1 / 40;
+
 export class Budget {
   readonly #perSecond: number;
   readonly #clock: Clock;
@@ -14,7 +18,7 @@ export class Budget {
     this.#perSecond = perSecond;
     this.#clock = clock;
     this.#what = what;
-    this.#left = perSecond;
+    this.#left = Math.min(perSecond, Math.max(FIRST, perSecond * FIRST_SECONDS));
     this.#at = clock.monotonic();
   }
 

@@ -33,6 +33,8 @@ export interface ConnectionOptions {
 const MAX_CONTINUATIONS = 16;
 /** Streams that the peer opens between the two GOAWAYs of a drain are still served. */
 export const GOAWAY_LAG_MS = 1000;
+/** Who goes too far is kept waiting for so long. */
+export const CALM_MS = 1000;
 
 interface Block {
   readonly stream: number;
@@ -131,14 +133,23 @@ export class Connection implements Carrier {
     for (const stream of [...this.#streams.values()]) this.#forget(stream);
   }
 
-  /** Sends the peer away. */
+  /** Sends the peer away; one that floods is not read from, and waits to hear of it, for it would come again at once. */
   refuse(error: ConnectionError): void {
     if (this.#over) return;
-    this.#goaway(this.#lastId, error.code);
+    const { wire, timers, refused } = this.#options;
+    const last = frameOf(FRAME.goaway, 0, 0, words(this.#lastId, error.code));
     this.#sender.flush();
     this.gone();
-    this.#options.refused(error);
-    this.#options.wire.end();
+    refused(error);
+    const leave = (): void => {
+      wire.write([last]);
+      wire.end();
+    };
+    if (error.code !== CODE.calm) leave();
+    else {
+      wire.pause();
+      timers.after(CALM_MS, leave);
+    }
   }
 
   #close(): void {

@@ -43,6 +43,8 @@ export interface Http2Server {
 const WATCH_MS = 10_000;
 /** A connection that was silent so many times is asked for a sign of life; after so many more it is ended. */
 const SILENT_TIMES = 3;
+/** A read this long may have more behind it; of TLS it is a whole record. */
+const READ_BYTES = 16_384;
 /** A TLS handshake takes no longer. */
 const HANDSHAKE_MS = 10_000;
 /** What was said last gets so long to reach the peer; then the socket is closed whether the peer ends its side or not. */
@@ -141,6 +143,9 @@ class Link {
   #silent = 0;
   #heard = false;
   #unlinger: Cancel | undefined;
+  /** The connection wants no bytes. */
+  #held = false;
+  #yielding = false;
 
   constructor(socket: Socket, { limits, clock, timers, log, opened }: Http2Options) {
     this.#socket = socket;
@@ -150,8 +155,8 @@ class Link {
       ...{ limits, clock, timers, opened },
       wire: {
         write: (parts) => this.#write(parts),
-        pause: () => void socket.pause(),
-        resume: () => void socket.resume(),
+        pause: () => this.#hold(true),
+        resume: () => this.#hold(false),
         end: () => this.#end(),
       },
       // Behind what was promised in this turn: replies of many streams then leave in one write.
@@ -189,6 +194,24 @@ class Link {
       this.#log.error("HTTP/2 stream failed", { error: error instanceof Error ? error.stack : String(error) });
       this.#connection.refuse(new ConnectionError(CODE.internal, "a bug"));
     }
+    if (chunk.length >= READ_BYTES) this.#yield();
+  }
+
+  #hold(held: boolean): void {
+    this.#held = held;
+    if (held) this.#socket.pause();
+    else if (!this.#yielding) this.#socket.resume();
+  }
+
+  /** A socket is read up to 32 times in a turn while there is more: the other connections come first. */
+  #yield(): void {
+    if (this.#yielding) return;
+    this.#yielding = true;
+    this.#socket.pause();
+    setImmediate(() => {
+      this.#yielding = false;
+      if (!this.#held) this.#socket.resume();
+    });
   }
 
   #write(parts: readonly Uint8Array[]): boolean {
@@ -205,7 +228,7 @@ class Link {
   #end(): void {
     if (this.#unlinger !== undefined) return;
     this.#socket.end();
-    this.#socket.resume();
+    this.#hold(false);
     this.#unlinger = this.#timers.after(LINGER_MS, () => this.#socket.destroy());
   }
 

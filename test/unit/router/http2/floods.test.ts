@@ -13,7 +13,7 @@ import {
   settingsFrame,
   words,
 } from "../../../../src/router/http2/frames.ts";
-import { GOAWAY_LAG_MS } from "../../../../src/router/http2/connection.ts";
+import { CALM_MS, GOAWAY_LAG_MS } from "../../../../src/router/http2/connection.ts";
 import { blockOf } from "../../../../src/router/http2/hpack.ts";
 import { LIMITS, Peer, REQUEST, dataFrame, headersFrame } from "../../../support/http2-peer.ts";
 
@@ -61,6 +61,10 @@ t.test("every flood has its end", (t) => {
     t.same(peer.errors, [], `${name}: ${most} at once are taken`);
     peer.send(nth(most));
     t.equal(peer.errors[0]?.code, CODE.calm, name);
+    peer.take();
+    t.ok(peer.paused, `${name}: it is not read from`);
+    t.equal(peer.due.at(-1)?.ms, CALM_MS);
+    peer.due.at(-1)?.task();
     t.match(peer.lines().at(-1), /^goaway \d+ code 11$/, `${name}: it is told`);
     t.ok(peer.ended, `${name}: it is over`);
   }
@@ -80,7 +84,7 @@ t.test("the same in peace is served for ever", (t) => {
 });
 
 t.test("streams that were answered may be reset as often as there are streams: a proxy does", (t) => {
-  const peer = new Peer({ resetsPerSecond: 10_000 }).greet();
+  const peer = new Peer({ resetsPerSecond: 100_000 }).greet();
   for (let id = 1; id < 2000; id += 2) {
     peer.send(headersFrame(id), dataFrame(id, 1));
     peer.streams.get(id)?.write(Buffer.from("x"));

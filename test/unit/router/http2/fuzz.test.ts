@@ -43,6 +43,7 @@ function survives(bytes: Buffer, cut: number): boolean {
   const peer = new Peer({}, answer);
   for (let at = 0; at < bytes.length; at += cut) peer.send(bytes.subarray(at, at + cut));
   peer.connection.writable();
+  for (const { task } of peer.due) task();
   const sent = peer.lines();
   const isOver = peer.errors.length > 0;
   if (isOver !== peer.ended || peer.errors.length > 1) return false;

@@ -139,6 +139,7 @@ const STREAM: readonly Case[] = [
 t.test("what ends the connection", (t) => {
   for (const [name, frames, expected] of CONNECTION) {
     const peer = new Peer().greet().send(...frames);
+    for (const { task } of peer.due) task();
     const lines = peer.lines().filter((line) => line.startsWith("goaway"));
     t.same(lines, expected, name);
     t.ok(peer.ended, `${name}: it is over`);
