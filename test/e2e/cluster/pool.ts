@@ -11,6 +11,7 @@ import { staticEndpoints } from "../../../src/endpoints/directory.ts";
 import { SILENT_LOG } from "../../../src/telemetry/log.ts";
 import { survivors, type Forgery } from "../../support/forged.ts";
 import { startEnvoy, type Envoy, type EnvoyOptions } from "./envoy.ts";
+import { freePorts } from "./process.ts";
 
 export interface Arrived {
   readonly method: string;
@@ -74,9 +75,9 @@ export interface PoolOptions extends Pick<EnvoyOptions, "profile" | "version" | 
   readonly instead?: string;
 }
 
-const started = async (entries: readonly object[]): Promise<RouterRole> => {
+const started = async (entries: readonly object[], healthListen: string): Promise<RouterRole> => {
   const router = {
-    ...{ listen: "127.0.0.1:0", healthListen: "127.0.0.1:0", endpoints: { static: entries } },
+    ...{ listen: "127.0.0.1:0", healthListen, endpoints: { static: entries } },
     passthrough: [{ path: "/v1/passed", methods: ["GET"] }],
   };
   const config = loadConfig({ text: JSON.stringify({ router }) });
@@ -89,12 +90,16 @@ export async function startPool({ instead, ...options }: PoolOptions): Promise<P
   const [one, two] = [await startRecorder(), await startRecorder()];
   const [prefill, stranger] = [await startRecorder(), await startRecorder()];
   const common = { model: "m", connector: "none" };
-  const router = await started([
+  const routerHealth = `127.0.0.1:${(await freePorts(1))[0]!}`;
+  const entries = [
     ...[one, two].map(({ address }) => ({ ...common, address, role: "decode" })),
     { ...common, address: prefill.address, role: "prefill" },
-  ]);
+  ];
+  const router = await started(entries, routerHealth);
+  // What stands in the router's place has no health service: Envoy goes on all the same, and checks are left out.
+  const asked = instead === undefined ? { extProcAddress: router.address, routerHealth } : { extProcAddress: instead };
   const decodeEndpoints = [one.address, two.address];
-  const envoy = await startEnvoy({ ...options, decodeEndpoints, extProcAddress: instead ?? router.address });
+  const envoy = await startEnvoy({ ...options, decodeEndpoints, ...asked });
   let over: Promise<void> | undefined;
   const stopRouter = (): Promise<void> => (over ??= router.stop());
   return {
