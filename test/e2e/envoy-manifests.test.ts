@@ -37,6 +37,8 @@ for (const version of ENVOY_VERSIONS)
         for (const believing of [false, true]) {
           const pool = await begun(t, { version, profile, believing });
           for (let index = 0; index < 6; index += 1) t.equal((await ask(pool)).status, 200);
+          t.ok((await pool.envoy.stat("cluster.tandem_router.health_check.success")) > 0, "the router is checked");
+          t.equal(await pool.envoy.stat("cluster.tandem_router.health_check.failure"), 0, "and found well");
           t.ok(
             pool.decode.every(({ arrived }) => arrived.length > 0),
             "picks are followed: both engines serve",
