@@ -45,6 +45,8 @@ const WATCH_MS = 10_000;
 const SILENT_TIMES = 3;
 /** A read this long may have more behind it; of TLS it is a whole record. */
 const READ_BYTES = 16_384;
+/** To pause after each of them costs 0.2 ms of processor time a request, and tens of milliseconds at p90. */
+const MOST_FULL_READS = 8;
 /** A TLS handshake takes no longer. */
 const HANDSHAKE_MS = 10_000;
 /** What was said last gets so long to reach the peer; then the socket is closed whether the peer ends its side or not. */
@@ -146,6 +148,8 @@ class Link {
   /** The connection wants no bytes. */
   #held = false;
   #yielding = false;
+  /** Full reads since the last one that was not. */
+  #full = 0;
 
   constructor(socket: Socket, { limits, clock, timers, log, opened }: Http2Options) {
     this.#socket = socket;
@@ -194,7 +198,7 @@ class Link {
       this.#log.error("HTTP/2 stream failed", { error: error instanceof Error ? error.stack : String(error) });
       this.#connection.refuse(new ConnectionError(CODE.internal, "a bug"));
     }
-    if (chunk.length >= READ_BYTES) this.#yield();
+    this.#turn(chunk.length);
   }
 
   #hold(held: boolean): void {
@@ -203,7 +207,15 @@ class Link {
     else if (!this.#yielding) this.#socket.resume();
   }
 
-  /** A socket is read up to 32 times in a turn while there is more: the other connections come first. */
+  /** Full reads come one behind another in a turn, up to 32 of them: 2 MiB of requests before anybody else's. */
+  #turn(bytes: number): void {
+    this.#full = bytes >= READ_BYTES ? this.#full + 1 : 0;
+    if (this.#full < MOST_FULL_READS) return;
+    this.#full = 0;
+    this.#yield();
+  }
+
+  /** The other connections come first. */
   #yield(): void {
     if (this.#yielding) return;
     this.#yielding = true;
