@@ -3,19 +3,11 @@ import type { FastifyInstance, FastifyPluginCallback } from "fastify";
 import type { Config } from "../../config/schema.ts";
 import { keyOf, type Pod } from "../../kinds/kube.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
+import { BadCall } from "../bad-call.ts";
 import { createBinder, type Binder, type BinderOptions } from "../bind/loop.ts";
 import type { Binding } from "../bind/outcome.ts";
 import { filterNodes, prioritizeNodes, shortlist, type Filtered } from "../decide.ts";
-import {
-  BadCall,
-  answerErrors,
-  memoOf,
-  serveVerb,
-  unjudgeable,
-  type Answer,
-  type Call,
-  type EdgeOptions,
-} from "../edge.ts";
+import { answerErrors, memoOf, serveVerb, unjudgeable, type Answer, type Call, type EdgeOptions } from "../server.ts";
 import { preemptOn } from "../preempt.ts";
 import type { ClusterView, ExtenderMemo } from "../view.ts";
 import {
