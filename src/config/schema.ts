@@ -130,6 +130,10 @@ export const ConfigSchema = Type.Object(
     extender: Type.Object(
       {
         timeoutMs: integer(500, 10, 10000, "Deadline of one call; keep it at half of the scheduler's httpTimeout."),
+        shortlist: flag(
+          true,
+          "Answer filter for a pod of ours with its planned nodes alone, where any of them takes it; switch it off where another extender comes behind this one.",
+        ),
         bind: flag(false, "Serve `bind`, too; needs the right to create pods/binding and to get pods."),
         maxBodyBytes: integer(8388608, 65536, 67108864, "Largest call."),
         volcanoListen: listen(

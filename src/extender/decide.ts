@@ -48,6 +48,21 @@ export function filterNodes(pod: Pod, nodeNames: readonly string[], view: Cluste
   return { fit, refused };
 }
 
+/**
+ * The nodes that are planned for a pod of this role, or kept for this very pod, as far as they take it; undefined where
+ * there are none, and all nodes are to be judged. kube-scheduler has found every node that it names feasible: of
+ * thousands it would score each, to choose the planned one in the end (docs/adr/0010).
+ */
+export function shortlist(pod: Pod, nodeNames: readonly string[], view: ClusterView): readonly string[] | undefined {
+  const ours = ourPod(pod, view);
+  if (ours === undefined || ours.policy.mode === "off") return undefined;
+  const planned = new Set(ours.own === undefined ? view.plans.of(ours.key)?.nodes.get(podRole(pod)) : [ours.own]);
+  if (planned.size === 0) return undefined;
+  const judge = new Judge(questionOf(pod, view));
+  const fit = nodeNames.filter((name) => planned.has(name) && judge.refusal(name) === undefined);
+  return fit.length > 0 ? fit : undefined;
+}
+
 /** What refuses each node, for whoever asks about few. */
 export const refusalsByNode = ({ refused }: Filtered): ReadonlyMap<string, Refusal> =>
   new Map([...refused].flatMap(([refusal, names]) => names.map((name) => [name, refusal] as const)));

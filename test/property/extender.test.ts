@@ -4,7 +4,7 @@ import { filterNodes, MAX_SCORE, prioritizeNodes } from "../../src/extender/deci
 import { ExtenderMemo } from "../../src/extender/view.ts";
 import { podDemand } from "../../src/gang/devices.ts";
 import { podRole } from "../../src/gang/members.ts";
-import { BadCall } from "../../src/extender/edge.ts";
+import { BadCall } from "../../src/extender/bad-call.ts";
 import { decodeArgs } from "../../src/extender/kube/wire.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import type { ClusterSnapshot } from "../../src/kinds/snapshot.ts";

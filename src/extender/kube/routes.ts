@@ -1,20 +1,13 @@
 /** kube-scheduler's dialect, as a fastify plugin: `POST /extender/` and `filter`, `prioritize`, `preempt` or `bind`. */
 import type { FastifyInstance, FastifyPluginCallback } from "fastify";
+import type { Config } from "../../config/schema.ts";
 import { keyOf, type Pod } from "../../kinds/kube.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
+import { BadCall } from "../bad-call.ts";
 import { createBinder, type Binder, type BinderOptions } from "../bind/loop.ts";
 import type { Binding } from "../bind/outcome.ts";
-import { filterNodes, prioritizeNodes, type Filtered } from "../decide.ts";
-import {
-  BadCall,
-  answerErrors,
-  memoOf,
-  serveVerb,
-  unjudgeable,
-  type Answer,
-  type Call,
-  type EdgeOptions,
-} from "../edge.ts";
+import { filterNodes, prioritizeNodes, shortlist, type Filtered } from "../decide.ts";
+import { answerErrors, memoOf, serveVerb, unjudgeable, type Answer, type Call, type EdgeOptions } from "../server.ts";
 import { preemptOn } from "../preempt.ts";
 import type { ClusterView, ExtenderMemo } from "../view.ts";
 import {
@@ -41,7 +34,7 @@ interface Verb<Args> {
   decode(body: unknown): Args;
   /** Pod and node, for the log. */
   about(args: Args): string;
-  decide(args: Args, view: () => ClusterView): Answer | Promise<Answer>;
+  decide(args: Args, view: () => ClusterView, config: Config["extender"]): Answer | Promise<Answer>;
   /** The answer where nothing may be judged: it makes the scheduler try again. */
   unjudged(args: Args, message: string): unknown;
   readonly unjudgedStatus?: number;
@@ -96,12 +89,16 @@ const FILTER: Verb<ExtenderArgs> = {
   name: "filter",
   decode: decodeArgs,
   about: aboutPod,
-  decide: ({ pod, nodeNames }, view) => {
-    const filtered = filterNodes(pod, nodeNames, view());
+  decide: ({ pod, nodeNames }, view, config) => {
+    const short = config.shortlist ? shortlist(pod, nodeNames, view()) : undefined;
+    const filtered = short === undefined ? filterNodes(pod, nodeNames, view()) : { fit: short, refused: NONE_REFUSED };
     return { body: encodeFilterResult(filtered), verdicts: verdictsOf(filtered) };
   },
   unjudged: (_, message) => filterError(message),
 };
+
+/** Nodes that are neither taken nor refused are out of the running all the same, and need no words. */
+const NONE_REFUSED: Filtered["refused"] = new Map();
 
 /** One for each refused node. */
 function* verdictsOf({ refused }: Filtered): Iterable<Verdict> {
@@ -165,6 +162,6 @@ function answerTo<Args>(
 ): Answer | Promise<Answer> {
   const args = verb.decode(body);
   const why = unjudgeable(call, options, { about: verb.about(args) });
-  if (why === undefined) return verb.decide(args, () => memo.view(options.cluster().snapshot));
+  if (why === undefined) return verb.decide(args, () => memo.view(options.cluster().snapshot), options.config.extender);
   return { body: verb.unjudged(args, why), status: verb.unjudgedStatus ?? 200, verdicts: [] };
 }

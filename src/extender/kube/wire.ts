@@ -10,7 +10,7 @@ import { isTemplate } from "../../workload/template.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
 import type { Binding } from "../bind/outcome.ts";
 import type { Filtered, Scored } from "../decide.ts";
-import { BadCall } from "../edge.ts";
+import { BadCall } from "../bad-call.ts";
 import type { Candidate, Preempted } from "../preempt.ts";
 
 export interface ExtenderArgs {

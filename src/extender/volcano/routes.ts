@@ -9,7 +9,7 @@ import { LABEL, OWNERSHIP } from "../../kinds/names.ts";
 import { keyOf, labelOf, type KubeObject } from "../../kinds/kube.ts";
 import type { ClusterSnapshot } from "../../kinds/snapshot.ts";
 import { cellKey, standingName, type CellId } from "../../workload/cell.ts";
-import { answerErrors, memoOf, serveVerb, unjudgeable, type Answer, type Call, type EdgeOptions } from "../edge.ts";
+import { answerErrors, memoOf, serveVerb, unjudgeable, type Answer, type Call, type EdgeOptions } from "../server.ts";
 import type { ExtenderMemo } from "../view.ts";
 import { SessionMemory } from "./gang.ts";
 import { UNREAD, VERBS, type Asked } from "./verbs.ts";

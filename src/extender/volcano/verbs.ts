@@ -7,7 +7,7 @@
 import type { Verdict } from "../../kinds/verdict.ts";
 import { podCell } from "../../gang/members.ts";
 import { filterNodes, prioritizeNodes, refusalsByNode } from "../decide.ts";
-import type { Answer } from "../edge.ts";
+import type { Answer } from "../server.ts";
 import { anyOurs, jobVerdict, keyOfCell, type GangScene, type SessionMemory } from "./gang.ts";
 import { victimsAmong } from "./victims.ts";
 import {

@@ -5,7 +5,7 @@
  */
 import { isObject, type JsonObject, type Pod } from "../../kinds/kube.ts";
 import { isTemplate } from "../../workload/template.ts";
-import { BadCall } from "../edge.ts";
+import { BadCall } from "../bad-call.ts";
 
 /** A pod as Volcano's session sees it. */
 export interface Task {

@@ -1,6 +1,7 @@
 import t, { type Test } from "tap";
 import { startWatching, type Watching } from "../../../src/cluster/sources.ts";
 import type { WatchedKind } from "../../../src/cluster/reflector.ts";
+import type { Transport } from "../../../src/cluster/transport.ts";
 import { slimObject } from "../../../src/cluster/slim.ts";
 import type { JsonObject, KubeObject } from "../../../src/kinds/kube.ts";
 import { VirtualTime } from "../../../src/simulator/engine/virtual-time.ts";
@@ -86,6 +87,42 @@ t.test("lists in pages, then watches from the list's version with bookmarks", as
   t.match(query, { watch: "true", allowWatchBookmarks: "true", resourceVersion: "1303", timeoutSeconds: "25" });
   t.equal(s.watching.source.snapshot().items[0]?.kind, "ConfigMap", "items of a list are given their kind");
 });
+
+t.test("the next page is asked for before the last one is decoded, and each page once", async (t) => {
+  const server = await startApiServer();
+  for (let i = 0; i < 1203; i++) server.put(configMap(`c${i}`));
+  const steps: string[] = [];
+  const inner = server.transport();
+  const call: Transport["call"] = async (each) => {
+    const token = each.query?.["continue"] ?? "first";
+    steps.push(`asked ${token}`);
+    const answer = await inner.call(each);
+    steps.push(`decoded ${token}`);
+    return answer;
+  };
+  const time = new VirtualTime(0);
+  const random = { next: () => 0.5, id: () => "" };
+  const ports = { clock: time, timers: time, random, log: SILENT_LOG, metrics: NO_METRICS };
+  const watching = startWatching({ ...ports, transport: { ...inner, call }, watched: CONFIG_MAPS });
+  t.teardown(async () => {
+    await watching.stop();
+    await server.stop();
+  });
+  await until(() => server.watching("configmaps") === 1);
+  t.equal(new Set(watching.source.snapshot().items.map(({ metadata }) => metadata.name)).size, 1203);
+  const tokens = steps.filter((step) => step.startsWith("asked")).map((step) => step.slice("asked ".length));
+  t.same(
+    steps,
+    tokens.flatMap((token, index) => [...(index === 0 ? [`asked ${token}`] : []), ...after(tokens, index)]),
+  );
+  t.equal(tokens.length, 3);
+});
+
+/** What happens from the answer of a page on: the next one is asked for, then this one is decoded. */
+const after = (tokens: readonly string[], index: number): string[] => [
+  ...tokens.slice(index + 1, index + 2).map((next) => `asked ${next}`),
+  `decoded ${tokens[index] ?? ""}`,
+];
 
 t.test("the store follows what happens, with a new version for each turn at most", async (t) => {
   const s = await scene(t);

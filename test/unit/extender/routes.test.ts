@@ -54,7 +54,7 @@ const asked = (names: readonly string[] | null, more: object = {}): object => ({
 });
 
 t.test("filter answers with names and a reason for each refused node", async (t) => {
-  const app = await server();
+  const app = await server({ config: { ...config, extender: { ...config.extender, shortlist: false } } });
   const { status, body } = await post(app, "filter", asked(["r0n0", "r0n1", "r1n0", "gone"]));
   t.equal(status, 200);
   t.same(body, {
@@ -66,6 +66,16 @@ t.test("filter answers with names and a reason for each refused node", async (t)
     FailedAndUnresolvableNodes: { gone: "NodeUnknown: the node is not in Tandem's store yet" },
     Error: "",
   });
+});
+
+t.test("filter answers with the planned node alone, where it is named and takes the pod", async (t) => {
+  const app = await server();
+  const fit = async (...names: string[]): Promise<unknown> =>
+    ((await post(app, "filter", asked(names))).body as { NodeNames: unknown }).NodeNames;
+  t.same(await fit("r0n0", "r0n1", "r1n0", "gone"), ["r1n0"], "beside its prefill");
+  t.same(await fit("r0n0", "r0n1", "r1n1"), ["r0n1", "r1n1"], "all are judged where the scheduler has ruled it out");
+  const { body } = await post(app, "filter", { ...asked(["r0n1", "r1n0"]), Pod: pod("x", { model: null }) });
+  t.match(body, { NodeNames: ["r0n1", "r1n0"] }, "pods of others are not steered");
 });
 
 t.test("prioritize answers with a score for each name, nearest to the cell highest", async (t) => {

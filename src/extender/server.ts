@@ -8,6 +8,7 @@ import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Verdict } from "../kinds/verdict.ts";
 import type { Clock, Log, Metrics } from "../ports.ts";
 import type { Devices } from "../profiles/devices.ts";
+import { BadCall } from "./bad-call.ts";
 import { ExtenderMemo } from "./view.ts";
 
 export interface EdgeOptions {
@@ -26,12 +27,6 @@ export interface Answer {
   readonly status?: number;
   readonly body: unknown;
   readonly verdicts: Iterable<Verdict>;
-}
-
-/** What is wrong with a call, and where, for the caller. */
-export class BadCall extends Error {
-  /** Of the answer. */
-  readonly status: number = 400;
 }
 
 export const memoOf = ({ config, devices, clock }: EdgeOptions): ExtenderMemo =>
