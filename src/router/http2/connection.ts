@@ -3,7 +3,7 @@
  *
  * Decides from the bytes of the peer and the limits it is given; knows no socket, no gRPC and no proxy. It never trusts
  * the peer with memory or time: windows, header blocks, streams, resets and frames that carry nothing are bounded, and
- * what goes beyond ends the connection. Why not node:http2, and what is bounded how: docs/adr/0010-http2.md.
+ * what goes beyond ends the connection. Why not node:http2, and what is bounded how: docs/adr/0011-http2.md.
  */
 import type { Clock, Timers } from "../../ports.ts";
 import type { HeaderList } from "../headers.ts";
