@@ -46,7 +46,15 @@ const world = createWorld(echo ? { ...setting, blocks: 1 } : setting, { timers, 
 const { maxStreams, maxBufferedBytes } = benchConfig(setting);
 const server = await startExtProcServer(
   { host: "127.0.0.1", port: 0 },
-  { router: echo ? echoRouter(world) : world.router, maxStreams, maxBufferedBytes, clock: systemClock, timers, log, metrics },
+  {
+    router: echo ? echoRouter(world) : world.router,
+    maxStreams,
+    maxBufferedBytes,
+    clock: systemClock,
+    timers,
+    log,
+    metrics,
+  },
 );
 const untidy = systemTimers.every(TIDY_MS, () => world.tidy());
 process.once("SIGTERM", () => {
