@@ -1,7 +1,12 @@
 /**
- * A request body as it arrives. One piece is kept as it came; more are copied into one growing buffer, because a body
- * in a million pieces of one byte would hold a hundred times its size.
+ * A request body as it arrives. One piece is kept as it came, unless it is a small part of what was read with it; more
+ * are copied into one growing buffer, because a body in a million pieces of one byte would hold a hundred times its size.
  */
+import { BUFFER_OVERHEAD } from "./grpc.ts";
+
+/** A piece keeps all of the memory that it is a part of; up to so many times its own size it may. */
+const MOST_KEPT = 4;
+
 const EMPTY: Buffer = Buffer.alloc(0);
 
 export class BodyBuffer {
@@ -15,13 +20,13 @@ export class BodyBuffer {
     return this.#size;
   }
 
-  /** Bytes of memory. */
+  /** Bytes of memory; what is held is less than five times as much. */
   get held(): number {
-    return this.#bytes.length;
+    return this.#size === 0 ? 0 : this.#bytes.length + BUFFER_OVERHEAD;
   }
 
   append(chunk: Buffer): void {
-    if (this.#size === 0) {
+    if (this.#size === 0 && chunk.length * MOST_KEPT >= chunk.buffer.byteLength) {
       this.#bytes = chunk;
       this.#own = false;
     } else {
@@ -43,7 +48,7 @@ export class BodyBuffer {
 
   #reserve(needed: number): void {
     if (this.#own && needed <= this.#bytes.length) return;
-    const grown = Buffer.allocUnsafe(Math.max(needed, this.#size * 2));
+    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#size * 2));
     this.#bytes.copy(grown, 0, 0, this.#size);
     this.#bytes = grown;
     this.#own = true;

@@ -86,7 +86,8 @@ function decodeHeaders(reader: Reader): { headers: HeaderList; endOfStream: bool
   const headers: [string, string][] = [];
   let endOfStream = false;
   // One string for all of them, of which each is a piece: a call into the engine for each would cost as much as the pick.
-  const all = reader.latin1();
+  // A piece keeps the whole, so headers that are a small part of a large message are strings of their own.
+  const all = reader.left > MAX_SHARED_BYTES ? undefined : reader.latin1();
   eachField(reader, (field, inner) => {
     if (field === 1) eachField(inner.message(), (entry, map) => entry === 1 && pushHeader(headers, map.message(), all));
     else if (field === 3) endOfStream = inner.varint() !== 0;
@@ -96,14 +97,17 @@ function decodeHeaders(reader: Reader): { headers: HeaderList; endOfStream: bool
   return { headers, endOfStream };
 }
 
-function pushHeader(headers: [string, string][], reader: Reader, all: ReturnType<Reader["latin1"]>): boolean {
+/** Envoy's own headers are 60 KiB at most, unless it is told otherwise. */
+const MAX_SHARED_BYTES = 65_536;
+
+function pushHeader(headers: [string, string][], reader: Reader, all: ReturnType<Reader["latin1"]> | undefined): true {
   let name = "";
   let value = "";
   eachField(reader, (field, inner) => {
-    if (field === 1) name = inner.slice(all.text, all.from);
+    if (field === 1) name = inner.piece(all);
     else if (field === 2) value = inner.text() || value;
     // Header bytes are opaque: latin1 keeps each of them.
-    else if (field === 3) value = inner.slice(all.text, all.from) || value;
+    else if (field === 3) value = inner.piece(all) || value;
     else return false;
     return true;
   });

@@ -6,6 +6,7 @@ const PREFIX_BYTES = 5;
 /** gRPC status codes that we send. */
 export const GRPC = {
   ok: 0,
+  cancelled: 1,
   invalidArgument: 3,
   resourceExhausted: 8,
   unimplemented: 12,
@@ -26,54 +27,87 @@ export function frame(parts: readonly Uint8Array[]): readonly Uint8Array[] {
 /** A message longer than we take. */
 export class MessageTooLarge extends WireError {}
 
-/** Cuts a byte stream into messages; keeps a list of chunks, so that a large message is copied once at most. */
+const NOTHING: Buffer = Buffer.alloc(0);
+/** What V8 and the allocator spend on a buffer beside its bytes. */
+export const BUFFER_OVERHEAD = 256;
+const LEAST_BYTES = 512;
+/** Room is taken for so many times of what came, at most: a length is quickly claimed. */
+const TRUST = 4;
+
+/**
+ * Cuts a byte stream into messages. One that is whole in its chunk is a piece of it; one that is not is copied, once,
+ * into a buffer of its own: chunks of one byte would each hold on to the read that they came in.
+ */
 export class Deframer {
-  #chunks: Buffer[] = [];
-  #held = 0;
   readonly #maxBytes: number;
+  /** The beginning of a message, and how much of it is here. */
+  #begun: Buffer = NOTHING;
+  #size = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
-  /** Bytes of messages that are not complete. */
+  /** Bytes of memory that wait for the rest of their message. */
   get held(): number {
-    return this.#held;
+    return this.#size === 0 ? 0 : this.#begun.length + BUFFER_OVERHEAD;
   }
 
   /** The messages that `chunk` completes. */
   push(chunk: Buffer): Buffer[] {
-    this.#chunks.push(chunk);
-    this.#held += chunk.length;
     const messages: Buffer[] = [];
-    for (let message = this.#take(); message !== undefined; message = this.#take()) messages.push(message);
+    let at = this.#size === 0 ? 0 : this.#goOn(chunk, messages);
+    while (chunk.length - at >= PREFIX_BYTES) {
+      const end = at + this.#lengthAt(chunk, at);
+      if (end > chunk.length) break;
+      messages.push(chunk.subarray(at + PREFIX_BYTES, end));
+      at = end;
+    }
+    if (at < chunk.length) this.#gather(chunk, at, chunk.length);
     return messages;
   }
 
-  #take(): Buffer | undefined {
-    if (this.#held < PREFIX_BYTES) return undefined;
-    const head = this.#peek(PREFIX_BYTES);
-    if (head[0] !== 0) throw new WireError("compressed messages are not supported");
-    const length = head.readUInt32BE(1);
+  /** Of the message, with its prefix. */
+  #lengthAt(bytes: Buffer, at: number): number {
+    if (bytes[at] !== 0) throw new WireError("compressed messages are not supported");
+    const length = bytes.readUInt32BE(at + 1);
     if (length > this.#maxBytes)
       throw new MessageTooLarge(`message of ${length} bytes is larger than ${this.#maxBytes}`);
-    if (this.#held < PREFIX_BYTES + length) return undefined;
-    return this.#cut(PREFIX_BYTES + length).subarray(PREFIX_BYTES);
+    return PREFIX_BYTES + length;
   }
 
-  /** The first `count` bytes in one piece, still held. */
-  #peek(count: number): Buffer {
-    const [first] = this.#chunks;
-    if (first !== undefined && first.length >= count) return first;
-    this.#chunks = [Buffer.concat(this.#chunks)];
-    return this.#chunks[0] ?? Buffer.alloc(0);
+  /** Takes what the begun message lacks; the position behind it. */
+  #goOn(chunk: Buffer, messages: Buffer[]): number {
+    const at = this.#size < PREFIX_BYTES ? this.#gather(chunk, 0, PREFIX_BYTES - this.#size) : 0;
+    if (this.#size < PREFIX_BYTES) return at;
+    const length = this.#lengthAt(this.#begun, 0);
+    const end = this.#gather(chunk, at, at + length - this.#size);
+    if (this.#size < length) return end;
+    messages.push(this.#begun.subarray(PREFIX_BYTES, length));
+    this.#begun = NOTHING;
+    this.#size = 0;
+    return end;
   }
 
-  #cut(count: number): Buffer {
-    const whole = this.#peek(count);
-    this.#held -= count;
-    if (whole.length === count) this.#chunks.shift();
-    else this.#chunks[0] = whole.subarray(count);
-    return whole.subarray(0, count);
+  /** Copies; the position behind what was copied. */
+  #gather(chunk: Buffer, from: number, to: number): number {
+    const end = Math.min(to, chunk.length);
+    this.#reserve(this.#size + end - from, chunk, from);
+    this.#size += chunk.copy(this.#begun, this.#size, from, end);
+    return end;
+  }
+
+  #reserve(needed: number, chunk: Buffer, from: number): void {
+    if (needed <= this.#begun.length) return;
+    const room = Math.max(LEAST_BYTES, needed * TRUST);
+    // The whole message where its length is known, so that it is not copied again.
+    const grown = Buffer.allocUnsafeSlow(Math.max(needed, Math.min(room, this.#wanted(chunk, from))));
+    this.#begun.copy(grown, 0, 0, this.#size);
+    this.#begun = grown;
+  }
+
+  #wanted(chunk: Buffer, from: number): number {
+    if (this.#size >= PREFIX_BYTES) return this.#lengthAt(this.#begun, 0);
+    return this.#size === 0 && chunk.length - from >= PREFIX_BYTES ? this.#lengthAt(chunk, from) : LEAST_BYTES;
   }
 }

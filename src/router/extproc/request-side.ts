@@ -35,6 +35,7 @@ export class RequestSide {
   /** Goes along with the body: what is to be known of it is known with its last byte. */
   #scan: RequestScan | undefined;
   #headers: HeaderList = [];
+  #headBytes = 0;
   #subset: Subset | undefined;
   #received: Buffer = EMPTY;
   /** Chunks that wait for their replies: those that `#received` is made of, and those that came later. */
@@ -50,9 +51,9 @@ export class RequestSide {
     this.#patienceMs = patienceMs;
   }
 
-  /** Bytes of body held: until the request is forwarded or answered. */
+  /** Bytes of body, headers and subset held: until the request is forwarded or answered. */
   get held(): number {
-    return this.#body.held;
+    return this.#body.held + this.#headBytes;
   }
 
   get path(): string {
@@ -68,6 +69,7 @@ export class RequestSide {
     this.how = howOf(this.modes, event.endOfStream);
     this.#headers = event.headers;
     this.#subset = event.subset;
+    this.#headBytes = bytesOf(event);
     if (this.how === "refused") return this.#answer(modeRefused(this.modes, this.path));
     this.state = "reading";
     return [{ kind: "precheck", head: this.#head() }, ...FIRST[this.how](this)];
@@ -203,8 +205,21 @@ export class RequestSide {
     this.#scan = undefined;
     this.#received = EMPTY;
     this.#headers = [];
+    this.#headBytes = 0;
     this.#subset = undefined;
   }
+}
+
+/** Of two strings and their pair, or of an address in a set, beside their characters. */
+const ENTRY_BYTES = 100;
+
+/** Memory of what is kept of the first message. */
+function bytesOf({ headers, subset }: HeadersEvent): number {
+  let bytes = headers.length * ENTRY_BYTES;
+  for (const [name, value] of headers) bytes += name.length + value.length;
+  if (subset === undefined || "malformed" in subset) return bytes;
+  for (const address of subset.addresses) bytes += address.length + ENTRY_BYTES;
+  return bytes;
 }
 
 /** Envoy removes before it sets, but other proxies may not: what every forward sets is not removed in the same breath. */

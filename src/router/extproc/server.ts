@@ -112,6 +112,7 @@ const statusOf = (code: number, message = ""): HeaderList => [
     : [["grpc-message", encodeURIComponent(message.slice(0, MAX_MESSAGE).toWellFormed())] as const]),
 ];
 const DONE = blockOf(statusOf(GRPC.ok));
+const UNANSWERED = blockOf(statusOf(GRPC.cancelled, "ended before the request was answered"));
 
 const refusal = (code: number, message: string): Buffer => blockOf([...HEAD, ...statusOf(code, message)]);
 
@@ -124,7 +125,8 @@ class Exchange implements StreamListener {
   readonly #out: Outbox;
   readonly #scope: Scope;
   #ticket: Ticket | undefined;
-  #trailers = DONE;
+  /** Why it failed. */
+  #failure: Buffer | undefined;
   #held = 0;
   #over = false;
   #cancelTimer: Cancel | undefined;
@@ -282,18 +284,24 @@ class Exchange implements StreamListener {
     this.#stream.reset(CODE.cancel);
   }
 
+  /** The one place in which a stream ends of itself. */
   #finish(): void {
     this.#over = true;
     this.#shared.waiting.delete(this);
     this.#untimed();
     if (this.#ticket !== undefined) this.#settle(this.#ticket);
-    this.#out.end(this.#trailers);
+    this.#out.end(this.#failure ?? this.#ending());
+  }
+
+  /** An end that is OK tells Envoy to go on without us: never while the request has no destination and no answer. */
+  #ending(): Buffer {
+    return this.#machine.answerable ? UNANSWERED : DONE;
   }
 
   #fail(code: number, message: string): void {
     if (this.#over) return;
     this.#shared.log.warn("ext_proc stream ended", { code, message });
-    this.#trailers = blockOf(statusOf(code, message));
+    this.#failure = blockOf(statusOf(code, message));
     this.#finish();
   }
 

@@ -54,10 +54,16 @@ export class Reader {
     return this.#bytes.toString("utf8", start, this.#at);
   }
 
-  /** Of text that is the bytes of this reader's message, each a character: those of a field, without a copy of them. */
-  slice(text: string, from: number): string {
+  /** Bytes that are not read yet. */
+  get left(): number {
+    return this.#end - this.#at;
+  }
+
+  /** Bytes of a field, each a character: a piece of what `latin1` made of the message, or without it a copy of them. */
+  piece(all: ReturnType<Reader["latin1"]> | undefined): string {
     const start = this.#pass();
-    return text.substring(start - from, this.#at - from);
+    if (all === undefined) return this.#bytes.toString("latin1", start, this.#at);
+    return all.text.substring(start - all.from, this.#at - all.from);
   }
 
   /** The rest of the message, each byte a character, and where it starts. */
