@@ -346,7 +346,7 @@ export const METRICS = {
   tandem_router_replica_failures_total: { type: "counter", help: "Replicas that could not be told.", labels: [] },
   tandem_router_index_full_total: {
     type: "counter",
-    help: "Blocks that found no place in the prefix index.",
+    help: "Blocks that found no place in the prefix index, or gave theirs early: raise router.index.maxBytes.",
     labels: [],
   },
   tandem_router_index_blocks: { type: "gauge", help: "Blocks in the prefix index.", labels: [] },

@@ -46,7 +46,7 @@ t.test("the table says what a map of sets says, whatever is put, dropped, hidden
           if (matches.of(endpoint) !== depth) return false;
         }
       }
-      return table.used === [...model.values()].filter((holders) => holders.size > 0).length || hasHidden(all);
+      return table.used === [...model.values()].filter((holders) => holders.size > 0).length;
     }),
     { numRuns: 400 },
   );
@@ -55,14 +55,29 @@ t.test("the table says what a map of sets says, whatever is put, dropped, hidden
 
 /** A hidden mark is taken into use again only after a whole sweep, as the history does. */
 function apply(table: HolderTable, model: Map<number, Map<number, number>>, one: Step): void {
-  if (one.do === "sweep") return void table.sweep(SMALL.slots);
-  if (one.do === "hide") {
-    table.live[one.endpoint] = (table.live[one.endpoint] ?? 0) & ~(1 << one.mark);
-    for (const holders of model.values()) if (holders.get(one.endpoint) === one.mark) holders.delete(one.endpoint);
-    while (!table.sweep(SMALL.slots));
-    table.live[one.endpoint] = 0xff;
-    return;
+  if (one.do === "sweep") table.sweep(SMALL.slots / 3);
+  else if (one.do === "hide") hide(table, model, one);
+  else putOrDrop(table, model, one);
+}
+
+function hide(table: HolderTable, model: Map<number, Map<number, number>>, one: Step & { do: "hide" }): void {
+  table.live[one.endpoint] = (table.live[one.endpoint] ?? 0) & ~(1 << one.mark);
+  for (const holders of model.values()) if (holders.get(one.endpoint) === one.mark) holders.delete(one.endpoint);
+  // In parts, from wherever the sweep stands, with a block dropped between: nothing may slip past it.
+  for (let part = 0; part < 8; part++) {
+    const at = (one.endpoint * 7 + part) % 41;
+    table.sweep(SMALL.slots / 8);
+    table.drop(chain(at, 1), 0, one.endpoint);
+    model.get(at)?.delete(one.endpoint);
   }
+  table.live[one.endpoint] = 0xff;
+}
+
+function putOrDrop(
+  table: HolderTable,
+  model: Map<number, Map<number, number>>,
+  one: Step & { do: "put" | "drop" },
+): void {
   const holders = model.get(one.at) ?? new Map<number, number>();
   model.set(one.at, holders);
   if (one.do === "drop") {
@@ -71,7 +86,6 @@ function apply(table: HolderTable, model: Map<number, Map<number, number>>, one:
   } else if (table.put(chain(one.at, 1), 0, holderOf(one.endpoint, one.mark)) !== undefined)
     holders.set(one.endpoint, one.mark);
 }
-const hasHidden = (all: readonly Step[]): boolean => all.some((one) => one.do === "hide");
 
 t.test("a full table refuses and loses nothing", (t) => {
   const table = new HolderTable({ slots: 64, endpoints: 8, rows: 8 });
@@ -102,6 +116,64 @@ t.test("the history holds the newest 5/6 of an endpoint's capacity, and never mo
     }),
     { numRuns: 300 },
   );
+  t.end();
+});
+
+t.test(
+  "a history too large for its memory learns on, whoever comes and goes, and never claims what was not sent",
+  (t) => {
+    const prompts = fc.array(fc.tuple(fc.nat(5), fc.nat(3000), fc.integer({ min: 1, max: 12 })), {
+      minLength: 300,
+      maxLength: 600,
+    });
+    fc.assert(
+      fc.property(prompts, fc.constantFrom(50, 400, 1e6), (all, capacity) => {
+        const index = new HistoryIndex({ slots: 1024, endpoints: 8, rows: 64 }, capacity);
+        const sent = new Map<string, Set<number>>();
+        for (const [at, [endpoint, start, length]] of all.entries()) {
+          const name = String(endpoint);
+          // A number serves again after the sweep: a hundred blocks go through the whole table.
+          if (at % 60 === 59) {
+            index.forget(name);
+            sent.delete(name);
+          }
+          index.record(name, chain(start, length));
+          if (index.match(chain(start, length)).of(name) !== length) return false;
+          const blocks = sent.get(name) ?? new Set();
+          sent.set(name, blocks);
+          for (let at = start; at < start + length; at++) blocks.add(at);
+        }
+        const claims = (at: number): string[] => {
+          const matches = index.match(chain(at, 1));
+          return ["0", "1", "2", "3", "4", "5"].filter((name) => matches.of(name) > 0);
+        };
+        return Array.from({ length: 3012 }, (_, at) => at).every((at) =>
+          claims(at).every((name) => sent.get(name)?.has(at) === true),
+        );
+      }),
+      { numRuns: 200 },
+    );
+    t.end();
+  },
+);
+
+t.test("a full memory is shared: who sends little keeps it, and who sends much goes on", (t) => {
+  const index = new HistoryIndex({ slots: 8192, endpoints: 16, rows: 64 }, 1e6);
+  index.record("quiet", chain(1e6, 50));
+  for (let prompt = 0; prompt < 20_000; prompt++) index.record(`e${prompt % 4}`, chain(prompt * 10, 10));
+  t.equal(index.match(chain(1e6, 50)).of("quiet"), 50);
+  const newest = Array.from({ length: 100 }, (_, at) => 19_999 - at);
+  const found = newest.filter((prompt) => index.match(chain(prompt * 10, 10)).of(`e${prompt % 4}`) === 10);
+  t.equal(found.length, 100);
+  t.ok(index.blocks > 8192 * 0.4 && index.blocks < 8192 * 0.75, `${index.blocks} blocks held`);
+  t.end();
+});
+
+t.test("one endpoint may hold what nobody else needs", (t) => {
+  const index = new HistoryIndex({ slots: 8192, endpoints: 128, rows: 64 }, 1e6);
+  for (let other = 0; other < 99; other++) index.record(`idle${other}`, chain(1e6 + other, 1));
+  for (let prompt = 0; prompt < 20_000; prompt++) index.record("busy", chain(prompt * 10, 10));
+  t.ok(index.blocks > 8192 * 0.4, `${index.blocks} blocks held`);
   t.end();
 });
 

@@ -31,6 +31,9 @@ interface Filled {
   readonly blocks: number;
   /** Of the last thousand prompts, how many are found where they were sent. */
   readonly newestFound: number;
+  /** Blocks recorded in a microsecond of CPU, before the memory was full and at the end. */
+  readonly rate: number;
+  readonly rateWhenFull: number;
 }
 
 /** Every block is one that was never seen, and no engine's capacity is reached: the memory alone is the limit. */
@@ -38,18 +41,24 @@ function fill(progress: Progress): Filled {
   const before = memoryOf(process.pid).rssMb;
   const index = new HistoryIndex(geometryFor(maxBytes, maxEndpoints), PREFIXES);
   const random = randomOf(SEED);
+  const cpu = process.cpuUsage();
   const keys = new Int32Array(2 * BLOCKS);
+  const spent = new Map<number, number>();
   let newest: { endpoint: string; keys: Int32Array }[] = [];
   for (let done = 0; done < PREFIXES; done += BLOCKS) {
+    if (done % (PREFIXES / 20) === 0) spent.set(done / PREFIXES, process.cpuUsage(cpu).user);
     for (let at = 0; at < keys.length; at++) keys[at] = (random() * 2 ** 32) | 0;
     const endpoint = `e${(done / BLOCKS) % ENDPOINTS}`;
     index.record(endpoint, keys);
     if (done >= PREFIXES - 1000 * BLOCKS) newest = [...newest, { endpoint, keys: keys.slice() }];
     if (done % (PREFIXES / 5) === 0) progress(`${done} prefixes, ${index.blocks} held`);
   }
+  // The first twentieth warms up, the second still finds room.
+  const rateOf = (from: number, to: number): number =>
+    Math.round((100 * (to - from) * PREFIXES) / ((spent.get(to) ?? 0) - (spent.get(from) ?? 0))) / 100;
   const growthMb = memoryOf(process.pid).rssMb - before;
   const newestFound = newest.filter((each) => index.match(each.keys).of(each.endpoint) === BLOCKS).length;
-  return { growthMb, blocks: index.blocks, newestFound };
+  return { growthMb, blocks: index.blocks, newestFound, rate: rateOf(0.05, 0.1), rateWhenFull: rateOf(0.5, 0.95) };
 }
 
 const seriesOf = (page: string): number =>
@@ -94,20 +103,21 @@ async function name(): Promise<Named> {
 }
 
 async function run(progress: Progress): Promise<ScoreResult> {
-  const { growthMb, blocks, newestFound } = fill(progress);
+  const { growthMb, blocks, newestFound, rate, rateWhenFull } = fill(progress);
   const named = await name();
   const figures = {
     ...{ prefixes: PREFIXES, budgetMb: maxBytes / MIB, growthMb, blocks, newestFound },
+    ...{ blocksPerCpuMicro: rate, blocksPerCpuMicroWhenFull: rateWhenFull },
     ...{ names: NAMES, seriesBefore: named.seriesBefore, series: named.series, namesGrowthMb: named.growthMb },
     wrong: named.wrong,
   };
-  const held = growthMb <= (1 + SLACK) * (maxBytes / MIB) && newestFound >= 900;
+  const held = growthMb <= (1 + SLACK) * (maxBytes / MIB) && newestFound >= 990 && rateWhenFull >= rate / 2;
   return { figures, met: held && named.wrong === 0 && named.series <= MOST_SERIES };
 }
 
 export const row: ScoreRow = {
   id: "R11",
   fault: `${PREFIXES} distinct prefixes on ${ENDPOINTS} endpoints; ${NAMES} distinct model names`,
-  required: `the index grows to its ${maxBytes / MIB} MiB and no more than ${100 * SLACK} % beyond, and still finds the newest; 404 for each name, at most ${MOST_SERIES} series of metrics`,
+  required: `the index grows to its ${maxBytes / MIB} MiB and no more than ${100 * SLACK} % beyond, still finds the newest, and learns at least half as fast as before it was full; 404 for each name, at most ${MOST_SERIES} series of metrics`,
   run,
 };

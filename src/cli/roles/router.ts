@@ -49,7 +49,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const index = new HistoryIndex(
     geometryFor(maxBytes, maxEndpoints),
     indexCapacity({ stats: undefined }, config.index),
-    () => metrics.count("tandem_router_index_full_total"),
+    (blocks) => metrics.count("tandem_router_index_full_total", {}, blocks),
   );
   const scraper = startScraper({
     ...{ client, clock, timers, random, metrics, endpoints: options.endpoints },

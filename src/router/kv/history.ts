@@ -5,6 +5,9 @@
  * capacity the next one begins, and the oldest vanishes by one bit of the endpoint's mask. So between 5/6 and all of the
  * capacity is remembered, least recently sent first to go, without a list of what was used when: 16 bytes for each block,
  * however many endpoints hold it. The two marks left over are those being swept out of the table.
+ *
+ * Where the memory is too small for what all engines hold, it never freezes: generations then end at an equal share of
+ * it, larger ones only while there is room, and whoever holds most gives up its oldest before the table is full.
  */
 import type { BlockKeys } from "./blocks.ts";
 import { blockCount } from "./blocks.ts";
@@ -14,8 +17,12 @@ import { bytesOf, HolderTable, type Geometry } from "./table.ts";
 
 const EVERY_MARK = 0xff;
 const GENERATIONS = 6;
-/** Slots swept for each block that is recorded: a round ends long before an endpoint has filled a generation anew. */
-const SWEPT_PER_BLOCK = 8;
+/** Slots swept for each block that is recorded: all of them before a tenth of the table was recorded anew. */
+const SWEPT_PER_BLOCK = 10;
+/** Of the slots, that live blocks may fill: those given up stay in theirs until they are swept, an eighth at most. */
+const ROOM = 0.6;
+/** Of the slots, given up at once: half a millisecond for a thousand endpoints is shared by so many blocks. */
+const GIVEN = 1 / 32;
 
 /** One endpoint's generations. */
 interface Held {
@@ -28,6 +35,8 @@ interface Held {
   marks: number[];
   /** Marks that live or are not swept yet, as bits. */
   busy: number;
+  /** Blocks that it may hold beyond its share of the memory: there was room when its generation began. */
+  room: number;
 }
 
 /** No endpoint has it, and nothing is held under it. */
@@ -44,8 +53,9 @@ interface Listed {
 interface Hidden {
   readonly id: number;
   readonly mark: number | "all";
-  /** Rounds of sweeping that must end until it is clean: the one under way began before it was hidden. */
-  rounds: number;
+  readonly blocks: number;
+  /** Count of swept slots at which all were swept since. */
+  readonly cleanAt: number;
 }
 
 /** Half of the memory for slots would be too little: rows serve only blocks that more than four endpoints hold. */
@@ -65,11 +75,18 @@ export class HistoryIndex implements PrefixIndex {
   readonly #lists = new WeakMap<readonly string[], Listed>();
   #version = 0;
   #freshId = 0;
+  /** The oldest first. */
   #hidden: Hidden[] = [];
-  readonly #full: () => void;
+  /** Blocks of those. */
+  #dead = 0;
+  /** Slots swept so far. */
+  #swept = 0;
+  /** Blocks of one endpoint, were the memory shared equally. */
+  #share = 0;
+  readonly #full: (blocks: number) => void;
 
-  /** @param full told when a block found no place: the memory is too small for this fleet */
-  constructor(geometry: Geometry, defaultBlocks: number, full: () => void = () => undefined) {
+  /** @param full told of blocks that found no place or gave theirs: the memory is too small for this fleet */
+  constructor(geometry: Geometry, defaultBlocks: number, full: (blocks: number) => void = () => undefined) {
     this.#table = new HolderTable(geometry);
     this.#table.given(0);
     this.#defaultBlocks = defaultBlocks;
@@ -78,7 +95,7 @@ export class HistoryIndex implements PrefixIndex {
 
   get blocks(): number {
     let sum = 0;
-    for (const { marks, counts } of this.#held.values()) for (const mark of marks) sum += counts[mark] ?? 0;
+    for (const held of this.#held.values()) sum += sizeOf(held);
     return sum;
   }
 
@@ -110,9 +127,12 @@ export class HistoryIndex implements PrefixIndex {
   record(endpoint: string, keys: BlockKeys): void {
     const held = this.#of(endpoint);
     if (held === undefined) {
-      this.#full();
+      this.#full(blockCount(keys));
+      // Numbers come free by it.
+      this.#sweep(blockCount(keys) * SWEPT_PER_BLOCK);
       return;
     }
+    if (this.#isCrowded(blockCount(keys))) this.#relieve(blockCount(keys));
     // Last block first: the start of a prompt is then the youngest, and tails go before heads.
     for (let block = blockCount(keys) - 1; block >= 0; block--) this.#put(held, keys, block);
     this.#sweep(blockCount(keys) * SWEPT_PER_BLOCK);
@@ -129,10 +149,10 @@ export class HistoryIndex implements PrefixIndex {
     const held = this.#held.get(endpoint);
     if (held === undefined) return;
     this.#held.delete(endpoint);
-    this.#version += 1;
+    this.#changed();
     this.#byId[held.id] = undefined;
     this.#table.live[held.id] = 0;
-    this.#hidden.push({ id: held.id, mark: "all", rounds: 2 });
+    this.#hide(held.id, "all", sizeOf(held));
   }
 
   keep(endpoints: ReadonlySet<string>): void {
@@ -143,7 +163,7 @@ export class HistoryIndex implements PrefixIndex {
   #put(held: Held, keys: BlockKeys, block: number): void {
     const mark = held.marks.at(-1) ?? 0;
     const before = this.#table.put(keys, block, holderOf(held.id, mark));
-    if (before === undefined) this.#full();
+    if (before === undefined) this.#full(1);
     else if (before !== mark) this.#moved(held, before, mark);
   }
 
@@ -153,11 +173,35 @@ export class HistoryIndex implements PrefixIndex {
     if (before >= 0) counts[before] = (counts[before] ?? 1) - 1;
     const count = (counts[mark] ?? 0) + 1;
     counts[mark] = count;
-    if (count >= held.capacity / GENERATIONS && held.busy !== EVERY_MARK) this.#turn(held);
+    const size = Math.min(held.capacity, Math.max(this.#share, held.room));
+    if (count >= size / GENERATIONS && held.busy !== EVERY_MARK) this.#turn(held);
+  }
+
+  /** More blocks live than there is room for; those that still wait for the sweep are as good as gone. */
+  #isCrowded(coming = 0): boolean {
+    return this.#table.used - this.#dead + coming > ROOM * this.#table.geometry.slots;
+  }
+
+  /** Those who hold most give up their oldest generations. */
+  #relieve(coming: number): void {
+    const wanted = Math.max(coming, GIVEN * this.#table.geometry.slots);
+    const most = [...this.#held.values()].map((held) => ({ held, size: sizeOf(held) })).sort((a, b) => b.size - a.size);
+    const before = this.#dead;
+    for (const { held } of most) {
+      if (this.#dead - before >= wanted) break;
+      this.#give(held);
+    }
+    this.#full(this.#dead - before);
+  }
+
+  #give(held: Held): void {
+    if (held.marks.length === 1 && held.busy !== EVERY_MARK) this.#turn(held);
+    if (held.marks.length > 1) this.#hideOldest(held);
   }
 
   /** A new generation, where a clean mark is left for it; else the youngest goes on growing until one is. */
   #turn(held: Held): void {
+    held.room = this.#isCrowded() ? 0 : ROOM_TO_GROW * sizeOf(held);
     const clean = EVERY_MARK & ~held.busy;
     const mark = 31 - Math.clz32(clean & -clean);
     held.busy |= 1 << mark;
@@ -169,9 +213,14 @@ export class HistoryIndex implements PrefixIndex {
 
   #hideOldest(held: Held): void {
     const mark = held.marks.shift() ?? 0;
-    held.counts[mark] = 0;
     this.#table.live[held.id] = (this.#table.live[held.id] ?? 0) & ~(1 << mark);
-    this.#hidden.push({ id: held.id, mark, rounds: 2 });
+    this.#hide(held.id, mark, held.counts[mark] ?? 0);
+    held.counts[mark] = 0;
+  }
+
+  #hide(id: number, mark: Hidden["mark"], blocks: number): void {
+    this.#hidden.push({ id, mark, blocks, cleanAt: this.#swept + this.#table.geometry.slots });
+    this.#dead += blocks;
   }
 
   #of(endpoint: string): Held | undefined {
@@ -179,9 +228,9 @@ export class HistoryIndex implements PrefixIndex {
     if (known !== undefined) return known;
     const id = this.#freeIds.pop() ?? this.#newId();
     if (id === undefined) return undefined;
-    const held: Held = { id, capacity: this.#defaultBlocks, counts: [0], marks: [0], busy: 1 };
+    const held: Held = { id, capacity: this.#defaultBlocks, counts: [0], marks: [0], busy: 1, room: 0 };
     this.#held.set(endpoint, held);
-    this.#version += 1;
+    this.#changed();
     this.#byId[id] = held;
     this.#table.live[id] = 1;
     return held;
@@ -193,20 +242,33 @@ export class HistoryIndex implements PrefixIndex {
     return this.#freshId++;
   }
 
-  #sweep(slots: number): void {
-    if (this.#hidden.length === 0 || !this.#table.sweep(slots)) return;
-    for (const each of this.#hidden) each.rounds -= 1;
-    for (const hidden of this.#hidden) if (hidden.rounds === 0) this.#clean(hidden);
-    this.#hidden = this.#hidden.filter(({ rounds }) => rounds > 0);
+  /** Endpoints came or went. */
+  #changed(): void {
+    this.#version += 1;
+    this.#share = Math.floor((ROOM * this.#table.geometry.slots) / Math.max(1, this.#held.size));
   }
 
-  #clean({ id, mark }: Hidden): void {
+  #sweep(slots: number): void {
+    if (this.#hidden.length === 0) return;
+    this.#table.sweep(slots);
+    this.#swept += Math.min(slots, this.#table.geometry.slots);
+    let clean = 0;
+    for (; (this.#hidden[clean]?.cleanAt ?? Infinity) <= this.#swept; clean++) this.#clean(this.#hidden[clean]);
+    if (clean > 0) this.#hidden = this.#hidden.slice(clean);
+  }
+
+  #clean(hidden: Hidden | undefined): void {
+    if (hidden === undefined) return;
+    const { id, mark, blocks } = hidden;
+    this.#dead -= blocks;
     const held = this.#byId[id];
     if (mark === "all") this.#freeIds.push(id);
     else if (held !== undefined) held.busy &= ~(1 << mark);
   }
 }
 
+/** Six generations that grow by half each: the oldest is then a twenty-fifth of all that is held. */
+const ROOM_TO_GROW = 2;
 /** Slots swept at each tidying, once a second: 0.3 ms, and 2^22 slots within a minute. */
 const IDLE_SWEEP = 65_536;
 

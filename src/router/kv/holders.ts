@@ -52,6 +52,15 @@ export function inlineWith(value: Value, endpoint: number, added: number, live?:
 export const isLive = (holder: number, live: Uint8Array): boolean =>
   ((live[holder >> 3] ?? 0) & (1 << (holder & 7))) !== 0;
 
+/** Whether all holders in a slot live, as a slot without any does. */
+export function areLive(low: number, high: number, live: Uint8Array): boolean {
+  for (let place = 0; place < INLINE; place++) {
+    const holder = inline(low, high, place);
+    if (holder >= 0 && !isLive(holder, live)) return false;
+  }
+  return true;
+}
+
 /** The holders in a slot and these marks of one endpoint that is not among them; undefined where they do not fit. */
 export function withMarks(value: Value | undefined, endpoint: number, marks: number): Value | undefined {
   let next = value;

@@ -6,11 +6,14 @@
  * row of the pool. Every endpoint has a mask of live marks: what the mask does not show does not exist, so that an
  * endpoint or a generation of it vanishes in constant time, and `sweep` clears it away later.
  *
- * Readers may meet a slot that is being written: they see a miss, or for one question a holder too many; never a torn
- * word (aligned 32-bit loads), never an endless loop. Layout: reference node-performance.md, section 7.
+ * A slot that is given up is filled at once from behind its run, so that no marker of it is left: with markers a full
+ * table that learns on has soon no empty slot, and each search for a missing key walks through all of it.
+ *
+ * Readers may meet a slot that is being written or moved: they see a miss, or for one question a holder too many; never a
+ * torn word (aligned 32-bit loads), never an endless loop. Layout: reference node-performance.md, section 7.
  */
 import type { BlockKeys } from "./blocks.ts";
-import { isNobody, type Value } from "./holders.ts";
+import { areLive, IN_ROW, isNobody, NOBODY, type Value } from "./holders.ts";
 import { MatchWalk, type Matches } from "./match.ts";
 import { RowPool } from "./rows.ts";
 
@@ -25,8 +28,8 @@ export interface Geometry {
 
 /** Words of a slot: key low, key high, holders. */
 const SLOT_WORDS = 4;
-/** Key of a slot whose block is gone while others of its run stand behind it. */
-const GONE_HIGH = 1;
+/** High key word of the slot from which a block is moved, so that readers go on to those behind it. */
+const MOVING_HIGH = 1;
 /** More of the slots are never filled: beyond, a search for a missing key becomes long (8.5 probes at 0.75). */
 const MAX_LOAD = 0.75;
 
@@ -48,6 +51,7 @@ export class HolderTable {
   readonly #walk: MatchWalk;
   /** Slots that hold a key. */
   #used = 0;
+  /** The next slot to sweep. */
   #swept = 0;
 
   /** Over new memory, or over that of the thread that writes. */
@@ -90,15 +94,14 @@ export class HolderTable {
    */
   put(keys: BlockKeys, block: number, holder: number): number | undefined {
     const [low, high] = [lowOf(keys, block), highOf(keys, block)];
-    const found = this.#find(low, high);
-    const at = found >= 0 ? found : this.#claim(low, high);
-    if (at === undefined) return undefined;
+    const at = this.#find(low, high);
+    if (at < 0) return this.#insert(~at, low, high, holder) ? -1 : undefined;
     const before = this.#pool.markOf(this.#value(at), holder >> 3, this.live);
     if (before === (holder & 7)) return before;
     const value = this.#pool.with(this.#value(at), holder, this.live);
-    if (value !== undefined) this.#write(at, value);
-    else if (found < 0) this.#empty(at);
-    return value === undefined ? undefined : before;
+    if (value === undefined) return undefined;
+    this.#write(at, value);
+    return before;
   }
 
   /** The endpoint no longer holds the block under any of these marks. */
@@ -107,24 +110,27 @@ export class HolderTable {
     if (at < 0) return;
     const value = this.#pool.without(this.#value(at), endpoint, marks, this.live);
     this.#write(at, value);
-    if (isNobody(value)) this.#empty(at);
+    if (isNobody(value)) this.#remove(at);
   }
 
-  /** Clears what no mask shows any more from the next `slots` slots; true when a round through the table ends. */
-  sweep(slots: number): boolean {
-    const end = Math.min(this.#swept + slots, this.geometry.slots);
-    for (let slot = this.#swept; slot < end; slot++) this.#clean(slot * SLOT_WORDS);
-    this.#swept = end === this.geometry.slots ? 0 : end;
-    return this.#swept === 0;
+  /** Clears what no mask shows any more from the next `slots` slots; after all slots it begins anew. */
+  sweep(slots: number): void {
+    for (let left = Math.min(slots, this.geometry.slots); left > 0; left--) {
+      const at = this.#swept * SLOT_WORDS;
+      // What moves up into a slot that was cleared is looked at as well.
+      while (this.#clean(at)) this.#remove(at);
+      this.#swept = (this.#swept + 1) & this.#mask;
+    }
   }
 
-  #clean(at: number): void {
-    const value = this.#value(at);
-    if (isNobody(value)) return;
-    const rest = this.#pool.alive(value, this.live);
-    if (rest.low === value.low && rest.high === value.high) return;
+  /** Leaves those holders that live; true where none is left of a key. */
+  #clean(at: number): boolean {
+    const [low, high] = [this.#slots[at + 2] ?? 0, this.#slots[at + 3] ?? 0];
+    if (high !== IN_ROW && areLive(low, high, this.live)) return low === 0 && high === 0 && this.#slots[at] !== 0;
+    const rest = this.#pool.alive({ low, high }, this.live);
+    if (rest.low === low && rest.high === high) return false;
     this.#write(at, rest);
-    if (isNobody(rest)) this.#empty(at);
+    return isNobody(rest);
   }
 
   #value(at: number): Value {
@@ -138,45 +144,65 @@ export class HolderTable {
     this.#slots[at + 3] = high;
   }
 
+  /** Where the key stands; where it does not, the empty slot at the end of its run, as its complement. */
   #find(low: number, high: number): number {
-    for (let slot = low & this.#mask, steps = 0; steps <= this.#mask; slot = (slot + 1) & this.#mask, steps++) {
+    let slot = low & this.#mask;
+    for (let steps = 0; steps <= this.#mask; slot = (slot + 1) & this.#mask, steps++) {
       const at = slot * SLOT_WORDS;
       const word = this.#slots[at] ?? 0;
       if (word === low && this.#slots[at + 1] === high) return at;
-      if (word === 0 && this.#slots[at + 1] === 0) return -1;
+      if (word === 0 && this.#slots[at + 1] === 0) return ~at;
     }
+    // Only a reader gets here, past slots that moved while it went by.
     return -1;
   }
 
-  /** A slot for a key that has none. */
-  #claim(low: number, high: number): number | undefined {
-    if (this.#used >= MAX_LOAD * this.geometry.slots) return undefined;
-    let slot = low & this.#mask;
-    while (!this.#isFree(slot)) slot = (slot + 1) & this.#mask;
-    const at = slot * SLOT_WORDS;
+  /** The first holder of a key that has none, in an empty slot; false where the table is full. */
+  #insert(at: number, low: number, high: number, holder: number): boolean {
+    if (this.#used >= MAX_LOAD * this.geometry.slots) return false;
+    const value = this.#pool.with(NOBODY, holder, this.live);
+    if (value === undefined) return false;
     this.#used += 1;
+    this.#write(at, value);
+    this.#name(at, low, high);
+    return true;
+  }
+
+  /** The low word last: what readers find by it is written. */
+  #name(at: number, low: number, high: number): void {
     this.#slots[at + 1] = high;
     this.#slots[at] = low;
-    return at;
   }
 
-  #isFree(slot: number): boolean {
-    return (this.#slots[slot * SLOT_WORDS] ?? 0) === 0;
-  }
-
-  /** A slot at the end of its run becomes empty, and those before it that only kept the run together. */
-  #empty(at: number): void {
+  /** Empties a slot that nobody holds: those of its run that may stand nearer to their home move up. */
+  #remove(at: number): void {
     this.#used -= 1;
-    this.#slots[at] = 0;
-    this.#slots[at + 1] = GONE_HIGH;
-    let slot = at / SLOT_WORDS;
-    if (this.#kind((slot + 1) & this.#mask) !== 0) return;
-    for (; this.#kind(slot) === GONE_HIGH; slot = (slot - 1) & this.#mask) this.#slots[slot * SLOT_WORDS + 1] = 0;
+    let hole = at / SLOT_WORDS;
+    this.#name(at, 0, MOVING_HIGH);
+    for (let slot = (hole + 1) & this.#mask; this.#slots[slot * SLOT_WORDS] !== 0; slot = (slot + 1) & this.#mask) {
+      const home = (this.#slots[slot * SLOT_WORDS] ?? 0) & this.#mask;
+      if (this.#distance(home, slot) < this.#distance(hole, slot)) continue;
+      this.#move(slot, hole);
+      hole = slot;
+    }
+    this.#slots[hole * SLOT_WORDS + 1] = 0;
   }
 
-  /** 0 empty, 1 gone, -1 a key. */
-  #kind(slot: number): number {
-    return this.#isFree(slot) ? (this.#slots[slot * SLOT_WORDS + 1] ?? 0) : -1;
+  #distance(from: number, to: number): number {
+    return (to - from) & this.#mask;
+  }
+
+  /** The copy stands before the old one goes. */
+  #move(from: number, to: number): void {
+    const [source, target] = [from * SLOT_WORDS, to * SLOT_WORDS];
+    // Out of what is still to be swept into what was: it would be missed.
+    if (this.#distance(this.#swept, from) < this.#distance(this.#swept, to)) this.#clean(source);
+    this.#slots[target + 2] = this.#slots[source + 2] ?? 0;
+    this.#slots[target + 3] = this.#slots[source + 3] ?? 0;
+    this.#name(target, this.#slots[source] ?? 0, this.#slots[source + 1] ?? 0);
+    this.#name(source, 0, MOVING_HIGH);
+    this.#slots[source + 2] = 0;
+    this.#slots[source + 3] = 0;
   }
 }
 

@@ -60,7 +60,7 @@ export function createWorld(spec: ContentSpec, ports: { timers: Timers; metrics:
   const index = new HistoryIndex(
     geometryFor(maxBytes, maxEndpoints),
     indexCapacity({ stats: undefined }, config.index),
-    () => ports.metrics.count("tandem_router_index_full_total"),
+    (blocks) => ports.metrics.count("tandem_router_index_full_total", {}, blocks),
   );
   const hasher = createBlockHasher();
   const content = new Content(spec);
