@@ -1,8 +1,8 @@
 /**
- * What ext_proc adds to a request: the same Envoy, body and upstream, without the filter, with the streamed and with the
- * buffered body mode, interleaved in one run. `npm run bench:envoy -- [--rate N] [--requests N] [--concurrency N] [--json]`.
- * With `--rate` requests begin at even distances, whether or not the ones before were answered, and latencies count from
- * the moment at which a request was to begin.
+ * What ext_proc adds to a request: the same Envoy, body and upstream, without the filter, with both shipped profiles and
+ * with the buffered body mode, interleaved in one run. `npm run bench:envoy -- --help`.
+ * Requests begin at even distances, whether or not the ones before were answered, and latencies count from the moment at
+ * which a request was to begin.
  *
  * The upstream answers at once and serves role `both`, so no prefill leg runs: what is measured is the filter, the
  * router's work on the body and the pick.
@@ -18,11 +18,13 @@ import { startEnvoy, type Envoy, type EnvoyOptions } from "../e2e/cluster/envoy.
 import { REPOSITORY } from "../e2e/cluster/paths.ts";
 import { freePorts, ready, startProcess, temporaryFolder } from "../e2e/cluster/process.ts";
 import { buildProgram } from "../e2e/cluster/tandem.ts";
+import { quantile, rounded } from "../support/usage.ts";
 
 const { values } = parseArgs({
   options: {
-    rate: { type: "string" },
+    rate: { type: "string", default: "500" },
     requests: { type: "string", default: "1000" },
+    bodies: { type: "string", default: "2048,16384,65536" },
     concurrency: { type: "string" },
     json: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
@@ -31,20 +33,22 @@ const { values } = parseArgs({
 if (values.help) {
   console.log(`What ext_proc adds to a request through Envoy, against the same Envoy without it.
 
-  --rate N         requests a second, in an open loop (as fast as answers come)
+  --rate N         requests a second, in an open loop (500); 0: as fast as answers come
   --requests N     of each variant and round (1000)
-  --concurrency N  connections (4; 64 with --rate)
+  --bodies N,...   bytes of a body (2048,16384,65536)
+  --concurrency N  connections (64; 4 with --rate 0)
   --json           machine-readable rows (docs/reference/benchmarks.md)
 
 Example:
-  npm run --silent bench:envoy -- --rate 500 --json`);
+  npm run --silent bench:envoy -- --bodies 16384 --json`);
   process.exit(0);
 }
 const REQUESTS = Number(values.requests);
-const RATE = values.rate === undefined ? null : Number(values.rate);
+const RATE = values.rate === "0" ? null : Number(values.rate);
 const CONCURRENCY = Number(values.concurrency ?? (RATE === null ? 4 : 64));
-if (![REQUESTS, CONCURRENCY, RATE ?? 1].every((value) => Number.isInteger(value) && value > 0)) {
-  console.error("--rate, --requests and --concurrency take positive integers");
+const BODIES = values.bodies.split(",").map(Number);
+if (![REQUESTS, CONCURRENCY, RATE ?? 1, ...BODIES].every((value) => Number.isInteger(value) && value > 0)) {
+  console.error("--rate, --requests, --bodies and --concurrency take positive integers");
   process.exit(2);
 }
 const ROUNDS = 3;
@@ -52,23 +56,18 @@ const MODEL = "bench";
 
 const VARIANTS: Readonly<Record<string, Partial<EnvoyOptions>>> = {
   plain: { plain: true },
-  duplex: { bodyMode: "FULL_DUPLEX_STREAMED" },
-  buffered: { bodyMode: "BUFFERED" },
+  light: { profile: "light" },
+  exact: { profile: "exact" },
+  buffered: { profile: "light", bodyMode: "BUFFERED" },
 };
-const BODIES = [2, 16, 64].map((kib) => kib * 1024);
 
 const say = (line: string): void => {
   if (process.stderr.isTTY) process.stderr.write(`${line}\n`);
 };
-const quantile = (sorted: readonly number[], q: number): number =>
-  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? 0;
-const median = (values: readonly number[]): number =>
-  quantile(
-    values.toSorted((a, b) => a - b),
-    0.5,
-  );
+const median = (values: readonly number[]): number => quantile(values, 0.5);
 
-const upstream = createServer((request, response) => {
+// Idle connections stay: one that closes as Envoy takes it would count as an engine that broke.
+const upstream = createServer({ keepAliveTimeout: 600_000 }, (request, response) => {
   request.resume().on("end", () => {
     const models = { data: [{ id: MODEL }] };
     response
@@ -139,7 +138,8 @@ async function openLoop(url: string, bytes: number, rate: number): Promise<numbe
     const due = begun + (number * 1000) / rate;
     const body = bodyOf(number, bytes);
     // The event loop sleeps in whole milliseconds; the rest is waited for in turns of it, which answers need too.
-    if (due - performance.now() > 1) await sleep(Math.floor(due - performance.now()));
+    const early = due - performance.now();
+    if (early > 1) await sleep(Math.floor(early));
     while (performance.now() < due) await new Promise((resolve) => setImmediate(resolve));
     times.push(ask(url, body, due));
   }
@@ -173,17 +173,16 @@ for (const bytes of BODIES) {
       note(round === 0 ? warm : found, name, times);
     }
   const plain = found.get("plain") ?? { p50: [], p99: [] };
+  const added = (times: readonly number[], without: readonly number[]): number =>
+    // Round by round: what else the machine does changes from one to the next.
+    median(times.map((time, round) => time - (without[round] ?? 0)));
   for (const [variant, { p50, p99 }] of found)
     rows.push({
-      variant,
-      bodyBytes: bytes,
-      requests: REQUESTS * ROUNDS,
-      concurrency: CONCURRENCY,
-      ratePerSecond: RATE,
-      p50Ms: median(p50),
-      p99Ms: median(p99),
-      addedP50Ms: median(p50) - median(plain.p50),
-      addedP99Ms: median(p99) - median(plain.p99),
+      ...{ variant, bodyBytes: bytes, requests: REQUESTS * ROUNDS, concurrency: CONCURRENCY, ratePerSecond: RATE },
+      p50Ms: rounded(median(p50), 3),
+      p99Ms: rounded(median(p99), 3),
+      addedP50Ms: rounded(added(p50, plain.p50), 3),
+      addedP99Ms: rounded(added(p99, plain.p99), 3),
     });
 }
 

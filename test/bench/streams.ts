@@ -3,16 +3,19 @@
  * profiles, and the router's RSS before, with them and after. `npm run bench:streams -- [--streams N] [--json]`.
  *
  * The router is `tandem serve --role router` in a process of its own, after a few requests that ran to their end. Two
- * figures: its RSS as it stands once all are open, with what the requests left uncollected in its heap, and again after
- * a full collection, which is what open streams hold. Both hold the blocks of the prompts in the index, 1 KB of 16 KB.
+ * figures: what its RSS grew by, with the room that the heap took to receive ten thousand requests at once and the
+ * blocks of their prompts in the index (1 KB of 16 KB); and what is alive after a full collection: the streams alone.
  */
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import type { BodyMode, Modes } from "../../src/router/extproc/codec.ts";
 import type { HeaderList } from "../../src/router/headers.ts";
 import { ProcessClient, type ProcessStream } from "../../src/simulator/gateway/client.ts";
 import { encodeBody } from "../../src/simulator/gateway/codec.ts";
+import { temporaryFolder } from "../e2e/cluster/process.ts";
 import { answerOf, chunkOf, comes, headOf, startRouterProcess, type RouterProcess } from "../score/router-process.ts";
 import { memoryOf, rounded } from "../support/usage.ts";
 
@@ -145,49 +148,64 @@ async function inTurn<T>(count: number, task: (number: number) => Promise<T>): P
   return results;
 }
 
-/** Lets the bench ask for a full collection. */
-const COLLECTS = ["--expose-gc", "--import", 'data:text/javascript,process.on("SIGUSR2",()=>gc())'];
+interface Held {
+  readonly rssMib: number;
+  /** Alive after a full collection: its heap, and buffers beside it. */
+  readonly liveBytes: number;
+}
 
-const rssOf = async (router: RouterProcess): Promise<number> => {
-  await sleep(SETTLE_MS);
-  return memoryOf(router.pid).rssMb;
-};
-const collectedRssOf = async (router: RouterProcess): Promise<number> => {
-  for (let times = 0; times < 2; times++) {
+/** A router that collects and writes down what is left when it is told to, and what it holds. */
+async function startTold(): Promise<{ router: RouterProcess; held: () => Promise<Held>; remove: () => void }> {
+  const { folder, remove } = temporaryFolder("tandem-streams-");
+  const file = join(folder, "memory.json");
+  const tell = `fs.writeFileSync(${JSON.stringify(file)},JSON.stringify(process.memoryUsage()))`;
+  // Buffers beside the heap go after the objects that held them.
+  const code = `import fs from"node:fs";process.on("SIGUSR2",()=>{gc();setTimeout(()=>{gc();${tell}},300)})`;
+  const args = ["--expose-gc", "--import", `data:text/javascript,${encodeURIComponent(code)}`];
+  const endpoints = Array.from({ length: ENGINES }, (_, host) => `127.0.0.${host + 1}:9`);
+  const statics = endpoints.map((address) => ({ address, role: "both", model: MODEL }));
+  const router = await startRouterProcess({ router: { endpoints: { static: statics } }, args });
+  const held = async (): Promise<Held> => {
+    await sleep(SETTLE_MS);
+    const { rssMb } = memoryOf(router.pid);
+    rmSync(file, { force: true });
     router.signal("SIGUSR2");
-    await sleep(SETTLE_MS / 2);
-  }
-  return rssOf(router);
-};
+    if (!(await comes(() => existsSync(file), 10_000))) throw new Error("the router does not tell of its memory");
+    await sleep(100);
+    const { heapUsed, external } = JSON.parse(readFileSync(file, "utf8")) as NodeJS.MemoryUsage;
+    return { rssMib: rssMb, liveBytes: heapUsed + external };
+  };
+  return { router, held, remove };
+}
 
 const say = (line: string): void => {
   if (process.stderr.isTTY) process.stderr.write(`${line}\n`);
 };
 
 async function measure(state: State): Promise<object> {
-  const endpoints = Array.from({ length: ENGINES }, (_, host) => `127.0.0.${host + 1}:9`);
-  const statics = endpoints.map((address) => ({ address, role: "both", model: MODEL }));
-  const router = await startRouterProcess({ router: { endpoints: { static: statics } }, args: COLLECTS });
+  const { router, held, remove } = await startTold();
   const clients = Array.from({ length: CONNECTIONS }, () => new ProcessClient(router.address));
   const begin = (number: number) => open(clients[number % CONNECTIONS] as ProcessClient, number, state);
   const end = async (begun: Open | undefined) => begun !== undefined && (await finish(begun));
   say(`${state.profile}, ${state.waitsFor}`);
   await inTurn(WARM, async (number) => end(await begin(STREAMS + number)));
-  const before = await collectedRssOf(router);
+  const before = await held();
   const all = await inTurn(STREAMS, begin);
   const counted = await router.metric("tandem_router_streams");
-  const [opened, held] = [await rssOf(router), await collectedRssOf(router)];
+  const opened = await held();
   say(`${counted} streams open`);
   const ends = await inTurn(STREAMS, (number) => end(all[number]));
   await comes(async () => (await router.metric("tandem_router_streams")) === 0, 10_000);
-  const [after, left] = [await collectedRssOf(router), await router.metric("tandem_router_streams")];
+  const [after, left] = [await held(), await router.metric("tandem_router_streams")];
   await router.stop();
-  const each = (mib: number): number => rounded(((mib - before) * MIB) / STREAMS, 0);
+  remove();
   return {
     ...{ profile: state.profile, waitsFor: state.waitsFor, streams: STREAMS, connections: CONNECTIONS },
     ...{ bodyBytes: BODY_BYTES, openAtMost: counted, broken: ends.filter((fine) => !fine).length, openAfter: left },
-    ...{ rssBeforeMiB: before, rssOpenMiB: opened, rssCollectedMiB: held, rssAfterMiB: after },
-    ...{ bytesPerStream: each(opened), collectedBytesPerStream: each(held) },
+    ...{ rssBeforeMiB: before.rssMib, rssOpenMiB: opened.rssMib, rssAfterMiB: after.rssMib },
+    rssBytesPerStream: rounded(((opened.rssMib - before.rssMib) * MIB) / STREAMS, 0),
+    liveBytesPerStream: rounded((opened.liveBytes - before.liveBytes) / STREAMS, 0),
+    liveBytesLeft: after.liveBytes - before.liveBytes,
   };
 }
 
