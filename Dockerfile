@@ -16,7 +16,7 @@ RUN npm run build
 FROM ${RUNTIME}
 WORKDIR /app
 COPY --from=build /src/package.json ./
-COPY --from=build /src/dist/tandem.js dist/
+COPY --from=build /src/dist/*.js dist/
 COPY manifests/examples manifests/examples
 COPY manifests/envoy manifests/envoy
 ENV NODE_ENV=production

@@ -1,8 +1,12 @@
-/** Bundles the program into `dist/tandem.js`, one file with its source map. */
+/** Bundles the program into `dist/tandem.js`, and what runs on threads of its own beside it, each with its source map. */
 import { build } from "esbuild";
 
 await build({
-  entryPoints: { tandem: new URL("../src/main.ts", import.meta.url).pathname },
+  entryPoints: {
+    tandem: new URL("../src/main.ts", import.meta.url).pathname,
+    // src/cli/roles/scraping.ts looks for it under this name.
+    "scrape-worker": new URL("../src/cli/roles/scrape-worker.ts", import.meta.url).pathname,
+  },
   outdir: new URL("../dist", import.meta.url).pathname,
   bundle: true,
   platform: "node",

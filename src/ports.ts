@@ -132,3 +132,16 @@ export type EngineReply =
 export interface EngineClient {
   send(request: EngineRequest): Promise<EngineReply>;
 }
+
+/** A thread beside the one that serves: started again when it fails, so both sides say all they know when it starts. */
+export interface Thread {
+  /** Copied, as `postMessage` does; lost while the thread is down. */
+  post(message: unknown): void;
+  stop(): void;
+}
+
+/** The same connection seen from the thread. */
+export interface ThreadPort {
+  post(message: unknown, transfer?: readonly ArrayBuffer[]): void;
+  onMessage(listener: (message: unknown) => void): void;
+}

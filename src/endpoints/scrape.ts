@@ -9,7 +9,7 @@ import type { Cancel, Clock, EngineClient, Metrics, Random, Timers } from "../po
 import { parseMetricsPage } from "./metrics-page.ts";
 
 export interface ScrapeOptions {
-  readonly endpoints: () => readonly Endpoint[];
+  readonly endpoints: () => readonly Pick<Endpoint, "id" | "address" | "bootId">[];
   readonly client: EngineClient;
   readonly clock: Clock;
   readonly timers: Timers;
@@ -39,7 +39,7 @@ const MODELS_EVERY = 10;
 const MAX_MODELS = 1000;
 
 /** The same object every time: readers compare. */
-const NOTHING: Scraped = { stats: undefined, models: [] };
+export const NOTHING: Scraped = { stats: undefined, models: [] };
 
 interface Entry {
   address: string;
@@ -80,7 +80,7 @@ function later(options: ScrapeOptions, pending: Set<Cancel>, task: () => void): 
   pending.add(cancel);
 }
 
-function sync(entries: Map<string, Entry>, endpoints: readonly Endpoint[]): void {
+function sync(entries: Map<string, Entry>, endpoints: ReturnType<ScrapeOptions["endpoints"]>): void {
   const present = new Set(endpoints.map(({ id }) => id));
   for (const id of entries.keys()) if (!present.has(id)) entries.delete(id);
   for (const { id, address, bootId } of endpoints) {

@@ -350,6 +350,11 @@ export const METRICS = {
     labels: [],
   },
   tandem_router_index_blocks: { type: "gauge", help: "Blocks in the prefix index.", labels: [] },
+  tandem_thread_restarts_total: {
+    type: "counter",
+    help: "Threads beside the serving one that failed and were started again, by what happened: crashed or hung.",
+    labels: ["thread", "cause"],
+  },
   tandem_scrape_failures_total: { type: "counter", help: "Scrapes of engine metrics that failed.", labels: [] },
 } as const satisfies Readonly<Record<string, MetricSpec>>;
 

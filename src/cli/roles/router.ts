@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { parseListen } from "../../config/listen.ts";
 import { EndpointDirectory } from "../../endpoints/directory.ts";
-import { startScraper, type Scraper } from "../../endpoints/scrape.ts";
+import type { Scraper } from "../../endpoints/scrape.ts";
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
 import { compatible } from "../../profiles/connectors.ts";
@@ -20,6 +20,7 @@ import { engineAccess } from "./engine.ts";
 import type { Role, RolePorts } from "./ports.ts";
 import { proxyTls } from "./proxy-tls.ts";
 import { startReplicas } from "./replicas.ts";
+import { startScraping } from "./scraping.ts";
 
 export interface RouterRole extends Role {
   /** `host:port` of ext_proc. */
@@ -43,7 +44,6 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const config = ports.config.router;
   const engines = engineAccess(ports);
   const client = createEngineClient(engines.current());
-  const cancelAccess = engines.onChange((access) => client.use(access));
   const loads = new LoadBook();
   const { maxBytes, maxEndpoints } = config.index;
   const index = new HistoryIndex(
@@ -51,10 +51,10 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
     indexCapacity({ stats: undefined }, config.index),
     (blocks) => metrics.count("tandem_router_index_full_total", {}, blocks),
   );
-  const scraper = startScraper({
-    ...{ client, clock, timers, random, metrics, endpoints: options.endpoints },
-    intervalMs: config.scrapeIntervalMs,
-    timeoutMs: config.scrapeTimeoutMs,
+  const scraper = startScraping(ports, options.endpoints, engines.current());
+  const cancelAccess = engines.onChange((access) => {
+    client.use(access);
+    scraper.use(access);
   });
   const directory = new EndpointDirectory(options.endpoints, scraper);
   const housekeeping = new Housekeeping({ index, loads, config, metrics });

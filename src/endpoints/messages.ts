@@ -1,0 +1,68 @@
+/**
+ * What the serving thread and the scraping one say to each other. Stats of all engines that were read since the last
+ * message are one array of numbers, which changes hands without being copied; names are sent only where they changed.
+ */
+import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
+import type { Scraped } from "./scrape.ts";
+
+/** All that scraping needs of an endpoint. */
+export type Target = Pick<Endpoint, "id" | "address" | "bootId">;
+
+export type ToScraper =
+  | { readonly kind: "targets"; readonly version: number; readonly targets: readonly Target[] }
+  | { readonly kind: "access"; readonly access: unknown }
+  | { readonly kind: "poll"; readonly call: number };
+
+export interface FromScraper {
+  /** Of the list of targets that the rows count by. */
+  readonly version: number;
+  readonly stats: Float64Array;
+  readonly models: readonly (readonly [target: number, models: readonly string[]])[];
+  /** Metrics since the last message, as the relay took them. */
+  readonly told: unknown;
+  /** Calls of `poll` that are done. */
+  readonly polled: readonly number[];
+}
+
+/** Numbers of a row: target, then the stats in the order below; what an engine does not tell is NaN. */
+const ROW = 7;
+
+export function packStats(changed: readonly (readonly [target: number, stats: EngineStats])[]): Float64Array {
+  const rows = new Float64Array(changed.length * ROW);
+  changed.forEach(([target, { at, running, waiting, kvUsage, blockSize = NaN, blocks = NaN }], row) =>
+    rows.set([target, at, running, waiting, kvUsage, blockSize, blocks], row * ROW),
+  );
+  return rows;
+}
+
+export function unpackStats(rows: Float64Array): [target: number, stats: EngineStats][] {
+  return Array.from({ length: Math.floor(rows.length / ROW) }, (_, row) => {
+    const [target = 0, at = 0, running = 0, waiting = 0, kvUsage = 0, blockSize = NaN, blocks = NaN] = rows.subarray(
+      row * ROW,
+      (row + 1) * ROW,
+    );
+    const known = { ...(blockSize > 0 ? { blockSize } : {}), ...(blocks > 0 ? { blocks } : {}) };
+    return [target, { at, running, waiting, kvUsage, ...known }];
+  });
+}
+
+/** What differs from what was sent before; `sent` then holds what is sent now. */
+export function changesOf(
+  targets: readonly Target[],
+  of: (id: string) => Scraped,
+  sent: Map<string, Scraped>,
+): Pick<FromScraper, "stats" | "models"> {
+  const stats: [number, EngineStats][] = [];
+  const models: [number, readonly string[]][] = [];
+  targets.forEach(({ id }, target) => {
+    const [now, before] = [of(id), sent.get(id)];
+    if (now.stats !== undefined && now.stats !== before?.stats) stats.push([target, now.stats]);
+    if (before === undefined ? now.models.length > 0 : !isSame(now.models, before.models))
+      models.push([target, now.models]);
+    sent.set(id, { stats: now.stats, models: now.models });
+  });
+  return { stats: packStats(stats), models };
+}
+
+const isSame = (a: readonly string[], b: readonly string[]): boolean =>
+  a === b || (a.length === b.length && a.every((name, at) => name === b[at]));
