@@ -6,18 +6,16 @@
  * figures: what its RSS grew by, with the room that the heap took to receive ten thousand requests at once and the
  * blocks of their prompts in the index (1 KB of 16 KB); and what is alive after a full collection: the streams alone.
  */
-import { existsSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import type { BodyMode, Modes } from "../../src/router/extproc/codec.ts";
 import type { HeaderList } from "../../src/router/headers.ts";
 import { ProcessClient, type ProcessStream } from "../../src/simulator/gateway/client.ts";
 import { encodeBody } from "../../src/simulator/gateway/codec.ts";
-import { temporaryFolder } from "../e2e/cluster/process.ts";
-import { answerOf, chunkOf, comes, headOf, startRouterProcess, type RouterProcess } from "../score/router-process.ts";
-import { memoryOf, rounded } from "../support/usage.ts";
+import { startCollectingRouter, type CollectingRouter, type Held } from "../score/collecting-router.ts";
+import { answerOf, chunkOf, comes, headOf } from "../score/router-process.ts";
+import { rounded } from "../support/usage.ts";
 
 const { values } = parseArgs({
   options: {
@@ -148,42 +146,22 @@ async function inTurn<T>(count: number, task: (number: number) => Promise<T>): P
   return results;
 }
 
-interface Held {
-  readonly rssMib: number;
-  /** Alive after a full collection: its heap, and buffers beside it. */
-  readonly liveBytes: number;
-}
-
-/** A router that collects and writes down what is left when it is told to, and what it holds. */
-async function startTold(): Promise<{ router: RouterProcess; held: () => Promise<Held>; remove: () => void }> {
-  const { folder, remove } = temporaryFolder("tandem-streams-");
-  const file = join(folder, "memory.json");
-  const tell = `fs.writeFileSync(${JSON.stringify(file)},JSON.stringify(process.memoryUsage()))`;
-  // Buffers beside the heap go after the objects that held them.
-  const code = `import fs from"node:fs";process.on("SIGUSR2",()=>{gc();setTimeout(()=>{gc();${tell}},300)})`;
-  const args = ["--expose-gc", "--import", `data:text/javascript,${encodeURIComponent(code)}`];
+const start = (): Promise<CollectingRouter> => {
   const endpoints = Array.from({ length: ENGINES }, (_, host) => `127.0.0.${host + 1}:9`);
   const statics = endpoints.map((address) => ({ address, role: "both", model: MODEL }));
-  const router = await startRouterProcess({ router: { endpoints: { static: statics } }, args });
-  const held = async (): Promise<Held> => {
-    await sleep(SETTLE_MS);
-    const { rssMb } = memoryOf(router.pid);
-    rmSync(file, { force: true });
-    router.signal("SIGUSR2");
-    if (!(await comes(() => existsSync(file), 10_000))) throw new Error("the router does not tell of its memory");
-    await sleep(100);
-    const { heapUsed, external } = JSON.parse(readFileSync(file, "utf8")) as NodeJS.MemoryUsage;
-    return { rssMib: rssMb, liveBytes: heapUsed + external };
-  };
-  return { router, held, remove };
-}
+  return startCollectingRouter({ router: { endpoints: { static: statics } } });
+};
 
 const say = (line: string): void => {
   if (process.stderr.isTTY) process.stderr.write(`${line}\n`);
 };
 
 async function measure(state: State): Promise<object> {
-  const { router, held, remove } = await startTold();
+  const router = await start();
+  const held = async (): Promise<Held> => {
+    await sleep(SETTLE_MS);
+    return router.held();
+  };
   const clients = Array.from({ length: CONNECTIONS }, () => new ProcessClient(router.address));
   const begin = (number: number) => open(clients[number % CONNECTIONS] as ProcessClient, number, state);
   const end = async (begun: Open | undefined) => begun !== undefined && (await finish(begun));
@@ -198,7 +176,6 @@ async function measure(state: State): Promise<object> {
   await comes(async () => (await router.metric("tandem_router_streams")) === 0, 10_000);
   const [after, left] = [await held(), await router.metric("tandem_router_streams")];
   await router.stop();
-  remove();
   return {
     ...{ profile: state.profile, waitsFor: state.waitsFor, streams: STREAMS, connections: CONNECTIONS },
     ...{ bodyBytes: BODY_BYTES, openAtMost: counted, broken: ends.filter((fine) => !fine).length, openAfter: left },

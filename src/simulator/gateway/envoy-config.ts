@@ -5,7 +5,7 @@
 import { parse } from "yaml";
 import type { BodyMode } from "../../router/extproc/codec.ts";
 
-/** Addresses are `ip:port`. */
+/** Addresses are `ip:port`; several replicas of the router with commas, each with its health service. */
 export interface EnvoyChanges {
   readonly listener: string;
   readonly admin: string;
@@ -97,10 +97,10 @@ function changeCluster(cluster: Cluster, changes: EnvoyChanges): void {
 
 function makeRouter(cluster: Cluster, { router, routerHealth }: EnvoyChanges): void {
   if (routerHealth === undefined) delete cluster.health_checks;
-  makeStatic(cluster, [router], routerHealth);
+  makeStatic(cluster, router.split(","), routerHealth?.split(","));
 }
 
-function makeStatic(cluster: Cluster, addresses: readonly string[], health?: string): void {
+function makeStatic(cluster: Cluster, addresses: readonly string[], health?: readonly string[]): void {
   cluster.type = "STATIC";
   cluster.load_assignment = assignment(cluster.name, addresses, health);
 }
@@ -110,9 +110,12 @@ const socketAddress = (address: string): object => {
   return { socket_address: { address: address.slice(0, at), port_value: Number(address.slice(at + 1)) } };
 };
 
-function assignment(name: string, addresses: readonly string[], health?: string): object {
-  const checked = health === undefined ? {} : { health_check_config: { address: socketAddress(health) } };
-  const endpoints = addresses.map((address) => ({ endpoint: { address: socketAddress(address), ...checked } }));
+function assignment(name: string, addresses: readonly string[], health: readonly string[] = []): object {
+  const endpoints = addresses.map((address, index) => {
+    const at = health[index];
+    const checked = at === undefined ? {} : { health_check_config: { address: socketAddress(at) } };
+    return { endpoint: { address: socketAddress(address), ...checked } };
+  });
   return { cluster_name: name, endpoints: [{ lb_endpoints: endpoints }] };
 }
 
