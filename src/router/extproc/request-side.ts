@@ -144,6 +144,12 @@ export class RequestSide {
     this.#drop();
   }
 
+  /** Envoy does not listen. */
+  observe(): void {
+    this.state = "observed";
+    this.#drop();
+  }
+
   /** The destination with the headers; what the client said of it goes. */
   headersReply(forward: Forward): Reply {
     return {

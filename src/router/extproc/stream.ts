@@ -56,7 +56,7 @@ export class ExchangeStream {
 
   /** Envoy reports a request that goes its way without us: nothing is picked and nothing said. */
   #observe(): readonly Action[] {
-    this.#request.state = "observed";
+    this.#request.observe();
     return [];
   }
 }
