@@ -2,6 +2,7 @@
 import type { Register } from "./index.ts";
 import { collect, readConfig, UsageError } from "./input.ts";
 import { parseListen } from "../config/listen.ts";
+import type { Config } from "../config/schema.ts";
 import { staticEndpoints } from "../endpoints/directory.ts";
 import { createLog } from "../telemetry/log.ts";
 import { startPageServer, text, type PageServer } from "../telemetry/server.ts";
@@ -11,7 +12,7 @@ import { discover } from "./roles/discovery.ts";
 import { parseRoles, roleNames, type RoleName } from "./roles/names.ts";
 import { createPorts, type Role, type RolePorts } from "./roles/ports.ts";
 import { startRouterRole } from "./roles/router.ts";
-import { createStarted, runUntilSignal, type Started } from "./roles/running.ts";
+import { createStarted, runUntilSignal, STOP_DEADLINE_MS, type Started } from "./roles/running.ts";
 import { startVolcanoRole } from "./roles/volcano.ts";
 import { startWebhookRole } from "./roles/webhooks.ts";
 
@@ -40,6 +41,13 @@ export const registerServe: Register = (program, exit) => {
     });
 };
 
+/** What is left to do when the last stream has ended, or was cut. */
+const LAST_MS = 3000;
+
+/** Answers take longer than webhooks: a router has its own time, and the grace period of its Pod must be above it. */
+const deadlineOf = ({ router }: Config, roles: ReadonlySet<RoleName>): number =>
+  roles.has("router") ? Math.max(STOP_DEADLINE_MS, router.leaveMs + router.drainMs + LAST_MS) : STOP_DEADLINE_MS;
+
 async function serve(options: ServeOptions): Promise<void> {
   const parsed = parseRoles(options.role);
   if ("unknown" in parsed)
@@ -57,6 +65,7 @@ async function serve(options: ServeOptions): Promise<void> {
         throw error;
       });
     },
+    deadlineMs: deadlineOf(config, parsed.roles),
     stop: () => started.stop(),
     abandon: () => process.exit(1),
   });

@@ -332,6 +332,13 @@ export const ConfigSchema = Type.Object(
           },
           { ...closed, description: "Whose a request is." },
         ),
+        leaveMs: integer(
+          6000,
+          0,
+          600000,
+          "After SIGTERM new streams are served for so long while the health service says that it goes; not where nobody ever asked that.",
+        ),
+        drainMs: integer(90000, 0, 3600000, "Streams that run are given so long to end after that; then they are cut."),
         maxStreams: integer(2000, 1, 100000, "Concurrent ext_proc streams of one connection."),
         maxConnections: integer(
           1024,

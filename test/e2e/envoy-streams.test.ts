@@ -246,7 +246,8 @@ function drained(version: EnvoyVersion): void {
       const pair = [0, 1].map((side) => askedOf(`late-${count}-${side}`, 4000, "unary"));
       late.push(...pair);
       lateAnswers.push(askAll(clients, pair));
-      await sleep(40);
+      // For longer than it waits for proxies to learn that it goes.
+      await sleep(100);
     }
     engines.release();
     t.same(await answers, [], "no answer is broken");

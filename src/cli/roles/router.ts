@@ -35,8 +35,6 @@ export interface RouterRoleOptions {
   readonly onPick?: (verdict: Verdict) => void;
 }
 
-/** Requests that run get this long to finish when the role stops. */
-const DRAIN_MS = 25_000;
 const TIDY_MS = 1000;
 
 export async function startRouterRole(ports: RolePorts, options: RouterRoleOptions): Promise<RouterRole> {
@@ -88,11 +86,13 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
     ready,
     stop: async () => {
       draining = true;
+      // Proxies learn by asking that it goes; who does not know yet opens streams still.
+      if (health?.asked() === true) await new Promise<void>((resolve) => void timers.after(config.leaveMs, resolve));
       cancelTidy();
       cancelAccess();
       cancelTls();
       scraper.stop();
-      await server.stop(DRAIN_MS);
+      await server.stop(config.drainMs);
       // Last: what still ran while it drained was work on the endpoints.
       await replicas.stop();
       await Promise.all([health?.stop(), client.close()]);

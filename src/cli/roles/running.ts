@@ -39,6 +39,8 @@ export interface Life {
   readonly log: Log;
   readonly start: () => Promise<void>;
   readonly stop: Stop;
+  /** A stop that takes longer ends at once; `STOP_DEADLINE_MS` by default. */
+  readonly deadlineMs?: number;
   /** Ends the process now. */
   readonly abandon: () => void;
 }
@@ -48,12 +50,13 @@ export interface Life {
  * ends the process at once; as process 1 of a container it must do so itself, for there signals have no default. A signal
  * during the start is kept until it is over: half a service cannot be stopped in order.
  */
-export async function runUntilSignal({ signals, timers, log, start, stop, abandon }: Life): Promise<void> {
+export async function runUntilSignal(life: Life): Promise<void> {
+  const { signals, timers, log, start, stop, abandon, deadlineMs = STOP_DEADLINE_MS } = life;
   const signalled = firstSignal(signals, abandon);
   await start();
   log.info("stopping", { signal: await signalled });
-  const cancel = timers.after(STOP_DEADLINE_MS, () => {
-    log.error("not stopped in time", { afterMs: STOP_DEADLINE_MS });
+  const cancel = timers.after(deadlineMs, () => {
+    log.error("not stopped in time", { afterMs: deadlineMs });
     abandon();
   });
   await stop();

@@ -20,6 +20,8 @@ const READINESS = new Set(["readiness", "envoy.service.ext_proc.v3.ExternalProce
 
 export interface HealthServer {
   readonly address: string;
+  /** Whether anybody ever asked; else nobody learns here that the router goes. */
+  readonly asked: () => boolean;
   readonly stop: () => Promise<void>;
 }
 
@@ -34,8 +36,10 @@ export async function startHealthServer(
     session.on("error", () => undefined);
     session.once("close", () => sessions.delete(session));
   });
+  let asked = false;
   server.on("stream", (stream, headers) => {
     stream.on("error", () => undefined);
+    asked = true;
     if (headers[":path"] === CHECK) answer(stream, ready);
     else end(stream, GRPC.unimplemented);
   });
@@ -44,7 +48,8 @@ export async function startHealthServer(
     server.listen(listen.port, listen.host, resolve);
   });
   const { address, port } = server.address() as AddressInfo;
-  return { address: `${address.includes(":") ? `[${address}]` : address}:${port}`, stop: () => stop(server, sessions) };
+  const at = `${address.includes(":") ? `[${address}]` : address}:${port}`;
+  return { address: at, asked: () => asked, stop: () => stop(server, sessions) };
 }
 
 /** Probers keep their connections open: waiting for them to leave would never end. */
