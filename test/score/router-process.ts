@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -35,9 +36,11 @@ export interface RouterSettings {
   /** Where Pods are found; without one, the endpoints are those of the configuration. */
   readonly api?: FakeApiServer;
   readonly args?: readonly string[];
+  /** Told each line of its log. */
+  readonly log?: (line: string) => void;
 }
 
-export async function startRouterProcess({ router, api, args = [] }: RouterSettings): Promise<RouterProcess> {
+export async function startRouterProcess({ router, api, args = [], log }: RouterSettings): Promise<RouterProcess> {
   const { folder, remove } = temporaryFolder("tandem-router-");
   const file = (name: string, value: object): string => {
     writeFileSync(join(folder, name), JSON.stringify(value));
@@ -55,6 +58,7 @@ export async function startRouterProcess({ router, api, args = [] }: RouterSetti
     stdio: ["ignore", "ignore", "pipe"],
   });
   const ended = once(child, "exit").then(([code]) => code as number | null);
+  if (log !== undefined) createInterface(child.stderr).on("line", log);
   await says(child.stderr, "tandem serves");
   const page = async (): Promise<string> => (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
   return {
