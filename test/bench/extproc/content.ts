@@ -13,7 +13,7 @@
  *   has seen: no two bodies are alike.
  */
 import type { PrefixIndex } from "../../../src/router/kv/index.ts";
-import type { BlockHasher } from "../../../src/router/kv/blocks.ts";
+import type { BlockHasher, BlockKeys } from "../../../src/router/kv/blocks.ts";
 
 export const MODEL = "bench";
 export const BLOCK_BYTES = 256;
@@ -49,6 +49,11 @@ export class Content {
     this.#turns = Math.max(2, Math.floor(Math.floor((spec.bodyBytes * 3) / 4) / this.#turnBytes));
     const own = Math.floor((this.#turns * (this.#turnBytes + 1)) / BLOCK_BYTES) - this.#turnBytes / BLOCK_BYTES;
     this.conversations = Math.max(1, Math.floor(spec.blocks / own));
+  }
+
+  /** Blocks of a prompt that are of the system prompt alone. */
+  get systemBlocks(): number {
+    return Math.floor((1 + this.#turnBytes) / BLOCK_BYTES);
   }
 
   /** The one that a request goes on with. */
@@ -104,17 +109,29 @@ export class Content {
 
 export const addressOf = (endpoint: number): string => `10.64.${endpoint >> 8}.${endpoint & 255}:8000`;
 
-/** Puts all conversations into an index, as if they had been served. */
+/**
+ * Puts all conversations into an index, as if they had been served. Those that are not in `asked`, where it is given,
+ * stand there with as many keys, but of no text: nobody asks for them, and making the text takes most of the time.
+ */
 export function fill(
   content: Content,
   index: PrefixIndex,
-  hasher: BlockHasher,
-  idOf: (endpoint: number) => string,
+  { hasher, idOf, asked }: { hasher: BlockHasher; idOf: (endpoint: number) => string; asked?: ReadonlySet<number> },
 ): void {
+  const keysOf = (conversation: number): BlockKeys => hasher.keys([content.prefix(conversation)], BLOCK_BYTES, MODEL);
+  const like = asked === undefined ? [] : Array.from({ length: SYSTEMS }, (_, system) => keysOf(system));
   for (let conversation = 0; conversation < content.conversations; conversation++) {
-    const keys = hasher.keys([content.prefix(conversation)], BLOCK_BYTES, MODEL);
+    const known = asked?.has(conversation) !== false;
+    const keys = known ? keysOf(conversation) : withoutText(like[conversation % SYSTEMS], content, conversation);
     for (const endpoint of content.holders(conversation)) index.record(idOf(endpoint), keys);
   }
+}
+
+/** The keys of the system prompt, and keys of nothing. */
+function withoutText(like: BlockKeys = new Int32Array(), content: Content, conversation: number): BlockKeys {
+  const keys = like.slice();
+  for (let at = content.systemBlocks * 2; at < keys.length; at++) keys[at] = mix(conversation * 4099 + at);
+  return keys;
 }
 
 /** The sum of picks that both sides compare: FNV-1a, 64 bits, over each address and a line feed. */

@@ -51,7 +51,12 @@ export interface World {
   tidy(): void;
 }
 
-export function createWorld(spec: ContentSpec, ports: { timers: Timers; metrics: Metrics; log: Log }): World {
+/** @param requests where it is given, requests beyond this number will not be made (`fill`) */
+export function createWorld(
+  spec: ContentSpec,
+  ports: { timers: Timers; metrics: Metrics; log: Log },
+  requests?: number,
+): World {
   const config = benchConfig(spec);
   const endpoints = staticEndpoints(config.endpoints.static);
   const known: readonly KnownEndpoint[] = endpoints.map((endpoint) => ({ endpoint, stats: undefined }));
@@ -64,7 +69,12 @@ export function createWorld(spec: ContentSpec, ports: { timers: Timers; metrics:
   );
   const hasher = createBlockHasher();
   const content = new Content(spec);
-  fill(content, index, hasher, (endpoint) => endpoints[endpoint]?.id ?? "");
+  const numbers = requests === undefined ? undefined : Array.from({ length: requests }, (_, request) => request);
+  fill(content, index, {
+    hasher,
+    idOf: (endpoint) => endpoints[endpoint]?.id ?? "",
+    ...(numbers === undefined ? {} : { asked: new Set(numbers.map((request) => content.conversation(request))) }),
+  });
   const housekeeping = new Housekeeping({ index, loads, config, metrics: ports.metrics });
   const router = createRouter({
     ...{ config, loads, index, hasher, client: NO_ENGINES, ...ports },
