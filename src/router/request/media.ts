@@ -2,6 +2,8 @@
  * Images, videos and sounds in the bytes of a message: noticed string by string while a body is scanned, so that their
  * bytes are not taken for text. What is overlooked is text, and only an estimate suffers.
  */
+import { isSpace } from "./json.ts";
+
 const QUOTE = 0x22;
 const COLON = 0x3a;
 
@@ -81,5 +83,3 @@ function spaceBefore(bytes: Buffer, from: number): number {
   while (from - at < 8 && isSpace(bytes[at])) at -= 1;
   return at;
 }
-
-const isSpace = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;

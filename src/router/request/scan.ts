@@ -1,31 +1,26 @@
 /**
  * Where the top-level members of a JSON object stand in its bytes, found in one pass while the bytes arrive.
  *
- * Decides whether a body is a JSON object, from its brackets, strings and top-level values; never decodes what it
- * passes. Long strings are skipped with `indexOf`, which bodies of megabytes need. The state is the function that takes
- * the next bytes, so a body may be cut anywhere: nothing that was seen is looked at again.
+ * Decides whether a body is a JSON object, by the grammar as engines read it; never decodes what it passes. The state is
+ * the function that takes the next bytes, so a body may be cut anywhere: nothing that was seen is looked at again.
  */
-import { Media, SHORTEST_NOTED, type Range } from "./media.ts";
+import { isScalar, isSpace, ScanError, stringEnd, unload } from "./json.ts";
+import { Media, type Range } from "./media.ts";
+import { MAX_SCALAR_BYTES, Nested } from "./nested.ts";
+
+export { ScanError } from "./json.ts";
 
 const QUOTE = 0x22;
-const BACKSLASH = 0x5c;
 const COMMA = 0x2c;
 const COLON = 0x3a;
 const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 const OPEN_ARRAY = 0x5b;
-const CLOSE_ARRAY = 0x5d;
 
-/** Deeper JSON is refused: nobody's chat needs it, and engines parse recursively. */
-const MAX_DEPTH = 64;
 /** More top-level members than this are refused: APIs have dozens, and each costs the router an object. */
 const MAX_MEMBERS = 256;
 /** The longest name of an API's member has 31 bytes; escaped six times as many. */
 const MAX_KEY_BYTES = 1024;
-/** No number that an API takes is longer, and the check of a number is a regular expression. */
-const MAX_SCALAR_BYTES = 400;
-/** A search costs as much as looking at this many bytes: strings full of quotes are walked, long text is searched. */
-const WALK_BYTES = 64;
 
 export interface Member extends Range {
   readonly key: string;
@@ -41,15 +36,6 @@ export interface Scan {
   readonly media: Media;
 }
 
-/** Why a body is no JSON object, with the byte at which that shows. */
-export class ScanError extends Error {
-  constructor(what: string, at: number) {
-    super(`${what} at byte ${at}`);
-  }
-}
-
-const isSpace = (byte: number | undefined): boolean => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09;
-
 /** Takes bytes from `at` on: moves `at`, or becomes another step, or both. Throws ScanError. */
 type Step = (progress: Progress, bytes: Buffer) => void;
 
@@ -58,13 +44,12 @@ interface Progress {
   step: Step;
   readonly members: Member[];
   readonly media: Media;
-  /** Closing brackets that are waited for, inside a member's value. */
-  readonly stack: number[];
-  /** Of the member, or of the nested string, that is being read. */
+  /** Of the member that is being read. */
   keyStart: number;
   key: string;
   start: number;
-  open: number;
+  /** Its value, where that is an array or object. */
+  nested: Nested | undefined;
   /** The last comma between members, or -1 before the first. */
   comma: number;
   close: number;
@@ -77,11 +62,10 @@ export class RequestScan {
     step: begin,
     members: [],
     media: new Media(),
-    stack: [],
     keyStart: 0,
     key: "",
     start: 0,
-    open: 0,
+    nested: undefined,
     comma: -1,
     close: 0,
   };
@@ -95,13 +79,20 @@ export class RequestScan {
   push(received: Buffer): void {
     if (this.#error !== undefined) return;
     this.#length = received.length;
+    unload();
     try {
-      const progress = this.#progress;
-      while (progress.at < received.length) progress.step(progress, received);
+      while (this.#progress.at < received.length && this.#moves(received));
     } catch (error) {
       if (!(error instanceof ScanError)) throw error;
       this.#error = error;
     }
+  }
+
+  /** False where the next step waits for bytes: an escape may be cut. */
+  #moves(received: Buffer): boolean {
+    const { at, step } = this.#progress;
+    step(this.#progress, received);
+    return this.#progress.at !== at || this.#progress.step !== step;
   }
 
   /** The result, once all bytes were given. Throws ScanError. */
@@ -110,7 +101,7 @@ export class RequestScan {
     const { step, members, close, media } = this.#progress;
     if (step === begin) throw new ScanError("a JSON object was expected", this.#length);
     if (step !== after)
-      throw new ScanError(`the body ends inside a ${STRINGS.has(step) ? "string" : "value"}`, this.#length);
+      throw new ScanError(`the body ends inside a ${isInString(this.#progress) ? "string" : "value"}`, this.#length);
     return { members, close, media };
   }
 
@@ -118,7 +109,7 @@ export class RequestScan {
   sofar(): Scan {
     if (this.#error !== undefined) throw this.#error;
     const { step, members, key, keyStart, start, media } = this.#progress;
-    const open = step === text || step === nested || step === nestedText;
+    const open = step === text || step === nested;
     const end = this.#length;
     return { members: open ? [...members, { key, keyStart, start, end }] : members, close: end, media };
   }
@@ -135,34 +126,6 @@ export function scanObject(bytes: Buffer): Scan {
 function skipSpace(progress: Progress, bytes: Buffer): boolean {
   while (isSpace(bytes[progress.at])) progress.at += 1;
   return progress.at < bytes.length;
-}
-
-/**
- * Position after the closing quote of the string that `from` is inside of, or, where the bytes end before it, the
- * complement (below zero) of where to go on. The byte at `from` is never one that a backslash before it escapes.
- */
-function stringEnd(bytes: Buffer, from: number): number {
-  let at = from;
-  while (at < bytes.length) {
-    const near = Math.min(at + WALK_BYTES, bytes.length);
-    for (; at < near; at++) {
-      if (bytes[at] === QUOTE) return at + 1;
-      if (bytes[at] === BACKSLASH) at += 1;
-    }
-    if (at < bytes.length) at = skipPlain(bytes, at);
-  }
-  return ~at;
-}
-
-/** The next quote from `from` on, or the backslash that escapes it: an odd run of them does. */
-function skipPlain(bytes: Buffer, from: number): number {
-  const quote = bytes.indexOf(QUOTE, from);
-  const end = quote === -1 ? bytes.length : quote;
-  let run = end;
-  while (run > from && bytes[run - 1] === BACKSLASH) run -= 1;
-  const escaped = (end - run) % 2;
-  // Without a quote, what is escaped has not arrived: it is passed over when it does.
-  return quote === -1 ? end + escaped : end - escaped;
 }
 
 const begin: Step = (progress, bytes) => {
@@ -228,10 +191,13 @@ const value: Step = (progress, bytes) => {
   if (!skipSpace(progress, bytes)) return;
   const first = bytes[progress.at];
   progress.start = progress.at;
-  progress.step = first === OPEN_OBJECT || first === OPEN_ARRAY ? nested : scalar;
-  if (first !== QUOTE) return;
-  progress.at += 1;
-  progress.step = text;
+  if (first === QUOTE) {
+    progress.at += 1;
+    progress.step = text;
+  } else if (first === OPEN_OBJECT || first === OPEN_ARRAY) {
+    progress.nested = new Nested();
+    progress.step = nested;
+  } else progress.step = scalar;
 };
 
 const text: Step = (progress, bytes) => {
@@ -247,58 +213,11 @@ function endMember(progress: Progress, end: number): void {
   progress.step = next;
 }
 
-/** Inside an array or object; brackets must match. */
 const nested: Step = (progress, bytes) => {
-  for (let { at } = progress; at < bytes.length; at++) {
-    const byte = bytes[at];
-    if (byte === QUOTE) {
-      const end = stringEnd(bytes, at + 1);
-      if (end < 0) {
-        suspend(progress, at, ~end);
-        return;
-      }
-      if (end - at >= SHORTEST_NOTED) progress.media.note(bytes, at, end);
-      at = end - 1;
-    } else if (isBracket(byte) && bracket(progress.stack, byte, at)) {
-      endMember(progress, at + 1);
-      return;
-    }
-  }
-  progress.at = bytes.length;
+  const end = progress.nested?.read(bytes, progress.at, progress.media) ?? 0;
+  if (end < 0) progress.at = ~end;
+  else endMember(progress, end);
 };
-
-function suspend(progress: Progress, open: number, at: number): void {
-  progress.open = open;
-  progress.at = at;
-  progress.step = nestedText;
-}
-
-const nestedText: Step = (progress, bytes) => {
-  const end = stringEnd(bytes, progress.at);
-  progress.at = end < 0 ? ~end : end;
-  if (end < 0) return;
-  progress.media.note(bytes, progress.open, end);
-  progress.step = nested;
-};
-
-/** The brackets are 0x5b, 0x5d, 0x7b and 0x7d: all share five bits, which few other bytes have. */
-const isBracket = (byte: number | undefined): byte is number =>
-  byte !== undefined &&
-  (byte & 0xd9) === 0x59 &&
-  (byte === OPEN_OBJECT || byte === CLOSE_OBJECT || byte === OPEN_ARRAY || byte === CLOSE_ARRAY);
-
-/** True where it closes the outermost one. */
-function bracket(stack: number[], byte: number, at: number): boolean {
-  if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
-    // `{` + 2 is `}`, `[` + 2 is `]`.
-    if (stack.push(byte + 2) > MAX_DEPTH) throw new ScanError(`nested deeper than ${MAX_DEPTH}`, at);
-    return false;
-  }
-  if (stack.pop() !== byte) throw new ScanError("brackets do not match", at);
-  return stack.length === 0;
-}
-
-const SCALAR = /^(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)$/;
 
 /** A number, `true`, `false` or `null`: ends where something else begins. */
 const scalar: Step = (progress, bytes) => {
@@ -308,7 +227,7 @@ const scalar: Step = (progress, bytes) => {
   progress.at = at;
   if (at - start > MAX_SCALAR_BYTES) throw new ScanError("not a JSON value", start);
   if (at === bytes.length) return;
-  if (!SCALAR.test(bytes.toString("latin1", start, at))) throw new ScanError("not a JSON value", start);
+  if (!isScalar(bytes, start, at)) throw new ScanError("not a JSON value", start);
   endMember(progress, at);
 };
 
@@ -329,4 +248,5 @@ const after: Step = (progress, bytes) => {
   if (skipSpace(progress, bytes)) throw new ScanError("text follows the closing brace", progress.at);
 };
 
-const STRINGS: ReadonlySet<Step> = new Set([keyText, text, nestedText]);
+const isInString = ({ step, nested: value }: Progress): boolean =>
+  step === keyText || step === text || (step === nested && value?.inString === true);

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import t from "tap";
 import { blockCount, createBlockHasher } from "../../../src/router/kv/blocks.ts";
 import { CHAIN_WASM } from "../../../src/router/kv/chain.wasm.ts";
+import { STRINGS_WASM } from "../../../src/router/request/strings.wasm.ts";
 import { assembledBase64 } from "../../support/wat.ts";
 import { HistoryIndex } from "../../../src/router/kv/history.ts";
 import { loadConfig } from "../../../src/config/load.ts";
@@ -73,7 +74,12 @@ t.test("gone endpoints are forgotten, whenever something was recorded on them", 
   t.end();
 });
 
-t.test("the module in use is the one that chain.wat describes", async (t) => {
-  const source = readFileSync(new URL("../../../src/router/kv/chain.wat", import.meta.url), "utf8");
-  t.equal(CHAIN_WASM, await assembledBase64(source));
+t.test("the modules in use are those that the .wat files describe", async (t) => {
+  for (const [path, module] of [
+    ["kv/chain.wat", CHAIN_WASM],
+    ["request/strings.wat", STRINGS_WASM],
+  ] as const) {
+    const source = readFileSync(new URL(`../../../src/router/${path}`, import.meta.url), "utf8");
+    t.equal(module, await assembledBase64(source), path);
+  }
 });

@@ -1,4 +1,4 @@
-/** The part of WebAssembly's API that block hashing uses: TypeScript has it in its browser library only. */
+/** The part of the API of WebAssembly that the modules here use: TypeScript has it in its browser library only. */
 declare namespace WebAssembly {
   interface Module {
     readonly __module: never;
