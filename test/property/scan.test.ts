@@ -89,13 +89,12 @@ t.test("a body cut anywhere, in any number of pieces, scans as the whole does", 
 
 const isObject = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
 
+const BYTES = Array.from('{}[],:"\\/u0129-+.eEtrfn \t\0\x1fé');
 /** Valid JSON with one thing changed: a byte taken out, put in or put in the place of another. */
-const touched = fc
-  .tuple(object, fc.nat(), fc.constantFrom(...'{}[],:"\\/u0129-+.eEtrfn \t\0\x1fé'), fc.nat(2))
-  .map(([{ text }, seed, byte, how]) => {
-    const at = seed % text.length;
-    return Buffer.from(text.slice(0, at) + (how === 0 ? "" : byte) + text.slice(how === 1 ? at : at + 1));
-  });
+const touched = fc.tuple(object, fc.nat(), fc.constantFrom(...BYTES), fc.nat(2)).map(([{ text }, seed, byte, how]) => {
+  const at = seed % text.length;
+  return Buffer.from(text.slice(0, at) + (how === 0 ? "" : byte) + text.slice(how === 1 ? at : at + 1));
+});
 
 t.test("what is nearly JSON is accepted where JSON.parse accepts it", (t) => {
   let refused = 0;
