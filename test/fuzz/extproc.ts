@@ -33,8 +33,8 @@ const PEERS = 6;
 /** A case is left to itself for so long. */
 const STAY_MS = 20;
 const SETTLE_MS = 3000;
-/** Cases before memory is first looked at: code is compiled, pools have their size. */
-const WARM = 500;
+/** Of the time, before memory is first looked at: code is compiled, pools and heap have their size, the index is full. */
+const WARM_SHARE = 1 / 3;
 const MOST_GROWTH_MB = 64;
 /** Requests on the one endpoint at most: all of them are asked for at the end, so that one that stayed is missed. */
 const MOST_INFLIGHT = 200;
@@ -198,12 +198,14 @@ async function fuzz(options: Options): Promise<{ row: Record<string, number>; fi
   });
   const asked: Asked = { probes: 0, refused: 0, worstMs: 0 };
   const begun = performance.now();
-  await peers(work, () => done.cases >= WARM);
-  const rssBefore = work.alive ? await settle(router) : 0;
-  const ends = performance.now() + options.minutes * 60_000;
-  const over = (): boolean => performance.now() > ends || !work.alive;
+  const until = (share: number) => (): boolean =>
+    performance.now() - begun > share * options.minutes * 60_000 || !work.alive;
   const ticker = setInterval(() => work.alive && progress(work, begun), 1000);
-  await Promise.all([peers(work, over), probe(router, findings, over, asked)]);
+  const part = (over: () => boolean): Promise<unknown> =>
+    Promise.all([peers(work, over), probe(router, findings, over, asked)]);
+  await part(until(WARM_SHARE));
+  const rssBefore = work.alive ? await settle(router) : 0;
+  await part(until(1));
   clearInterval(ticker);
   const left = work.alive ? await leftovers(work, rssBefore) : {};
   stopping = true;
