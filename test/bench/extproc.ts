@@ -60,6 +60,7 @@ function planOf(): Plan {
     rounds: positive("rounds", values.quick ? 2 : 5),
     seconds: positive("seconds", values.quick ? 1 : 2),
     rateOf,
+    warmMost: values.quick ? 1000 : 4000,
   };
 }
 

@@ -1,15 +1,5 @@
 /** Both servers under the same load, in turns: A B A B. Their picks must agree before anything is measured. */
-import {
-  buildPeer,
-  measure,
-  picksOf,
-  STACKS,
-  startServer,
-  warmUp,
-  type Run,
-  type Server,
-  type Stack,
-} from "./programs.ts";
+import { buildPeer, measure, picksOf, startServers, warmUp, type Run, type Server, type Stack } from "./programs.ts";
 import type { Setting, Work } from "./setting.ts";
 
 export interface Row {
@@ -32,13 +22,15 @@ export interface Plan {
   readonly rounds: number;
   readonly seconds: number;
   readonly rateOf: (bodyBytes: number) => number;
+  /** Most requests of `pick` before the first run; those whose picks are compared come before. */
+  readonly warmMost: number;
 }
 
 /** Requests in order whose picks are compared: the last 256 are under way, so loads, hits and ties all count. */
 const VERIFIED = 1500;
 /** Bytes of bodies before the first run counts: compilers of both have then seen the work a thousand times over. */
 const WARM_BYTES = 64 * 2 ** 20;
-const [WARM_LEAST, WARM_MOST] = [200, 4000];
+const [WARM_LEAST, WARM_ECHO] = [200, 4000];
 
 type Tell = (line: string) => void;
 
@@ -61,13 +53,15 @@ interface One {
 
 async function compareOne({ plan, folder, setting }: One, tell: Tell): Promise<Row[]> {
   tell("filling the indexes");
-  const servers: Server[] = [];
+  const servers = await startServers(setting, folder);
   try {
-    for (const stack of STACKS) servers.push(await startServer(stack, setting, folder));
     if (setting.work === "pick") await agree(folder, servers, tell);
     for (const server of servers) {
       server.expire();
-      const requests = Math.min(WARM_MOST, Math.max(WARM_LEAST, Math.round(WARM_BYTES / setting.bodyBytes)));
+      const requests = Math.min(
+        setting.work === "pick" ? plan.warmMost : WARM_ECHO,
+        Math.max(WARM_LEAST, Math.round(WARM_BYTES / setting.bodyBytes)),
+      );
       await warmUp(folder, server, requests);
     }
     const rows: Row[] = [];

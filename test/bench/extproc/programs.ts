@@ -33,11 +33,16 @@ export async function buildPeer(): Promise<string> {
   });
 }
 
+const CAN_PIN = availableParallelism() >= 2 && versionOf("taskset", ["--version"]) !== undefined;
+
 /** Servers on the first core, the load on the second: neither takes the other's time. */
 const pinned = (core: 0 | 1, command: readonly string[]): readonly [string, ...string[]] =>
-  availableParallelism() < 2 || versionOf("taskset", ["--version"]) === undefined
-    ? (command as [string, ...string[]])
-    : ["taskset", "-c", String(core), ...command];
+  CAN_PIN ? ["taskset", "-c", String(core), ...command] : (command as [string, ...string[]]);
+
+/** All threads of a process that runs. */
+async function pin(core: 0 | 1, pid: number): Promise<void> {
+  if (CAN_PIN) await promisify(execFile)("taskset", ["-a", "-p", "-c", String(core), String(pid)]);
+}
 
 export interface Server {
   readonly stack: Stack;
@@ -51,11 +56,24 @@ export interface Server {
   stop(): Promise<void>;
 }
 
+/** Both, once their indexes are full: Tandem's is filled on the core where no load runs yet, and then joins the other. */
+export async function startServers(setting: Setting, folder: string): Promise<Server[]> {
+  const started = await Promise.allSettled(STACKS.map((stack) => startServer(stack, setting, folder)));
+  const servers = started.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
+  const failed = started.find((each) => each.status === "rejected");
+  if (failed !== undefined) {
+    await Promise.all(servers.map((server) => server.stop()));
+    throw failed.reason;
+  }
+  for (const server of servers) await pin(0, server.pid);
+  return servers;
+}
+
 /** A server that answers: its index is full. */
-export async function startServer(stack: Stack, setting: Setting, folder: string): Promise<Server> {
+async function startServer(stack: Stack, setting: Setting, folder: string): Promise<Server> {
   const tandem = [process.execPath, join(import.meta.dirname, "server.ts"), JSON.stringify(setting)];
   const peer = [join(folder, "grpc-go"), JSON.stringify(peerConfig(setting))];
-  const [command, ...args] = pinned(0, stack === "tandem" ? tandem : peer);
+  const [command, ...args] = stack === "tandem" ? pinned(1, tandem) : pinned(0, peer);
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "inherit"] });
   const exited = once(child, "exit");
   const [line] = (await Promise.race([once(createInterface({ input: child.stdout }), "line"), exited])) as [unknown];
