@@ -13,6 +13,9 @@ import { eachField, type Reader } from "./wire.ts";
 const FILTER = "envoy.filters.http.ext_proc";
 /** The attribute in which Envoy names the endpoint that it sent the request to. */
 const UPSTREAM_ADDRESS = "upstream.address";
+/** Envoy Gateway calls the routes of an HTTPRoute `httproute/NAMESPACE/NAME/rule/...`: nobody else may call one so. */
+const ROUTE_NAME = "xds.route_name";
+const OF_NAMESPACE = /^(?:http|grpc)route\/([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)\//;
 
 /** Endpoints of one subset: four times what a router is measured with. */
 const MAX_SUBSET = 4096;
@@ -27,6 +30,8 @@ export interface Context {
   subset?: Subset;
   /** `ip:port` that the request was sent to. */
   served?: string;
+  /** Namespace of the route, where its name tells it. */
+  namespace?: string;
 }
 
 /** core.Metadata: filter_metadata = 1 is a map of Structs. */
@@ -44,6 +49,7 @@ export function readAttributes(entry: Reader, into: Context): void {
     if (name !== FILTER) return;
     eachEntry(struct, 1, (key, value) => {
       if (key === UPSTREAM_ADDRESS && into.served === undefined) readServed(value, into);
+      else if (key === ROUTE_NAME) readRoute(value, into);
     });
   });
 }
@@ -51,6 +57,11 @@ export function readAttributes(entry: Reader, into: Context): void {
 function readServed(value: Reader, into: Context): void {
   const { text } = valueOf(value);
   if (text !== undefined && text.length <= MAX_ADDRESS) into.served = text;
+}
+
+function readRoute(value: Reader, into: Context): void {
+  const namespace = OF_NAMESPACE.exec(valueOf(value).text ?? "")?.[1];
+  if (namespace !== undefined) into.namespace = namespace;
 }
 
 function readSubset(key: string, value: Reader, into: Context): void {

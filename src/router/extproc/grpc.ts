@@ -102,7 +102,7 @@ export class Deframer {
     const room = Math.max(LEAST_BYTES, needed * TRUST);
     // The whole message where its length is known, so that it is not copied again.
     const grown = Buffer.allocUnsafeSlow(Math.max(needed, Math.min(room, this.#wanted(chunk, from))));
-    this.#begun.copy(grown, 0, 0, this.#size);
+    if (this.#size > 0) this.#begun.copy(grown, 0, 0, this.#size);
     this.#begun = grown;
   }
 

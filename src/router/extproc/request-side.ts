@@ -37,6 +37,7 @@ export class RequestSide {
   #headers: HeaderList = [];
   #headBytes = 0;
   #subset: Subset | undefined;
+  #namespace: string | undefined;
   #received: Buffer = EMPTY;
   /** Chunks that wait for their replies: those that `#received` is made of, and those that came later. */
   #owed = 0;
@@ -69,6 +70,7 @@ export class RequestSide {
     this.how = howOf(this.modes, event.endOfStream);
     this.#headers = event.headers;
     this.#subset = event.subset;
+    this.#namespace = event.namespace;
     this.#headBytes = bytesOf(event);
     if (this.how === "refused") return this.#answer(modeRefused(this.modes, this.path));
     this.state = "reading";
@@ -195,6 +197,7 @@ export class RequestSide {
       path: this.path,
       headers: this.#headers,
       ...(this.#subset === undefined ? {} : { subset: this.#subset }),
+      ...(this.#namespace === undefined ? {} : { namespace: this.#namespace }),
     };
   }
 
