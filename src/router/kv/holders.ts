@@ -36,7 +36,9 @@ export function inlineMarks({ low, high }: Value, endpoint: number): number {
  * -1; undefined where they no longer fit.
  */
 export function inlineWith(value: Value, endpoint: number, added: number, live?: Uint8Array): Value | undefined {
-  let [low, high, place] = [0, 0, 0];
+  let low = 0;
+  let high = 0;
+  let place = 0;
   for (let at = 0; at <= INLINE; at++) {
     const holder = at === INLINE ? added : inline(value.low, value.high, at);
     if (holder < 0 || (at < INLINE && (holder >> 3 === endpoint || !(live === undefined || isLive(holder, live)))))
@@ -54,6 +56,8 @@ export const isLive = (holder: number, live: Uint8Array): boolean =>
 
 /** Whether all holders in a slot live, as a slot without any does. */
 export function areLive(low: number, high: number, live: Uint8Array): boolean {
+  // The first alone, as most blocks have it.
+  if (high === 0 && low >>> 16 === 0) return low === 0 || isLive(low - 1, live);
   for (let place = 0; place < INLINE; place++) {
     const holder = inline(low, high, place);
     if (holder >= 0 && !isLive(holder, live)) return false;

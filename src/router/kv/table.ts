@@ -93,7 +93,8 @@ export class HolderTable {
    * where the table is full and nothing was written.
    */
   put(keys: BlockKeys, block: number, holder: number): number | undefined {
-    const [low, high] = [lowOf(keys, block), highOf(keys, block)];
+    const low = lowOf(keys, block);
+    const high = highOf(keys, block);
     const at = this.#find(low, high);
     if (at < 0) return this.#insert(~at, low, high, holder) ? -1 : undefined;
     const before = this.#pool.markOf(this.#value(at), holder >> 3, this.live);
@@ -125,7 +126,8 @@ export class HolderTable {
 
   /** Leaves those holders that live; true where none is left of a key. */
   #clean(at: number): boolean {
-    const [low, high] = [this.#slots[at + 2] ?? 0, this.#slots[at + 3] ?? 0];
+    const low = this.#slots[at + 2] ?? 0;
+    const high = this.#slots[at + 3] ?? 0;
     if (high !== IN_ROW && areLive(low, high, this.live)) return low === 0 && high === 0 && this.#slots[at] !== 0;
     const rest = this.#pool.alive({ low, high }, this.live);
     if (rest.low === low && rest.high === high) return false;
@@ -194,7 +196,8 @@ export class HolderTable {
 
   /** The copy stands before the old one goes. */
   #move(from: number, to: number): void {
-    const [source, target] = [from * SLOT_WORDS, to * SLOT_WORDS];
+    const source = from * SLOT_WORDS;
+    const target = to * SLOT_WORDS;
     // Out of what is still to be swept into what was: it would be missed.
     if (this.#distance(this.#swept, from) < this.#distance(this.#swept, to)) this.#clean(source);
     this.#slots[target + 2] = this.#slots[source + 2] ?? 0;
