@@ -79,6 +79,9 @@ function dial(t: Test, { address }: Rig, { ca = authority.certificate, pair }: S
 /** Whatever went wrong before. */
 const closed = (one: EventEmitter): Promise<void> => new Promise((resolve) => void one.once("close", () => resolve()));
 
+/** How a stream ends that was served and asked nothing. */
+const CANCELLED = "1";
+
 /** gRPC status of an exchange that says nothing, or why there was none. */
 async function served(session: ClientHttp2Session): Promise<string> {
   if (session.destroyed) return "closed";
@@ -96,7 +99,7 @@ const serialOf = (session: ClientHttp2Session): string | undefined =>
 
 t.test("TLS: who trusts the authority is served, and nobody without TLS", async (t) => {
   const started = await rig(t, {}, serving);
-  t.equal(await served(dial(t, started)), "0");
+  t.equal(await served(dial(t, started)), CANCELLED);
   t.equal(await served(dial(t, started, { ca: successor.certificate })), "closed", "another authority");
   const plain = connect(`http://${started.address}`);
   plain.on("error", () => undefined);
@@ -115,7 +118,7 @@ t.test("a client that speaks no HTTP/2 is closed", async (t) => {
 
 t.test("mTLS: only a certificate of the authority is served", async (t) => {
   const started = await rig(t, { "router.tls.clientCaFile": "" }, serving);
-  t.equal(await served(dial(t, started, { pair: proxy })), "0");
+  t.equal(await served(dial(t, started, { pair: proxy })), CANCELLED);
   t.equal(await served(dial(t, started)), "closed", "none");
   t.equal(await served(dial(t, started, { pair: nextProxy })), "closed", "of another authority");
 });
@@ -123,22 +126,22 @@ t.test("mTLS: only a certificate of the authority is served", async (t) => {
 t.test("certificate and authority change while it runs; what is connected goes on", async (t) => {
   const started = await rig(t, { "router.tls.clientCaFile": "" }, serving);
   const old = dial(t, started, { pair: proxy });
-  t.equal(await served(old), "0");
+  t.equal(await served(old), CANCELLED);
   const renewed = await issueServing(context, authority, ["127.0.0.1"]);
   started.write({ certificate: renewed.certificate, key: serving.key }, successor.certificate);
   started.reread();
   t.match(started.logged.at(-1), /not renewed/, "half of a pair");
-  t.equal(await served(dial(t, started, { pair: proxy })), "0", "the last good one stays");
+  t.equal(await served(dial(t, started, { pair: proxy })), CANCELLED, "the last good one stays");
   started.write(renewed, successor.certificate);
   started.reread();
   t.match(started.logged.at(-1), /renewed/);
   started.reread();
   t.equal(started.logged.filter((line) => line === "certificate of ext_proc renewed").length, 1, "once");
   const fresh = dial(t, started, { pair: nextProxy });
-  t.equal(await served(fresh), "0", "of the new authority");
+  t.equal(await served(fresh), CANCELLED, "of the new authority");
   t.not(serialOf(fresh), serialOf(old), "the new certificate is shown");
   t.equal(await served(dial(t, started, { pair: proxy })), "closed", "of the old authority");
-  t.equal(await served(old), "0", "the connection of before goes on");
+  t.equal(await served(old), CANCELLED, "the connection of before goes on");
 });
 
 t.test("a configuration that cannot be is refused by its key", (t) => {
@@ -175,7 +178,7 @@ t.test("connections are counted: one too many is closed, and has its place once 
   first.destroy();
   await sleep(50);
   const fourth = connect(`http://${address}`);
-  t.equal(await served(fourth), "0");
+  t.equal(await served(fourth), CANCELLED);
   fourth.destroy();
   second.destroy();
 });

@@ -55,16 +55,16 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** Throws WireError. A `request` of a kind that is not known is none: unknown fields are skipped. */
 export function decodeRequest(bytes: Buffer): ProcessingRequest {
+  const reader = new Reader(bytes);
   let request: ProcessingRequest | undefined;
-  const beside: Mutable<Beside> = {};
-  eachField(new Reader(bytes), (field, reader) => {
+  let beside: Mutable<Beside> | undefined;
+  for (let field = reader.field(); field > 0; field = reader.field()) {
     const kind = KINDS[field];
-    if (kind === undefined) return decodeBeside(field, reader, beside);
-    request = decodeKind(kind, reader.message());
-    return true;
-  });
+    if (kind !== undefined) request = decodeKind(kind, reader);
+    else if (!decodeBeside(field, reader, (beside ??= {}))) reader.pass();
+  }
   if (request === undefined) throw new WireError("ProcessingRequest without a request");
-  return Object.assign(request, beside);
+  return beside === undefined ? request : Object.assign(request, beside);
 }
 
 function decodeBeside(field: number, reader: Reader, into: Mutable<Beside>): boolean {
@@ -77,54 +77,72 @@ function decodeBeside(field: number, reader: Reader, into: Mutable<Beside>): boo
 }
 
 function decodeKind(kind: ProcessingRequest["kind"], reader: Reader): ProcessingRequest {
-  if (kind === "requestHeaders" || kind === "responseHeaders") return { kind, ...decodeHeaders(reader) };
-  if (kind === "requestBody" || kind === "responseBody") return { kind, ...decodeBody(reader) };
-  return { kind };
+  const outer = reader.enter();
+  const request = decodeFields(kind, reader);
+  reader.leave(outer);
+  return request;
 }
 
-function decodeHeaders(reader: Reader): { headers: HeaderList; endOfStream: boolean } {
-  const headers: [string, string][] = [];
-  let endOfStream = false;
-  // One string for all of them, of which each is a piece: a call into the engine for each would cost as much as the pick.
-  // A piece keeps the whole, so headers that are a small part of a large message are strings of their own.
-  const all = reader.left > MAX_SHARED_BYTES ? undefined : reader.latin1();
-  eachField(reader, (field, inner) => {
-    if (field === 1) eachField(inner.message(), (entry, map) => entry === 1 && pushHeader(headers, map.message(), all));
-    else if (field === 3) endOfStream = inner.varint() !== 0;
-    else return false;
-    return true;
-  });
-  return { headers, endOfStream };
+function decodeFields(kind: ProcessingRequest["kind"], reader: Reader): ProcessingRequest {
+  if (kind === "requestHeaders" || kind === "responseHeaders") return decodeHeaders(kind, reader);
+  if (kind === "requestBody" || kind === "responseBody") return decodeBody(kind, reader);
+  while (reader.field() > 0) reader.pass();
+  return { kind };
 }
 
 /** Envoy's own headers are 60 KiB at most, unless it is told otherwise. */
 const MAX_SHARED_BYTES = 65_536;
 
-function pushHeader(headers: [string, string][], reader: Reader, all: ReturnType<Reader["latin1"]> | undefined): true {
-  let name = "";
-  let value = "";
-  eachField(reader, (field, inner) => {
-    if (field === 1) name = inner.piece(all);
-    else if (field === 2) value = inner.text() || value;
-    // Header bytes are opaque: latin1 keeps each of them.
-    else if (field === 3) value = inner.piece(all) || value;
-    else return false;
-    return true;
-  });
-  headers.push([name.toLowerCase(), value]);
-  return true;
+type Text = ReturnType<Reader["latin1"]> | undefined;
+
+function decodeHeaders(kind: "requestHeaders" | "responseHeaders", reader: Reader): ProcessingRequest {
+  const headers: [string, string][] = [];
+  let endOfStream = false;
+  // One string for all of them, of which each is a piece: a call into the engine for each would cost as much as the pick.
+  // A piece keeps the whole, so headers that are a small part of a large message are strings of their own.
+  const all = reader.left > MAX_SHARED_BYTES ? undefined : reader.latin1();
+  for (let field = reader.field(); field > 0; field = reader.field()) {
+    if (field === 1) pushHeaders(headers, reader, all);
+    else if (field === 3) endOfStream = reader.varint() !== 0;
+    else reader.pass();
+  }
+  return { kind, headers, endOfStream };
 }
 
-function decodeBody(reader: Reader): { chunk: Buffer; endOfStream: boolean } {
+/** HeaderMap{headers = 1}. */
+function pushHeaders(headers: [string, string][], reader: Reader, all: Text): void {
+  const outer = reader.enter();
+  for (let field = reader.field(); field > 0; field = reader.field()) {
+    if (field === 1) headers.push(decodeHeader(reader, all));
+    else reader.pass();
+  }
+  reader.leave(outer);
+}
+
+/** HeaderValue{key = 1, value = 2, raw_value = 3}. Header bytes are opaque: latin1 keeps each of them. */
+function decodeHeader(reader: Reader, all: Text): [string, string] {
+  let name = "";
+  let value = "";
+  const outer = reader.enter();
+  for (let field = reader.field(); field > 0; field = reader.field()) {
+    if (field === 1) name = reader.piece(all);
+    else if (field === 2) value = reader.text() || value;
+    else if (field === 3) value = reader.piece(all) || value;
+    else reader.pass();
+  }
+  reader.leave(outer);
+  return [name.toLowerCase(), value];
+}
+
+function decodeBody(kind: "requestBody" | "responseBody", reader: Reader): ProcessingRequest {
   let chunk: Buffer = EMPTY;
   let endOfStream = false;
-  eachField(reader, (field, inner) => {
-    if (field === 1) chunk = inner.bytes();
-    else if (field === 2) endOfStream = inner.varint() !== 0;
-    else return false;
-    return true;
-  });
-  return { chunk, endOfStream };
+  for (let field = reader.field(); field > 0; field = reader.field()) {
+    if (field === 1) chunk = reader.bytes();
+    else if (field === 2) endOfStream = reader.varint() !== 0;
+    else reader.pass();
+  }
+  return { kind, chunk, endOfStream };
 }
 
 function decodeModes(reader: Reader): Modes {
@@ -238,7 +256,7 @@ function writeBody(out: Writer, { phase, changes, body, destination }: Extract<R
   const lengths = bytes === undefined ? [] : nested([3, 1], bytes.length);
   const common = mutation.length + (lengths[0]?.size ?? 0);
   for (const { field, length } of nested([fieldOf("body", phase), 1], common)) out.prefix(field, length);
-  out.raw(mutation);
+  out.copy(mutation);
   for (const { field, length } of lengths) out.prefix(field, length);
   if (bytes !== undefined) out.raw(bytes);
   writeMetadata(out, destination);
@@ -277,7 +295,7 @@ const OVERWRITE = 2;
 
 function writeMutation(out: Writer, { set = [], remove = [] }: HeaderChanges): void {
   for (const [name, value] of set) writeHeader(out, name, value);
-  if (remove.length > 0) out.raw(removal(remove));
+  if (remove.length > 0) out.copy(removal(remove));
 }
 
 /** HeaderValueOption{header=1{key=1, raw_value=3}, append_action=3}, as set_headers = 1. */
@@ -304,11 +322,28 @@ function removal(names: readonly string[]): Buffer {
 
 const REMOVALS = new WeakMap<readonly string[], Buffer>();
 
-/** dynamic_metadata = 8: Struct{ "envoy.lb": { "x-gateway-destination-endpoint": destination } }. */
+/** Destinations whose metadata is kept: 100 bytes each. */
+const MAX_KEPT = 4096;
+const METADATA = new Map<string, Uint8Array>();
+
+/** dynamic_metadata = 8, the same for every request to an endpoint. */
 function writeMetadata(out: Writer, destination: string | undefined): void {
-  if (destination === undefined) return;
+  if (destination !== undefined) out.copy(METADATA.get(destination) ?? keepMetadata(destination));
+}
+
+function keepMetadata(destination: string): Uint8Array {
+  const bytes = Buffer.concat(metadataOf(destination).parts());
+  if (METADATA.size === MAX_KEPT) METADATA.clear();
+  METADATA.set(destination, bytes);
+  return bytes;
+}
+
+/** Struct{ "envoy.lb": { "x-gateway-destination-endpoint": destination } }. */
+function metadataOf(destination: string): Writer {
+  const out = new Writer();
   const inner = (): void => writeStruct(out, HEADER.destination, () => out.text(3, destination));
   out.message(8, () => writeStruct(out, LB_METADATA_NAMESPACE, () => out.message(5, inner)));
+  return out;
 }
 
 /** google.protobuf.Struct with one field: fields = 1 is a map entry of key = 1 and value = 2. */

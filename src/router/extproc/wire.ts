@@ -11,7 +11,9 @@ export class WireError extends Error {}
 export class Reader {
   readonly #bytes: Buffer;
   #at: number;
-  readonly #end: number;
+  #end: number;
+  /** Wire type of the field whose number was read last. */
+  #type = 0;
 
   constructor(bytes: Buffer, start = 0, end = bytes.length) {
     this.#bytes = bytes;
@@ -25,6 +27,14 @@ export class Reader {
 
   /** Unsigned varint up to 2^53; longer ones are ten bytes of a negative number, which no field here holds. */
   varint(): number {
+    const first = this.#next();
+    if (first < 0x80) return first;
+    this.#at -= 1;
+    return this.#long();
+  }
+
+  /** Keys and most lengths have one byte; the others are multiplied together, since shifts end at 32 bits. */
+  #long(): number {
     let value = 0;
     for (let scale = 1; scale <= 2 ** 63; scale *= 128) {
       const byte = this.#next();
@@ -37,6 +47,27 @@ export class Reader {
   #next(): number {
     if (this.#at >= this.#end) throw new WireError("message ends inside a field");
     return this.#bytes[this.#at++] ?? 0;
+  }
+
+  /** Number of the next field, or 0 at the end of the message. What is not read of it is to be passed. */
+  field(): number {
+    if (this.#at >= this.#end) return 0;
+    const key = this.varint();
+    this.#type = key % 8;
+    return Math.floor(key / 8);
+  }
+
+  /** Goes into the message that the field is; what `leave` is to be given once its fields were all read. */
+  enter(): number {
+    const outer = this.#end;
+    const start = this.#pass();
+    this.#end = this.#at;
+    this.#at = start;
+    return outer;
+  }
+
+  leave(outer: number): void {
+    this.#end = outer;
   }
 
   bytes(): Buffer {
@@ -85,9 +116,11 @@ export class Reader {
     return this.#bytes.readDoubleLE(this.#at - 8);
   }
 
-  skip(type: number): void {
+  /** Passes the field whose number was read. */
+  pass(): void {
+    const type = this.#type;
     if (type === 0) this.varint();
-    else if (type === 2) this.bytes();
+    else if (type === 2) this.#pass();
     else if (type === 1 || type === 5) this.#jump(type === 1 ? 8 : 4);
     else throw new WireError(`wire type ${type} is not in use`);
   }
@@ -100,10 +133,7 @@ export class Reader {
 
 /** Calls `visit` for each field; what it does not take is skipped. */
 export function eachField(reader: Reader, visit: (field: number, reader: Reader) => boolean): void {
-  while (!reader.done) {
-    const key = reader.varint();
-    if (!visit(Math.floor(key / 8), reader)) reader.skip(key % 8);
-  }
+  for (let field = reader.field(); field > 0; field = reader.field()) if (!visit(field, reader)) reader.pass();
 }
 
 function varintBytes(value: number): Buffer {

@@ -9,7 +9,7 @@ const FIRST_BYTES = 1024;
 /** A slab serves some hundred replies: what a writer leaves of it is the next one's. */
 const SLAB_BYTES = 65_536;
 /** Up to here bytes are copied into the buffer; above, they are a part of the output as they stand. */
-export const COPY_BYTES = 16 * 1024;
+export const COPY_BYTES = 1024;
 /** Short strings are written by hand: a native call costs as much as this many characters. */
 const SHORT_TEXT = 64;
 const FRAME_PREFIX_BYTES = 5;
@@ -91,13 +91,17 @@ export class Writer {
     this.#at += this.#bytes.write(value, this.#at, "latin1");
   }
 
-  /** Bytes without key and length. */
+  /** Bytes without key and length; large ones become a part of the output as they stand. */
   raw(bytes: Uint8Array): void {
-    if (bytes.length > COPY_BYTES) {
+    if (bytes.length <= COPY_BYTES) this.copy(bytes);
+    else {
       this.#cut();
       this.#push(bytes);
-      return;
     }
+  }
+
+  /** Bytes without key and length, whatever their size: they may stand inside a message. */
+  copy(bytes: Uint8Array): void {
     this.#reserve(bytes.length);
     this.#bytes.set(bytes, this.#at);
     this.#at += bytes.length;

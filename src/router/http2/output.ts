@@ -7,8 +7,8 @@ import { HEAD_BYTES, putHead } from "./frames.ts";
 /** Slabs double up to the largest: a connection that says little costs little. */
 const LEAST_SLAB_BYTES = 512;
 const SLAB_BYTES = 65_536;
-/** Up to here a copy costs less than one more part of a write. */
-const COPY_BYTES = 4096;
+/** Up to here a copy costs less than one more part of a write: a frame of the usual size goes into the slab. */
+const COPY_BYTES = 16_384;
 
 const NOTHING = Buffer.alloc(0);
 

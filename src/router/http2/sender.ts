@@ -146,12 +146,17 @@ export class Sender {
     if (this.#output.bytes === 0) this.#output.release();
   }
 
+  /** One frame of what waits, however many parts that is. */
   #piece(stream: OpenStream, room: number): void {
-    const piece = stream.next(room);
-    stream.sendWindow -= piece.length;
-    this.#window -= piece.length;
-    this.#output.head(piece.length, FRAME.data, 0, stream.id);
-    this.#output.put(piece);
+    const length = Math.min(room, stream.unsent);
+    stream.sendWindow -= length;
+    this.#window -= length;
+    this.#output.head(length, FRAME.data, 0, stream.id);
+    for (let left = length; left > 0;) {
+      const piece = stream.next(left);
+      this.#output.put(piece);
+      left -= piece.length;
+    }
     this.#schedule();
   }
 
