@@ -17,8 +17,11 @@ import { bytesOf, HolderTable, type Geometry } from "./table.ts";
 
 const EVERY_MARK = 0xff;
 const GENERATIONS = 6;
-/** Slots swept for each block that is recorded: all of them before a tenth of the table was recorded anew. */
-const SWEPT_PER_BLOCK = 10;
+/**
+ * Slots swept for each block that is recorded: all of them before a tenth of the table was recorded anew. While half of
+ * it is empty nothing waits for the room: before half of it was.
+ */
+const [SWEPT_PER_BLOCK, SWEPT_IN_PEACE] = [10, 2] as const;
 /** Of the slots, that live blocks may fill: those given up stay in theirs until they are swept, an eighth at most. */
 const ROOM = 0.6;
 /** Of the slots, given up at once: half a millisecond for a thousand endpoints is shared by so many blocks. */
@@ -129,13 +132,13 @@ export class HistoryIndex implements PrefixIndex {
     if (held === undefined) {
       this.#full(blockCount(keys));
       // Numbers come free by it.
-      this.#sweep(blockCount(keys) * SWEPT_PER_BLOCK);
+      this.#sweepBehind(blockCount(keys));
       return;
     }
     if (this.#isCrowded(blockCount(keys))) this.#relieve(blockCount(keys));
     // Last block first: the start of a prompt is then the youngest, and tails go before heads.
     for (let block = blockCount(keys) - 1; block >= 0; block--) this.#put(held, keys, block);
-    this.#sweep(blockCount(keys) * SWEPT_PER_BLOCK);
+    this.#sweepBehind(blockCount(keys));
   }
 
   resize(endpoint: string, blocks: number): void {
@@ -246,6 +249,11 @@ export class HistoryIndex implements PrefixIndex {
   #changed(): void {
     this.#version += 1;
     this.#share = Math.floor((ROOM * this.#table.geometry.slots) / Math.max(1, this.#held.size));
+  }
+
+  #sweepBehind(blocks: number): void {
+    const isHalfEmpty = this.#table.used < this.#table.geometry.slots / 2;
+    this.#sweep(blocks * (isHalfEmpty ? SWEPT_IN_PEACE : SWEPT_PER_BLOCK));
   }
 
   #sweep(slots: number): void {
