@@ -343,6 +343,16 @@ export const METRICS = {
     labels: [],
   },
   tandem_router_replica_messages_total: { type: "counter", help: "Messages of other replicas.", labels: [] },
+  tandem_router_replica_picks_total: {
+    type: "counter",
+    help: "Picks of other replicas, by outcome: recorded in the prefix index, or unknown where the endpoint is; one of more than 4096 blocks counts as several.",
+    labels: ["outcome"],
+  },
+  tandem_router_replica_picks_lost_total: {
+    type: "counter",
+    help: "Picks that a replica was not told of: it was away for too long.",
+    labels: [],
+  },
   tandem_router_replica_failures_total: { type: "counter", help: "Replicas that could not be told.", labels: [] },
   tandem_router_index_full_total: {
     type: "counter",

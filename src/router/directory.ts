@@ -71,6 +71,15 @@ const isOneService = ([first, ...rest]: readonly KnownEndpoint[]): boolean =>
     ({ endpoint }) => endpoint.service === first?.endpoint.service && endpoint.namespace === first.endpoint.namespace,
   );
 
+const ids = new WeakMap<readonly KnownEndpoint[], ReadonlySet<string>>();
+
+/** Ids of the endpoints of a list; one set for as long as the list lives. */
+export function idsOf(known: readonly KnownEndpoint[]): ReadonlySet<string> {
+  const found = ids.get(known) ?? new Set(known.map(({ endpoint }) => endpoint.id));
+  ids.set(known, found);
+  return found;
+}
+
 /** Every model name that some endpoint, of the namespace if one is given, serves; sorted. */
 export const modelsOf = (known: readonly KnownEndpoint[], namespace?: string): string[] =>
   [...new Set(within(known, namespace).flatMap(({ endpoint }) => endpoint.models))].sort();

@@ -82,9 +82,14 @@ export class LoadBook {
 
   /** Own loads that changed since the last call; with `all`, every one that is not idle. */
   takeChanges(all = false): ReadonlyMap<string, OwnLoad> {
-    const ids = all ? [...this.#entries.keys()].filter((id) => !isIdle(this.#ownOf(id))) : [...this.#changed];
+    const loads = all ? this.own() : new Map([...this.#changed].map((id) => [id, this.#ownOf(id)]));
     this.#changed.clear();
-    return new Map(ids.map((id) => [id, this.#ownOf(id)]));
+    return loads;
+  }
+
+  /** Every own load that is not idle. */
+  own(): ReadonlyMap<string, OwnLoad> {
+    return new Map([...this.#entries].filter(([, { own }]) => !isIdle(own)).map(([id]) => [id, this.#ownOf(id)]));
   }
 
   /** What another replica sent now stands like this, as far as it is named; with `all`, nothing else stands. */

@@ -45,12 +45,10 @@ if (![RATE, SECONDS, SEEDS, ENGINES, REPLICAS].every((value) => Number.isInteger
 const WARM_SECONDS = 60;
 /** With the 50 ms between two pushes: the 100 ms within which every replica knows of a pick. */
 const DELTA_MS = 50;
-/** As the reference has it for events of engines. */
-const EVENT_MS = 50;
 
 interface Variant {
   readonly replicas: number;
-  /** What a replica knows of the others' load, and of what they sent where. */
+  /** What a replica knows of the others' load, and of what they sent where; all and all is what ships. */
   readonly load: "all" | "own";
   readonly index: "all" | "own";
 }
@@ -75,8 +73,7 @@ interface Row extends Variant {
 async function measure(variant: Variant, seed: number, requests: readonly SimulatedRequest[]): Promise<Row> {
   const run: RoutingRun = {
     ...{ config, engines: ENGINES, routers: variant.replicas, seed, requests, fromMs: WARM_SECONDS * 1000 },
-    deltaMs: variant.load === "all" ? DELTA_MS : undefined,
-    eventMs: variant.index === "all" ? EVENT_MS : undefined,
+    ...{ deltaMs: DELTA_MS, shares: { load: variant.load === "all", index: variant.index === "all" } },
     ...{ log: SILENT_LOG, metrics: NO_METRICS },
   };
   const { ttftMs, hitRate } = await new RoutingSimulation(run).result();

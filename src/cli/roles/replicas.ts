@@ -1,10 +1,10 @@
-/** The router among its replicas: it listens to what they do, and tells them what it does. */
+/** The router among its replicas: it listens to what they do and sent where, and tells them of itself. */
 import { readFileSync } from "node:fs";
 import fastify from "fastify";
 import { parseListen } from "../../config/listen.ts";
 import type { LoadBook } from "../../router/load.ts";
 import { startPush } from "../../router/replicas/client.ts";
-import { Peers } from "../../router/replicas/peers.ts";
+import { Peers, type History } from "../../router/replicas/peers.ts";
 import { replicaRoutes } from "../../router/replicas/routes.ts";
 import { UsageError } from "../input.ts";
 import type { RolePorts } from "./ports.ts";
@@ -19,11 +19,11 @@ export interface Replicas {
 const REQUEST_MS = 2000;
 
 /** Either may be off: without `listen` the others are not heard, without `peers` they are not told. */
-export async function startReplicas(ports: RolePorts, loads: LoadBook): Promise<Replicas> {
+export async function startReplicas(ports: RolePorts, loads: LoadBook, history: History): Promise<Replicas> {
   const { clock, timers, random, log, metrics } = ports;
   const { listen, peers, tokenFile } = ports.config.router.replicas;
   const token = tokenFrom(tokenFile);
-  const state = new Peers(loads, random.id());
+  const state = new Peers(loads, random.id(), history);
   const app = fastify({ logger: false, requestTimeout: REQUEST_MS, forceCloseConnections: true });
   await app.register(replicaRoutes({ state, token, clock, metrics }));
   const at = parseListen(listen);

@@ -6,13 +6,16 @@ import type { Scraper } from "../../endpoints/scrape.ts";
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
 import { compatible } from "../../profiles/connectors.ts";
+import { idsOf } from "../../router/directory.ts";
 import { createEngineClient } from "../../router/disagg/client.ts";
 import { startExtProcServer } from "../../router/extproc/server.ts";
 import { startHealthServer } from "../../router/health/server.ts";
 import { Housekeeping } from "../../router/housekeeping.ts";
 import { createBlockHasher } from "../../router/kv/blocks.ts";
 import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
+import type { PrefixIndex } from "../../router/kv/index.ts";
 import { LoadBook } from "../../router/load.ts";
+import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
 import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
@@ -58,11 +61,12 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const housekeeping = new Housekeeping({ index, loads, config, metrics });
   const cancelTidy = timers.every(TIDY_MS, () => housekeeping.tidy(directory.list()));
   const hasher = createBlockHasher();
+  const { sent, told } = telling(index, config);
   // Compatibility is a question between two endpoints: what keeps their KV blocks from travelling.
   const incompatible = (prefill: Endpoint, decode: Endpoint): string | undefined =>
     compatible(prefill.compatibility, decode.compatibility);
   const router = createRouter({
-    ...{ config, directory, loads, index, hasher, client, incompatible, clock, random, timers, metrics, log },
+    ...{ config, directory, loads, index: told, hasher, client, incompatible, clock, random, timers, metrics, log },
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
     ...saltKeyOf(config.tenant.saltKeyFile),
   });
@@ -78,7 +82,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const ready = (): boolean => !draining && options.synced();
   const healthListen = parseListen(config.healthListen);
   const health = healthListen === undefined ? undefined : await startHealthServer(healthListen, ready);
-  const replicas = await startReplicas(ports, loads);
+  const replicas = await startReplicas(ports, loads, { index, endpoints: () => idsOf(directory.list()), sent });
   log.info("router listens", { extProc: server.address, health: health?.address ?? "off" });
   return {
     address: server.address,
@@ -98,6 +102,16 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
       await Promise.all([health?.stop(), client.close()]);
     },
   };
+}
+
+/** Without replicas to tell, nothing is kept to be told. */
+function telling(
+  index: PrefixIndex,
+  { replicas }: RolePorts["config"]["router"],
+): { sent?: SentLog; told: PrefixIndex } {
+  if (replicas.peers === "") return { told: index };
+  const sent = new SentLog();
+  return { sent, told: new ToldIndex(index, sent) };
 }
 
 /** Throws where the file is not to be read, or too short to be a secret: tenants would share what they must not. */

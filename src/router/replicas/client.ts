@@ -1,10 +1,10 @@
-/** Tells the other replicas: one POST to each address, the next one only when the last has ended. */
+/** Tells the other replicas: one POST to each address, the next one when the last has ended. */
 import { lookup } from "node:dns/promises";
 import { Agent, request } from "undici";
 import type { Clock, Log, Metrics, Timers } from "../../ports.ts";
-import { PUSH_MS, type Peers } from "./peers.ts";
+import { PUSH_MS, type Peers, type Telling } from "./peers.ts";
 
-/** A replica that takes longer is left out of this round: what it missed is in the next one. */
+/** A replica that takes longer is told again: what it missed is in the next message. */
 const SEND_MS = 1000;
 /** Replicas come and go; the cluster's DNS keeps answers for some seconds itself. */
 const RESOLVE_MS = 2000;
@@ -34,22 +34,31 @@ export function startPush(options: PushOptions): Push {
   const busy = new Set<string>();
   const own = new Set<string>();
   let addresses: readonly string[] = [];
-  const send = async (address: string, body: string): Promise<void> => {
-    busy.add(address);
+  const send = async (address: string, { body, lost, arrived }: Telling): Promise<boolean> => {
     try {
-      if ((await post(agent, address, { body, token: options.token })) === SELF) own.add(address);
+      const status = await post(agent, address, { body, token: options.token });
+      // Refused or not, it is not said again: nobody is stopped by a message that another version does not take.
+      arrived();
+      if (lost > 0) metrics.count("tandem_router_replica_picks_lost_total", {}, lost);
+      if (status === SELF) own.add(address);
+      else if (status >= 400) throw new Error(`status ${status}`);
+      return status !== SELF;
     } catch (error) {
       metrics.count("tandem_router_replica_failures_total");
       log.debug("replica not told", { address, error: (error as Error).message });
-    } finally {
-      busy.delete(address);
+      return false;
     }
   };
+  /** Until it knows all; one that was away catches up at once, message by message. */
+  const catchUp = async (address: string): Promise<void> => {
+    busy.add(address);
+    for (let next = state.next(address); next !== undefined && (await send(address, next));) next = state.next(address);
+    busy.delete(address);
+  };
   const tell = (): void => {
-    const body = state.due(clock.monotonic());
+    state.advance(clock.monotonic());
     metrics.gauge("tandem_router_replicas", state.count + 1);
-    if (body === undefined) return;
-    for (const address of addresses) if (!busy.has(address) && !own.has(address)) void send(address, body);
+    for (const address of addresses) if (!busy.has(address) && !own.has(address)) void catchUp(address);
   };
   const resolve = async (): Promise<void> => {
     addresses = (await resolved(options.peers)).slice(0, MAX_PEERS);

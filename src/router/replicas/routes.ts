@@ -1,9 +1,9 @@
-/** HTTP edge of the router's own world: `POST /v1/loads`, by which other replicas tell of their work. */
+/** HTTP edge of the router's own world: `POST /v1/loads`, by which other replicas tell of their work and picks. */
 import { timingSafeEqual } from "node:crypto";
 import type { FastifyPluginCallback } from "fastify";
 import type { Clock, Metrics } from "../../ports.ts";
 import { decodeMessage, MAX_MESSAGE_BYTES } from "./message.ts";
-import type { Peers } from "./peers.ts";
+import type { Heard, Peers } from "./peers.ts";
 
 export interface ReplicaRoutesOptions {
   readonly state: Peers;
@@ -15,6 +15,7 @@ export interface ReplicaRoutesOptions {
 
 /** The answer of a replica to itself: it need not be told again. */
 const SELF = 409;
+const FORM = 'a message {"from","all","loads":[[endpoint, requests, prefillMs]],"sent":[[endpoint, keys]]}';
 
 export function replicaRoutes({ state, token, clock, metrics }: ReplicaRoutesOptions): FastifyPluginCallback {
   return (app, _, done) => {
@@ -25,13 +26,20 @@ export function replicaRoutes({ state, token, clock, metrics }: ReplicaRoutesOpt
     app.post("/v1/loads", (request, reply) => {
       if (!isKnown(request.headers.authorization, token)) return reply.code(401).send({ error: "not a replica" });
       const message = typeof request.body === "string" ? decodeMessage(request.body) : undefined;
-      if (message === undefined)
-        return reply.code(400).send({ error: 'a message {"from","all","loads":[[endpoint, requests, prefillMs]]}' });
+      if (message === undefined) return reply.code(400).send({ error: FORM });
       metrics.count("tandem_router_replica_messages_total");
-      return reply.code(state.hear(message, clock.monotonic()) ? 204 : SELF).send();
+      const heard = state.hear(message, clock.monotonic());
+      if (heard === undefined) return reply.code(SELF).send();
+      countPicks(metrics, heard);
+      return reply.code(204).send();
     });
     done();
   };
+}
+
+function countPicks(metrics: Metrics, { recorded, unknown }: Heard): void {
+  if (recorded > 0) metrics.count("tandem_router_replica_picks_total", { outcome: "recorded" }, recorded);
+  if (unknown > 0) metrics.count("tandem_router_replica_picks_total", { outcome: "unknown" }, unknown);
 }
 
 function isKnown(given: string | undefined, token: string): boolean {

@@ -8,7 +8,6 @@ import type { Config } from "../../config/schema.ts";
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import type { Log, Metrics } from "../../ports.ts";
 import type { KnownEndpoint } from "../../router/directory.ts";
-import type { BlockKeys } from "../../router/kv/blocks.ts";
 import type { Ticket } from "../../router/exchange.ts";
 import { EngineCore, type EngineMonitor } from "../engine/engine.ts";
 import { H200_LLAMA_8B } from "../engine/timing.ts";
@@ -21,10 +20,10 @@ export interface RoutingRun {
   readonly config: Config["router"];
   readonly engines: number;
   readonly routers: number;
-  /** Milliseconds from a push to its arrival; undefined: routers know nothing of one another's work. */
-  readonly deltaMs: number | undefined;
-  /** Milliseconds until engines' events tell every router what was sent where; undefined: each knows its own history. */
-  readonly eventMs: number | undefined;
+  /** Milliseconds from a push to its arrival. */
+  readonly deltaMs: number;
+  /** What routers tell one another: the work that they have on engines, and what they sent where. */
+  readonly shares: { readonly load: boolean; readonly index: boolean };
   readonly seed: number;
   readonly requests: readonly SimulatedRequest[];
   /** Requests before this time warm up, and do not count. */
@@ -88,7 +87,7 @@ export class RoutingSimulation {
     this.#scrape();
     this.#time.every(run.config.scrapeIntervalMs, () => this.#scrape());
     this.#replicas = Array.from({ length: run.routers }, (_, number) => this.#replica(number));
-    if (run.deltaMs !== undefined) connectReplicas(this.#replicas, this.#time, run.deltaMs);
+    connectReplicas(this.#replicas, this.#time, { deliveryMs: run.deltaMs, withLoads: run.shares.load });
   }
 
   async result(): Promise<RoutingResult> {
@@ -102,16 +101,9 @@ export class RoutingSimulation {
   }
 
   #replica(number: number): Replica {
-    const { config, log, metrics, seed, eventMs } = this.#run;
+    const { config, log, metrics, seed, shares } = this.#run;
     const ports = { time: this.#time, random: seededRandom(seed + 7 * (number + 1)), log, metrics };
-    const told = (endpoint: string, keys: BlockKeys): void => {
-      if (eventMs === undefined) return;
-      const others = this.#replicas.filter((_, other) => other !== number);
-      this.#time.after(eventMs, () => {
-        for (const { index } of others) index.record(endpoint, keys);
-      });
-    };
-    return createReplica(config, { list: () => this.#known }, ports, told);
+    return createReplica(config, { list: () => this.#known }, ports, shares.index);
   }
 
   /** What engines' metrics say, as every router reads it. */

@@ -8,9 +8,9 @@ import { NO_METRICS } from "../../../src/telemetry/metrics.ts";
 const config = loadConfig({ text: JSON.stringify({ router: { index: { capacityTokens: CAPACITY_TOKENS } } }) }).router;
 const requests = conversations({ seed: 1, requestsPerSecond: 8, seconds: 20 });
 
-const simulate = (routers: number, eventMs?: number): Promise<RoutingResult> =>
+const simulate = (routers: number, index = true): Promise<RoutingResult> =>
   new RoutingSimulation({
-    ...{ config, engines: 2, routers, deltaMs: 50, eventMs, seed: 1, requests, fromMs: 0 },
+    ...{ config, engines: 2, routers, deltaMs: 50, shares: { load: true, index }, seed: 1, requests, fromMs: 0 },
     ...{ log: SILENT_LOG, metrics: NO_METRICS },
   }).result();
 
@@ -30,7 +30,7 @@ t.test("every request gets its first token, and a run can be repeated", async (t
 });
 
 t.test("a replica that does not know what the other sent where finds less in the caches", async (t) => {
-  const [told, alone] = [await simulate(2, 50), await simulate(2)];
+  const [told, alone] = [await simulate(2), await simulate(2, false)];
   t.equal(alone.ttftMs.length, requests.length);
   t.ok(alone.hitRate < told.hitRate, `${alone.hitRate} and ${told.hitRate}`);
 });
