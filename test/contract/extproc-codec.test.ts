@@ -32,10 +32,13 @@ message Common { CommonResponse response = 1; }
 message TrailersResponse { HeaderMutation header_mutation = 1; }
 message HttpStatus { int32 code = 1; }
 message ImmediateResponse { HttpStatus status = 1; HeaderMutation headers = 2; bytes body = 3; string details = 5; }
+message ProcessingMode { int32 request_header_mode = 1; int32 response_header_mode = 2; int32 request_body_mode = 3;
+  int32 response_body_mode = 4; int32 request_trailer_mode = 5; int32 response_trailer_mode = 6; }
 message Duration { int64 seconds = 1; int32 nanos = 2; }
 message ProcessingResponse { oneof response { Common request_headers = 1; Common response_headers = 2; Common request_body = 3;
   Common response_body = 4; TrailersResponse request_trailers = 5; TrailersResponse response_trailers = 6;
-  ImmediateResponse immediate_response = 7; } Struct dynamic_metadata = 8; Duration override_message_timeout = 10; }`;
+  ImmediateResponse immediate_response = 7; } Struct dynamic_metadata = 8;
+  ProcessingMode mode_override = 9; Duration override_message_timeout = 10; }`;
 
 const { root } = protobuf.parse(SCHEMA, { keepCase: true });
 const Request = root.lookupType("ProcessingRequest");
@@ -220,6 +223,14 @@ t.test("garbage is refused with WireError or read, and nothing else", (t) => {
   t.end();
 });
 
+t.test("a field without a number hides nothing that follows it", (t) => {
+  const headers = Buffer.from(encode({ request_headers: { end_of_stream: true } }));
+  t.match(decodeRequest(headers), { kind: "requestHeaders", endOfStream: true });
+  for (const key of [0x00, 0x02, 0x07])
+    t.throws(() => decodeRequest(Buffer.concat([headers, Buffer.of(key, 0)])), /field number 0/, `key ${key}`);
+  t.end();
+});
+
 t.test("what we write is what the library reads", (t) => {
   const destination = ADDRESS;
   const replies: readonly [Reply, object][] = [
@@ -269,5 +280,18 @@ t.test("what we write is what the library reads", (t) => {
     const [bytes] = new Deframer(10_000).push(Buffer.concat(encodeReplies([reply])));
     t.same(Response.toObject(Response.decode(bytes!), { bytes: String, longs: String }), wanted, reply.kind);
   }
+  t.end();
+});
+
+t.test("asked for trailers, Envoy keeps the modes of bodies that it announced", (t) => {
+  for (const request of BODY_MODES)
+    for (const response of BODY_MODES) {
+      const reply: Reply = { kind: "headers", phase: "request", trailers: { request, response } };
+      const message = Buffer.concat(encodeReplies([reply])).subarray(5);
+      t.same(Response.toObject(Response.decode(message), { defaults: true }).mode_override, {
+        ...{ request_header_mode: 0, response_header_mode: 1, request_trailer_mode: 0, response_trailer_mode: 1 },
+        ...{ request_body_mode: BODY_MODES.indexOf(request), response_body_mode: BODY_MODES.indexOf(response) },
+      });
+    }
   t.end();
 });

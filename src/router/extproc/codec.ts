@@ -169,7 +169,14 @@ export type Phase = "request" | "response";
 
 /** What we answer. `destination` goes into dynamic metadata beside the header. */
 export type Reply =
-  | { readonly kind: "headers"; readonly phase: Phase; readonly changes?: HeaderChanges; readonly destination?: string }
+  | {
+      readonly kind: "headers";
+      readonly phase: Phase;
+      readonly changes?: HeaderChanges;
+      readonly destination?: string;
+      /** Asks for the trailers of the answer as well, with the modes that are in force: Envoy takes them where it may. */
+      readonly trailers?: Modes;
+    }
   | {
       readonly kind: "body";
       readonly phase: Phase;
@@ -238,9 +245,29 @@ function writeWait(out: Writer, ms: number): void {
 }
 
 /** HeadersResponse{response=1: CommonResponse{header_mutation=2}}. */
-function writeHeaders(out: Writer, { phase, changes, destination }: Extract<Reply, { kind: "headers" }>): void {
+function writeHeaders(
+  out: Writer,
+  { phase, changes, destination, trailers }: Extract<Reply, { kind: "headers" }>,
+): void {
   out.message(fieldOf("headers", phase), () => out.message(1, () => writeChanges(out, changes)));
   writeMetadata(out, destination);
+  if (trailers !== undefined) writeOverride(out, trailers);
+}
+
+/** HeaderSendMode. */
+const SEND = 1;
+
+/**
+ * mode_override = 9: ProcessingMode{response_header_mode=2, request_body_mode=3, response_body_mode=4,
+ * response_trailer_mode=6}. It takes the place of the filter's own, but for the modes of the request's headers.
+ */
+function writeOverride(out: Writer, { request, response }: Modes): void {
+  out.message(9, () => {
+    out.number(2, SEND);
+    out.number(3, BODY_MODES.indexOf(request));
+    out.number(4, BODY_MODES.indexOf(response));
+    out.number(6, SEND);
+  });
 }
 
 /**

@@ -37,6 +37,13 @@ export function howOf({ request, response, early }: Modes, endOfStream: boolean)
 /** In duplex no message of Envoy's has a timer (onStartProcessorCall in processor_state.cc). */
 export const isTimed = ({ request }: Modes): boolean => request !== "FULL_DUPLEX_STREAMED";
 
+/**
+ * Whether trailers are asked for: of an answer whose body is not seen they alone tell the end, and Envoy does not announce
+ * whether it sends them. Where it may not be told (`allow_mode_override`), it goes on as it is set up; in duplex it is never.
+ */
+export const wantsTrailers = ({ request, response }: Modes): boolean =>
+  response === "NONE" && request !== "FULL_DUPLEX_STREAMED";
+
 /** Announced by an Envoy that is older than `protocol_config`: what such a one is likely to be set up with. */
 export const UNANNOUNCED: Modes = { request: "BUFFERED", response: "NONE" };
 

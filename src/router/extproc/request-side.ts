@@ -11,7 +11,7 @@ import { RequestScan } from "../request/scan.ts";
 import { BodyBuffer } from "./body.ts";
 import type { Modes, Reply } from "./codec.ts";
 import { cell, type Action, type BodyEvent, type HeadersEvent, type StreamEvent } from "./events.ts";
-import { howOf, isTimed, LATE_MS, modeRefused, UNANNOUNCED, type How } from "./modes.ts";
+import { howOf, isTimed, LATE_MS, modeRefused, type How, UNANNOUNCED, wantsTrailers } from "./modes.ts";
 import { FIRST, FORWARD, TABLE } from "./request-table.ts";
 
 /**
@@ -46,6 +46,8 @@ export class RequestSide {
   /** Trailers are here. */
   #trailers = false;
   #waited = false;
+  /** What modes are in force was told: to an Envoy that does not tell, nothing is guessed back. */
+  #announced = false;
 
   constructor(maxBodyBytes: number, patienceMs: number) {
     this.#maxBodyBytes = maxBodyBytes;
@@ -66,6 +68,7 @@ export class RequestSide {
   }
 
   begin(event: HeadersEvent): readonly Action[] {
+    this.#announced = event.modes !== undefined;
     this.modes = event.modes ?? this.modes;
     this.how = howOf(this.modes, event.endOfStream);
     this.#headers = event.headers;
@@ -159,7 +162,13 @@ export class RequestSide {
       phase: "request",
       destination: forward.destination,
       changes: { set: forward.requestHeaders, remove: REMOVED },
+      ...this.trailersAsked(),
     };
+  }
+
+  /** Goes with the first reply to the request, which alone may change modes. */
+  trailersAsked(): { readonly trailers?: Modes } {
+    return this.#announced && wantsTrailers(this.modes) ? { trailers: this.modes } : {};
   }
 
   /** The destination with the body, the headers having been answered; Envoy holds them. */

@@ -7,7 +7,7 @@ import { problemAnswer, type Problem } from "../answers.ts";
 import type { Extent, Forward, Routed } from "../exchange.ts";
 import { errorsOf } from "../request/head.ts";
 import { cut } from "./body.ts";
-import type { Reply } from "./codec.ts";
+import type { HeaderChanges, Reply } from "./codec.ts";
 import { ignored, violation, type Action, type BodyEvent, type Handler, type HeadersEvent } from "./events.ts";
 import { HOLD_MS, type How } from "./modes.ts";
 import type { RequestSide, RequestState } from "./request-side.ts";
@@ -15,10 +15,10 @@ import type { RequestSide, RequestState } from "./request-side.ts";
 type ByHow<T> = Readonly<Record<Exclude<How, "refused">, T>>;
 type ForHow<E> = Readonly<Record<How, Handler<RequestSide, E>>>;
 
-const GO_ON: Action = {
-  kind: "reply",
-  reply: { kind: "headers", phase: "request", changes: { remove: UNTRUSTED_HEADERS } },
-};
+const goOn = (side: RequestSide): readonly Action[] => [
+  { kind: "reply", reply: { kind: "headers", phase: "request", changes: GO_ON, ...side.trailersAsked() } },
+];
+const GO_ON: HeaderChanges = { remove: UNTRUSTED_HEADERS };
 
 /** What follows the headers at once. */
 export const FIRST: ByHow<(side: RequestSide) => readonly Action[]> = {
@@ -26,8 +26,8 @@ export const FIRST: ByHow<(side: RequestSide) => readonly Action[]> = {
   none: (side) => side.complete("none"),
   streamed: (side) => side.complete("none"),
   early: () => [{ kind: "timer", ms: HOLD_MS, event: "hold" }],
-  buffered: () => [GO_ON],
-  partial: () => [GO_ON],
+  buffered: goOn,
+  partial: goOn,
   duplex: () => [],
 };
 

@@ -277,6 +277,8 @@ class Exchange implements StreamListener {
   #routed(routed: Routed): void {
     this.#untimed();
     this.#feed({ kind: "routed", routed });
+    // Owed, whatever they weigh: they count against what comes next.
+    this.#account();
   }
 
   #giveUp(): void {

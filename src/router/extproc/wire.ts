@@ -54,7 +54,10 @@ export class Reader {
     if (this.#at >= this.#end) return 0;
     const key = this.varint();
     this.#type = key % 8;
-    return Math.floor(key / 8);
+    const number = Math.floor(key / 8);
+    // Taken for the end of the message, it would hide what follows.
+    if (number === 0) throw new WireError("field number 0");
+    return number;
   }
 
   /** Goes into the message that the field is; what `leave` is to be given once its fields were all read. */

@@ -276,3 +276,24 @@ t.test("in STREAMED every chunk gets one reply, whenever it came", (t) => {
   );
   t.end();
 });
+
+t.test(
+  "trailers of an answer whose body is not seen are asked for once, with the first reply, unless in duplex",
+  (t) => {
+    const asked = (modes: Modes | undefined): unknown[] => {
+      const stream = new ExchangeStream(1000, 1000);
+      const events: StreamEvent[] = [headers(modes), chunk("requestBody", true), { kind: "routed", routed: FORWARD }];
+      const replies = events.flatMap((each) => stream.advance(each)).filter((action) => action.kind === "reply");
+      return replies.map(({ reply }) => "trailers" in reply && reply.trailers);
+    };
+    for (const request of BODY_MODES.filter((mode) => mode !== "GRPC"))
+      for (const response of BODY_MODES.filter((mode) => mode !== "GRPC")) {
+        const [first, ...later] = asked({ request, response });
+        const wanted = response === "NONE" && request !== "FULL_DUPLEX_STREAMED";
+        t.same(first, wanted ? { request, response } : false, `${request}, ${response}`);
+        t.ok(later.every((each) => each === false));
+      }
+    t.notOk(asked(undefined).some(Boolean), "of an Envoy that announces nothing nothing is asked");
+    t.end();
+  },
+);
