@@ -3,7 +3,7 @@ import t from "tap";
 import fc from "fast-check";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ClientHttp2Stream } from "node:http2";
+import { connect, type ClientHttp2Stream } from "node:http2";
 import { encodeBody, encodeTrailers, decodeReply } from "../../src/simulator/gateway/codec.ts";
 import { Deframer } from "../../src/router/extproc/grpc.ts";
 import { STALLED_MS } from "../../src/router/extproc/outbox.ts";
@@ -106,6 +106,30 @@ t.test("what streams hold is counted as it comes and given back as it goes", asy
   for (const stream of running) stream.close(8);
   await until(() => open.streams === 0);
   t.equal(open.tickets, 0);
+  await stop();
+});
+
+t.test("replies that the peer does not take are counted, and given back once it does or goes", async (t) => {
+  const { server, session, open, stop } = await rig({ maxBufferedBytes: 3.5 * MIB });
+  const mute = connect(`http://${server.address}`, { settings: { initialWindowSize: 0 } });
+  mute.on("error", () => undefined);
+  for (let stream = 1; stream <= 4; stream++) {
+    openStream(mute)
+      .resume()
+      .write(Buffer.concat([head("FULL_DUPLEX_STREAMED"), body(Buffer.alloc(MIB))]));
+    await sleep(100);
+  }
+  t.equal(open.begun, 3, "the fourth is refused");
+  const next = (): Promise<number | undefined> => {
+    const stream = openStream(session);
+    stream.write(Buffer.concat([head("FULL_DUPLEX_STREAMED"), body(Buffer.alloc(600_000), false)]));
+    stream.end();
+    return immediateStatus(stream);
+  };
+  t.equal(await next(), 429);
+  mute.destroy();
+  await until(() => open.streams === 0);
+  t.equal(await next(), undefined);
   await stop();
 });
 

@@ -15,7 +15,7 @@ import { startHttp2Server, type Http2Server, type Tls } from "../http2/server.ts
 import type { OpenStream, StreamListener } from "../http2/stream.ts";
 import { decodeRequest, encodeReplies } from "./codec.ts";
 import { Deframer, GRPC, MessageTooLarge } from "./grpc.ts";
-import { Outbox } from "./outbox.ts";
+import { Outbox, type Owner } from "./outbox.ts";
 import { ExchangeStream, type Action, type StreamEvent } from "./stream.ts";
 import { Waiting } from "./waiting.ts";
 import { WireError } from "./wire.ts";
@@ -56,6 +56,7 @@ export interface ExtProcOptions {
 }
 
 type Scope = Pick<CompleteRequest, "namespace">;
+const NO_SCOPE: Scope = {};
 
 /** What all streams of a server share. */
 interface Shared extends ExtProcOptions {
@@ -93,7 +94,7 @@ export async function startExtProcServer(
 /** Two of a name are two words about one thing, and no namespace: nothing is served to such a stream. */
 function scopeOf(headers: HeaderList): Scope {
   const given = headers.filter(([name]) => name === NAMESPACE_METADATA).map(([, value]) => value);
-  return given.length === 0 ? {} : { namespace: given.join() };
+  return given.length === 0 ? NO_SCOPE : { namespace: given.join() };
 }
 
 /** Characters of a status message: it may hold a path of the peer, and goes into one frame. */
@@ -117,7 +118,7 @@ const UNANSWERED = blockOf(statusOf(GRPC.cancelled, "ended before the request wa
 const refusal = (code: number, message: string): Buffer => blockOf([...HEAD, ...statusOf(code, message)]);
 
 /** One stream: frames in, events to the state machine, actions out. */
-class Exchange implements StreamListener {
+class Exchange implements StreamListener, Owner {
   readonly #stream: OpenStream;
   readonly #shared: Shared;
   readonly #machine: ExchangeStream;
@@ -137,7 +138,7 @@ class Exchange implements StreamListener {
     this.#shared = shared;
     this.#machine = new ExchangeStream(shared.router.maxBodyBytes, shared.router.patienceMs);
     this.#frames = new Deframer(shared.router.maxBodyBytes + MESSAGE_SLACK);
-    this.#out = new Outbox(stream, shared.timers, () => this.#giveUp());
+    this.#out = new Outbox(stream, shared.timers, this);
     shared.streams += 1;
     shared.waiting.add(this);
     shared.metrics.gauge("tandem_router_streams", shared.streams);
@@ -281,7 +282,7 @@ class Exchange implements StreamListener {
     this.#account();
   }
 
-  #giveUp(): void {
+  giveUp(): void {
     this.#shared.log.warn("ext_proc stream cut off: the peer does not read", { unsent: this.#out.unsent });
     this.#stream.reset(CODE.cancel);
   }
