@@ -14,8 +14,11 @@ import { REREAD_MS, proxyTls } from "../../src/cli/roles/proxy-tls.ts";
 import { startRouterRole } from "../../src/cli/roles/router.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Log, Timers } from "../../src/ports.ts";
+import { startHttp2Server } from "../../src/router/http2/server.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
+import { systemClock, systemTimers } from "../../src/telemetry/process.ts";
 import { issueClient } from "../support/client-certificate.ts";
+import { LIMITS } from "../support/http2-peer.ts";
 
 const METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 const context = { now: Date.now(), id: randomUUID };
@@ -144,6 +147,29 @@ t.test("certificate and authority change while it runs; what is connected goes o
   t.equal(await served(old), CANCELLED, "the connection of before goes on");
 });
 
+t.test("whose handshake ends behind the SIGTERM is told at once that the server goes", async (t) => {
+  const tls = { pair: { certificate: serving.certificate, key: serving.key } };
+  const server = await startHttp2Server(
+    { host: "127.0.0.1", port: 0 },
+    {
+      ...{ limits: LIMITS, maxConnections: 10, tls, opened: () => undefined },
+      ...{ clock: systemClock, timers: systemTimers, log: SILENT_LOG },
+    },
+  );
+  const [first, second] = [await open(server.address), await open(server.address)];
+  const stopped = server.stop(60_000);
+  const session = connect(`https://${server.address}`, {
+    createConnection: () =>
+      connectSecure({ socket: first, host: "127.0.0.1", ca: authority.certificate, ALPNProtocols: ["h2"] }),
+  });
+  session.on("error", () => undefined);
+  await once(session, "goaway");
+  await closed(session);
+  second.destroy();
+  await stopped;
+  t.pass("and nobody is waited for");
+});
+
 t.test("a configuration that cannot be is refused by its key", (t) => {
   const folder = t.testdir({ "tls.crt": serving.certificate, "tls.key": serving.key, other: proxy.key, empty: "" });
   const refused = (files: Record<string, string>): void => {
@@ -165,7 +191,7 @@ t.test("a configuration that cannot be is refused by its key", (t) => {
 const open = async (address: string): Promise<Socket> => {
   const [host = "", port = ""] = address.split(":");
   const socket = connectPlain(Number(port), host);
-  socket.on("error", () => undefined).resume();
+  socket.on("error", () => undefined);
   await once(socket, "connect");
   return socket;
 };
@@ -173,7 +199,7 @@ const open = async (address: string): Promise<Socket> => {
 t.test("connections are counted: one too many is closed, and has its place once another is gone", async (t) => {
   const { address } = await rig(t, { "router.maxConnections": "2" });
   const [first, second] = [await open(address), await open(address)];
-  const third = await open(address);
+  const third = (await open(address)).resume();
   await closed(third);
   first.destroy();
   await sleep(50);
@@ -185,10 +211,10 @@ t.test("connections are counted: one too many is closed, and has its place once 
 
 t.test("a peer that ends its side, or is sent away, is gone at once", async (t) => {
   const { address } = await rig(t);
-  const half = await open(address);
+  const half = (await open(address)).resume();
   half.end();
   await closed(half);
-  const wrong = await open(address);
+  const wrong = (await open(address)).resume();
   wrong.write("GET / HTTP/1.1\r\n\r\n");
   // It does not end its side: the server does not wait for it.
   await once(wrong, "end");

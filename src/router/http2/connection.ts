@@ -200,20 +200,26 @@ export class Connection implements Carrier {
   #settings({ flags, payload }: Frame): void {
     this.#budgets.settings.take();
     if ((flags & FLAG.ack) !== 0) return;
+    let window: number | undefined;
     for (let at = 0; at < payload.length; at += 6)
-      this.#setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
+      window = this.#setting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2)) ?? window;
+    // Once a frame, which has room for 2730 of them: each touches every stream.
+    if (window !== undefined) this.#sender.resize(window, this.#streams.values());
     this.#sender.send(frameOf(FRAME.settings, FLAG.ack, 0, Buffer.alloc(0)));
   }
 
-  #setting(id: number, value: number): void {
+  /** The window of a stream, where that is what is set. */
+  #setting(id: number, value: number): number | undefined {
     if (id === SETTING.initialWindowSize) {
       if (value > MAX_WINDOW) throw new ConnectionError(CODE.flowControl, `a window of ${value} bytes`);
-      this.#sender.resize(value, this.#streams.values());
-    } else if (id === SETTING.maxFrameSize) {
+      return value;
+    }
+    if (id === SETTING.maxFrameSize) {
       if (value < MAX_FRAME_BYTES || value >= 2 ** 24)
         throw new ConnectionError(CODE.protocol, `frames of ${value} bytes`);
       this.#sender.frameBytes = value;
     } else if (id === SETTING.enablePush && value > 1) throw new ConnectionError(CODE.protocol, `ENABLE_PUSH ${value}`);
+    return undefined;
   }
 
   #headers({ stream, flags, payload }: Frame): void {

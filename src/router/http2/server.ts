@@ -71,6 +71,8 @@ export async function startHttp2Server(
     const link = new Link(socket, options);
     links.add(link);
     socket.once("close", () => links.delete(link));
+    // A handshake that was under way when the server was told to stop.
+    if (!server.listening) link.drain();
   };
   const secure = tls === undefined ? undefined : createSecure(handshakeOptions(tls));
   const server: Server = secure ?? createPlain();

@@ -131,6 +131,25 @@ t.test("many windows at once are looked at as one", (t) => {
   t.end();
 });
 
+t.test("a SETTINGS frame with thousands of windows touches each stream once, and the last of them holds", (t) => {
+  const peer = new Peer().greet().send(headersFrame(1));
+  const stream = peer.streams.get(1);
+  let [touched, window] = [0, stream?.sendWindow ?? 0];
+  Object.defineProperty(stream, "sendWindow", {
+    get: () => window,
+    set: (next: number) => {
+      touched += 1;
+      window = next;
+    },
+  });
+  peer.send(settingsFrame(Array.from({ length: 2700 }, (_, n) => [SETTING.initialWindowSize, 70_000 + n] as const)));
+  t.same([touched, window, peer.errors], [1, 72_699, []]);
+  const many = Array.from({ length: 10 }, () => [SETTING.initialWindowSize, 100] as const);
+  peer.send(settingsFrame([...many, [SETTING.initialWindowSize, MAX_WINDOW + 1], ...many]));
+  t.equal(peer.errors[0]?.code, CODE.flowControl, "none of them is skipped");
+  t.end();
+});
+
 t.test("a connection window that is too small goes round", (t) => {
   const peer = new Peer().greet([[SETTING.initialWindowSize, 1_000_000]]).send(headersFrame(1), headersFrame(3));
   for (const id of [1, 3]) peer.streams.get(id)?.write(Buffer.alloc(500_000));
