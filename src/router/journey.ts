@@ -36,6 +36,9 @@ export interface JourneyDependencies extends RouterDependencies {
 
 const GONE: CompleteRequest = { method: "", path: "", headers: [], body: Buffer.alloc(0) };
 
+/** One for all: it is kept as long as the stream. */
+const NO_HEADERS: HeaderList = [];
+
 type Leg = LegOutcome<PricedPrefill>;
 
 const LOST: Problem = { status: 503, reason: "PrefillLost", message: "the prefill engine was lost; try again" };
@@ -51,7 +54,7 @@ export class Journey implements Ticket {
   #request: CompleteRequest;
   /** There while a prefill leg runs. */
   #leg: AbortController | undefined;
-  readonly #requestId: string;
+  #requestId: string;
   readonly #tokens: AnswerTokens;
   #placement: Placement | undefined;
   /** Prefill ran where the answer is generated, so that its usage tells of the cache. */
@@ -68,12 +71,17 @@ export class Journey implements Ticket {
     this.#tokens = new AnswerTokens(deps.clock, deps.metrics);
   }
 
-  /** Where the request goes. To be called once. Then the request, with its body, is let go: answers take minutes. */
+  /**
+   * Where the request goes. To be called once. Then the request, with its body, is let go: answers take minutes, and a
+   * path that is a piece of the head's text holds half a kilobyte.
+   */
   async run(): Promise<Routed> {
     try {
       return await this.#route();
     } finally {
       this.#request = GONE;
+      this.#path = "";
+      this.#requestId = "";
     }
   }
 
@@ -199,7 +207,7 @@ export class Journey implements Ticket {
       kind: "forward",
       destination,
       requestHeaders: [[HEADER.destination, destination], [HEADER.requestId, this.#requestId], ...this.#newPath()],
-      responseHeaders: this.#deps.config.explainHeaders ? explain(selection, leg) : [],
+      responseHeaders: this.#deps.config.explainHeaders ? explain(selection, leg) : NO_HEADERS,
       body: decodeBody(this.#request.body, facts, leg.kind === "transferred" ? leg.params : undefined),
     };
   }

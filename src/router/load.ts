@@ -57,7 +57,12 @@ export class LoadBook {
     const entry = this.#entry(endpoint);
     this.#add(endpoint, entry, 1);
     entry.assigned = ++this.#sequence;
-    return once(() => this.#add(endpoint, entry, -1));
+    let done = false;
+    // Not by `once`: thousands of streams are open, and each would hold two functions.
+    return () => {
+      if (!done) this.#add(endpoint, entry, -1);
+      done = true;
+    };
   }
 
   /** Prefill work is on the endpoint until released. With the last of it the sum is exactly zero: no rounding stays. */

@@ -17,16 +17,22 @@ export interface Outlet {
   resume(): void;
 }
 
+/** Whose stream it is. */
+export interface Owner {
+  /** The peer takes nothing. */
+  giveUp(): void;
+}
+
 export class Outbox {
   readonly #stream: Outlet;
   readonly #timers: Timers;
-  readonly #giveUp: () => void;
+  readonly #owner: Owner;
   #unwatch: Cancel | undefined;
 
-  constructor(stream: Outlet, timers: Timers, giveUp: () => void) {
+  constructor(stream: Outlet, timers: Timers, owner: Owner) {
     this.#stream = stream;
     this.#timers = timers;
-    this.#giveUp = giveUp;
+    this.#owner = owner;
   }
 
   /** Bytes that wait for the peer. */
@@ -63,7 +69,7 @@ export class Outbox {
   #watch(unsent: number): void {
     this.#unwatch = this.#timers.after(STALLED_MS, () => {
       if (this.unsent < unsent) this.#watch(this.unsent);
-      else this.#giveUp();
+      else this.#owner.giveUp();
     });
   }
 }

@@ -45,8 +45,8 @@ export class OpenStream {
   answered = false;
   /** Bytes of the body that were announced and are still to come; -1: none were announced. */
   announced: number;
-  /** Parts that wait, the first from `#offset` on. */
-  #waiting: Uint8Array[] = [];
+  /** Parts that wait, the first from `#offset` on; none where nothing does: an empty list keeps room for 17. */
+  #waiting: Uint8Array[] | undefined;
   #offset = 0;
   #unsent = 0;
   #trailers: Buffer | undefined;
@@ -77,7 +77,8 @@ export class OpenStream {
 
   write(part: Uint8Array): void {
     if (this.closed || this.#trailers !== undefined || part.length === 0) return;
-    this.#waiting.push(part);
+    if (this.#waiting === undefined) this.#waiting = [part];
+    else this.#waiting.push(part);
     this.#unsent += part.length;
     this.#carrier.pump(this);
   }
@@ -127,13 +128,14 @@ export class OpenStream {
 
   /** The next bytes to send, at most so many. */
   next(most: number): Uint8Array {
-    const [part = NOTHING] = this.#waiting;
+    const part = this.#waiting?.[0] ?? NOTHING;
     const piece = part.subarray(this.#offset, this.#offset + most);
     this.#offset += piece.length;
     this.#unsent -= piece.length;
     this.answered = true;
     if (this.#offset === part.length) {
-      this.#waiting.shift();
+      this.#waiting?.shift();
+      if (this.#waiting?.length === 0) this.#waiting = undefined;
       this.#offset = 0;
     }
     return piece;
@@ -142,7 +144,7 @@ export class OpenStream {
   /** Nothing of it is kept. */
   close(): void {
     this.closed = true;
-    this.#waiting = [];
+    this.#waiting = undefined;
     this.#unsent = 0;
     const { listener } = this;
     this.listener = undefined;
