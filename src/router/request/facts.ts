@@ -125,11 +125,17 @@ function cutFacts(config: FactsConfig, input: FactsInput): RequestFacts | Proble
   const scan = (input.scan ?? scanOf(body)).sofar();
   const fields = new Fields(body, scan);
   if (isProblem(head) || fields.twice !== undefined) return isProblem(head) ? head : twice(fields.twice ?? "");
-  const named = fields.value("model");
-  if (named !== undefined && !isModelName(named)) return bad("model must be the name of a model", "model");
+  const named = modelOfStart(scan, fields);
+  if (named === false) return bad("model must be the name of a model", "model");
   const model = named === undefined ? head.model : resolve(config, named);
   const prompt = promptOf(api, fields, { body, media: scan.media, rates: config.rates });
   return { ...head, model, prompt, stream: fields.first("stream") === "t" };
+}
+
+/** Half a name is none; false where what stands there is no name. */
+function modelOfStart({ open }: Scan, fields: Fields): string | false | undefined {
+  const named = open?.key === "model" ? undefined : fields.value("model");
+  return named === undefined || isModelName(named) ? named : false;
 }
 
 const READERS = { whole: bodyFacts, cut: cutFacts, none: headFacts } as const;
@@ -167,7 +173,7 @@ function bodyFacts(config: FactsConfig, input: FactsInput): RequestFacts | Probl
   };
 }
 
-/** What is broken inside a member that nothing here reads is the engine's to refuse: it decodes the prompt anyhow. */
+/** What the grammar does not tell: text that is none, and names that two readers would read in two ways. */
 function bodyProblem(body: Buffer, fields: Fields): Problem | undefined {
   if (!isUtf8(body)) return bad("the request body is not UTF-8");
   return fields.twice === undefined ? undefined : twice(fields.twice);

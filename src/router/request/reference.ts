@@ -30,7 +30,7 @@ Written from the table in \`src/router/request/apis.ts\` by \`npm run docs\`. Al
 `;
 
 const AFTER = `
-A body is at most \`router.maxBodyBytes\` long, nested at most 64 deep, with at most 256 members at the top, none of them twice, however their names are escaped. It is UTF-8. What is broken inside a member is refused up to 64 KiB, and left to the engine above. A model's name has 1 to 256 characters, no NUL and no half of a surrogate pair.
+A body is at most \`router.maxBodyBytes\` long, nested at most 64 deep, with at most 256 members at the top, none of them twice, however their names are escaped. It is UTF-8. All of it keeps to the grammar of JSON (RFC 8259), whatever member it is in; no number is longer than 400 bytes. A model's name has 1 to 256 characters, no NUL and no half of a surrogate pair.
 
 Bodies reach the engine byte for byte. Changed in place are: the model that \`router.aliases\` gives another name (answers then name the engine's), the cache salt of a tenant, members of the prefill leg; taken out are members that name transfer hosts.
 

@@ -34,6 +34,8 @@ export interface Scan {
   readonly close: number;
   /** Images and the like, inside the values of members. */
   readonly media: Media;
+  /** The member that the bytes end inside of, the last one; absent in a whole scan. */
+  readonly open?: Member;
 }
 
 /** Takes bytes from `at` on: moves `at`, or becomes another step, or both. Throws ScanError. */
@@ -109,9 +111,10 @@ export class RequestScan {
   sofar(): Scan {
     if (this.#error !== undefined) throw this.#error;
     const { step, members, key, keyStart, start, media } = this.#progress;
-    const open = step === text || step === nested;
-    const end = this.#length;
-    return { members: open ? [...members, { key, keyStart, start, end }] : members, close: end, media };
+    const close = this.#length;
+    if (step !== text && step !== nested) return { members, close, media };
+    const open = { key, keyStart, start, end: close };
+    return { members: [...members, open], close, media, open };
   }
 }
 

@@ -207,6 +207,16 @@ t.test("of a body that is cut the start is used, and of one that is not seen the
   t.ok(!isProblem(cut) && cut.prompt.bytes > 400);
   const early = readFacts(CONFIG, { ...base, body: bytes.subarray(0, 5), extent: "cut" });
   t.match(early, { model: undefined, prompt: { bytes: 0 } });
+  const value = bytes.indexOf('"short"');
+  for (let end = value; end <= value + 8; end++) {
+    const model = end < value + 7 ? undefined : "m";
+    const [head, named] = [[], [["x-gateway-model-name", "n"]]] as const;
+    const input = { ...base, body: bytes.subarray(0, end), extent: "cut" } as const;
+    t.match(readFacts(CONFIG, { ...input, headers: head }), { model }, `cut at ${end - value} of its name`);
+    t.match(readFacts(CONFIG, { ...input, headers: named }), { model: model ?? "n" }, "the header says it");
+  }
+  const half = Buffer.from('{"model":"short","model":"sho');
+  t.match(readFacts(CONFIG, { ...base, body: half, extent: "cut" }), { status: 400 }, "given twice");
   t.match(readFacts(CONFIG, { ...base, body: bytes, extent: "none" }), { model: undefined, prompt: { bytes: 0 } });
   t.end();
 });
