@@ -59,7 +59,10 @@ export type Routed = Forward | Answer;
 
 /** One request from its last body byte to the end of its answer. Every ticket is finished; twice is harmless. */
 export interface Ticket {
-  /** Where the proxy really sent the request, `ip:port`: a retry, or a fallback, may have gone elsewhere. */
+  /**
+   * Where the proxy really sent the request, `ip:port`: a retry, or a fallback, may have gone elsewhere. To be told before
+   * `responseStarted`.
+   */
   served(address: string): void;
   /** Response headers are here. Engines send them before the first token of a stream, after the last of a whole answer. */
   responseStarted(): void;

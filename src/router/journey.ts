@@ -90,6 +90,7 @@ export class Journey implements Ticket {
   }
 
   responseStarted(): void {
+    this.#placement?.settled();
     if (!this.#streams) this.#placement?.prefilled();
   }
 

@@ -67,6 +67,11 @@ export class Placement {
     this.#prefillMs = 0;
   }
 
+  /** The answer began: where it comes from was said with it or never, and the keys are most of what a stream holds. */
+  settled(): void {
+    this.#keys = undefined;
+  }
+
   /** Where the proxy says that it sent the request. An address that is nobody's (a tunnel's, say) says nothing. */
   served(address: string): void {
     const keys = this.#keys;

@@ -22,19 +22,20 @@ import { FIRST, FORWARD, TABLE } from "./request-table.ts";
 export type RequestState = "start" | "reading" | "routing" | "open" | "dropped" | "closed" | "observed";
 
 const EMPTY: Buffer = Buffer.alloc(0);
+const NO_HEADERS: HeaderList = [];
 
 export class RequestSide {
   state: RequestState = "start";
   modes: Modes = UNANNOUNCED;
   /** Set on the answer, once the request is forwarded. */
-  responseHeaders: HeaderList = [];
+  responseHeaders: HeaderList = NO_HEADERS;
   how: How = "bodiless";
   readonly #maxBodyBytes: number;
   readonly #patienceMs: number;
   readonly #body = new BodyBuffer();
   /** Goes along with the body: what is to be known of it is known with its last byte. */
   #scan: RequestScan | undefined;
-  #headers: HeaderList = [];
+  #headers: HeaderList = NO_HEADERS;
   #headBytes = 0;
   #subset: Subset | undefined;
   #namespace: string | undefined;
@@ -222,7 +223,7 @@ export class RequestSide {
     this.#body.clear();
     this.#scan = undefined;
     this.#received = EMPTY;
-    this.#headers = [];
+    this.#headers = NO_HEADERS;
     this.#headBytes = 0;
     this.#subset = undefined;
   }
