@@ -66,16 +66,20 @@ export class Sender {
   }
 
   granted(bytes: number): void {
+    // While it was open, who waits does so for a window of its own.
+    if (this.#window <= 0) this.#due = true;
     this.#window += bytes;
     if (this.#window > MAX_WINDOW) throw new ConnectionError(CODE.flowControl, "the connection's window overflows");
-    this.#due = true;
   }
 
   /** After what a peer sent at once: many small windows are looked at as one. */
   settle(): void {
     if (!this.#due || this.#over) return;
     this.#due = false;
-    for (const stream of [...this.#blocked]) if (this.#blocked.has(stream)) this.unblock(stream);
+    for (const stream of [...this.#blocked]) {
+      if (this.#window <= 0 || this.#full) return;
+      if (stream.sendWindow > 0) this.unblock(stream);
+    }
   }
 
   /** The socket takes bytes again. */

@@ -131,6 +131,44 @@ t.test("many windows at once are looked at as one", (t) => {
   t.end();
 });
 
+t.test("bytes for the connection, one by one, touch no stream that waits for a window of its own", (t) => {
+  const peer = new Peer({ maxStreams: 100, grantsPerSecond: 1e6 }).greet([[SETTING.initialWindowSize, 0]]);
+  let looked = 0;
+  for (let id = 1; id < 200; id += 2) {
+    peer.send(headersFrame(id));
+    const stream = peer.streams.get(id);
+    stream?.write(Buffer.alloc(100));
+    const unsent = stream?.unsent ?? 0;
+    Object.defineProperty(stream, "unsent", { get: () => ((looked += 1), unsent) });
+  }
+  for (let n = 0; n < 1000; n++) peer.send(grant(0, 1));
+  t.same([looked, peer.errors], [0, []], "an open window");
+  const other = new Peer({ maxStreams: 100, grantsPerSecond: 1e6 }).greet([[SETTING.initialWindowSize, 70_000]]);
+  other.send(headersFrame(1), headersFrame(3));
+  const [first, second] = [other.streams.get(1), other.streams.get(3)];
+  first?.write(Buffer.alloc(65_535 + 2));
+  second?.write(Buffer.alloc(2));
+  other.take();
+  const taken = (): string[] => other.send(grant(0, 1)).lines();
+  t.same([taken(), taken(), taken(), taken()].flat().sort(), [
+    ...["data 1 of 1", "data 1 of 1"],
+    ...["data 3 of 1", "data 3 of 1"],
+  ]);
+  t.same([first?.unsent, second?.unsent, other.heard.get(1)?.drained, other.heard.get(3)?.drained], [0, 0, 1, 1]);
+  t.end();
+});
+
+t.test("requests without a body are answered, and too many of them are a flood", (t) => {
+  const answered = blockOf([[":status", "200"]]);
+  const peer = new Peer({}, (stream) => stream.respond(answered, true)).greet();
+  const request = (n: number): Buffer => headersFrame(2 * n + 1, { end: true });
+  for (let n = 0; n < LIMITS.idleFramesPerSecond; n++) peer.send(request(n));
+  t.same(peer.errors, []);
+  peer.send(request(LIMITS.idleFramesPerSecond));
+  t.equal(peer.errors[0]?.code, CODE.calm);
+  t.end();
+});
+
 t.test("a SETTINGS frame with thousands of windows touches each stream once, and the last of them holds", (t) => {
   const peer = new Peer().greet().send(headersFrame(1));
   const stream = peer.streams.get(1);
