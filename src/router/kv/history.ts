@@ -136,9 +136,11 @@ export class HistoryIndex implements PrefixIndex {
       return;
     }
     if (this.#isCrowded(blockCount(keys))) this.#relieve(blockCount(keys));
+    // What no engine holds is not remembered of it: 16 MiB of prompt are 65536 blocks, of which most fit into none.
+    const count = Math.min(blockCount(keys), held.capacity);
     // Last block first: the start of a prompt is then the youngest, and tails go before heads.
-    for (let block = blockCount(keys) - 1; block >= 0; block--) this.#put(held, keys, block);
-    this.#sweepBehind(blockCount(keys));
+    for (let block = count - 1; block >= 0; block--) this.#put(held, keys, block);
+    this.#sweepBehind(count);
   }
 
   resize(endpoint: string, blocks: number): void {

@@ -40,6 +40,17 @@ t.test("the index answers with the leading run, per endpoint", (t) => {
   t.end();
 });
 
+t.test("of a prompt that is longer than an engine's cache its start is remembered, and no more than fits", (t) => {
+  // So many slots that none of the generations it fills is swept on the way.
+  const index = new HistoryIndex({ slots: 65_536, endpoints: 4, rows: 64 }, 60);
+  const keys = Int32Array.from({ length: 2 * 5000 }, (_, word) => word + 1);
+  index.record("a", keys);
+  t.ok(index.blocks <= 60, `${index.blocks} blocks`);
+  const known = index.match(keys).of("a");
+  t.ok(known >= 50 && known <= 60, `${known} blocks from the start`);
+  t.end();
+});
+
 t.test("capacity evicts the oldest prompt and tails before heads", (t) => {
   const hasher = createBlockHasher();
   const index = new HistoryIndex({ slots: 4096, endpoints: 16, rows: 64 }, 10);
