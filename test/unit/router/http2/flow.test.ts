@@ -1,7 +1,7 @@
 /** Bodies of any size, in any pieces, through windows of any size: they arrive whole and in order, both ways. */
 import t from "tap";
 import fc from "fast-check";
-import { FRAME, SETTING, frameOf, words } from "../../../../src/router/http2/frames.ts";
+import { FLAG, FRAME, SETTING, frameOf, words } from "../../../../src/router/http2/frames.ts";
 import { Output } from "../../../../src/router/http2/output.ts";
 import { blockOf } from "../../../../src/router/http2/hpack.ts";
 import { Peer, dataFrame, framesIn, headersFrame } from "../../../support/http2-peer.ts";
@@ -162,6 +162,20 @@ t.test("requests: a peer that keeps to its windows is never stopped, and brings 
     }),
     { numRuns: 300 },
   );
+  t.end();
+});
+
+t.test("padding costs of the windows what it has of bytes, and is granted again", (t) => {
+  const peer = new Peer().greet().send(headersFrame(1));
+  const padded = frameOf(FRAME.data, FLAG.padded, 1, Buffer.concat([Buffer.of(200), Buffer.alloc(300)]));
+  for (let frames = 0; frames < 200; frames++) peer.send(padded);
+  const grants = peer.take().filter(({ type }) => type === FRAME.windowUpdate);
+  const granted = (id: number): number =>
+    grants.filter(({ stream }) => stream === id).reduce((sum, { payload }) => sum + payload.readUInt32BE(0), 0);
+  const sent = 200 * 301;
+  for (const id of [0, 1]) t.ok(granted(id) > sent - 32_768 && granted(id) <= sent, `${granted(id)} of ${sent}`);
+  t.same(peer.errors, []);
+  t.equal(Buffer.concat(peer.heard.get(1)?.body ?? []).length, 200 * 100);
   t.end();
 });
 
