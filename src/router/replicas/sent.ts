@@ -22,12 +22,12 @@ export interface SentBatch {
   readonly lost: number;
 }
 
-/** Blocks in one message: who hears it records for about a millisecond, and serves in between. */
-export const MAX_BATCH_BLOCKS = 8192;
+/** Blocks in one message: who hears it records for half a millisecond, three where all of them are new, and serves in between. */
+export const MAX_BATCH_BLOCKS = 4096;
 /** Picks in one message. */
 export const MAX_BATCH = 256;
 /** Longer prompts are told in parts, as whole blocks say enough by themselves. */
-export const MAX_SENT_BLOCKS = 4096;
+export const MAX_SENT_BLOCKS = 2048;
 /** A million blocks: 4 s of a thousand requests a second with 16 KB each. */
 const MAX_KEPT_BYTES = 8 * 1024 * 1024;
 /** Beside its keys, about. */
