@@ -101,7 +101,7 @@ t.test("the history holds the newest 5/6 of an endpoint's capacity, and never mo
   const prompts = fc.array(fc.tuple(fc.nat(2), fc.nat(300), fc.integer({ min: 1, max: 12 })), { maxLength: 120 });
   fc.assert(
     fc.property(prompts, fc.integer({ min: 60, max: 120 }), (all, capacity) => {
-      const index = new HistoryIndex({ slots: 4096, endpoints: 4, rows: 64 }, capacity);
+      const index = new HistoryIndex({ slots: 2 ** 16, endpoints: 4, rows: 64 }, capacity);
       const recent: number[][] = [[], [], []];
       for (const [endpoint, start, length] of all) {
         index.record(String(endpoint), chain(start, length));
@@ -116,6 +116,18 @@ t.test("the history holds the newest 5/6 of an endpoint's capacity, and never mo
     }),
     { numRuns: 300 },
   );
+  t.end();
+});
+
+t.test("a table with room for a thousand times as much tempts nobody to remember more than engines hold", (t) => {
+  const index = new HistoryIndex({ slots: 2 ** 20, endpoints: 16, rows: 64 }, 600);
+  let most = 0;
+  for (let prompt = 0; prompt < 3000; prompt++) {
+    index.record(prompt % 3 === 0 ? "seldom" : "often", chain(prompt * 40, 40));
+    most = Math.max(most, index.blocks);
+  }
+  t.ok(most <= 2 * (600 + 40), `${most} blocks of two engines with 600 each`);
+  t.ok(most >= 2 * 500);
   t.end();
 });
 

@@ -2,9 +2,10 @@
  * The prefix index from routing history, over the shared table: the newest blocks of each endpoint.
  *
  * The blocks of an endpoint lie in six generations. What is sent goes into the youngest; when that holds a sixth of the
- * capacity the next one begins, and the oldest vanishes by one bit of the endpoint's mask. So between 5/6 and all of the
- * capacity is remembered, least recently sent first to go, without a list of what was used when: 16 bytes for each block,
- * however many endpoints hold it. The two marks left over are those being swept out of the table.
+ * capacity the next one begins, and the oldest vanishes by one bit of the endpoint's mask: never more than the capacity is
+ * remembered, least recently sent first to go. Each generation keeps the keys that it was given (8 bytes each, beside 16
+ * for each block in the table, however many endpoints hold it): by them the blocks of one that vanished are given up a
+ * few at a time, while others are recorded. The two marks left over are those of generations being given up.
  *
  * Where the memory is too small for what all engines hold, it never freezes: generations then end at an equal share of
  * it, larger ones only while there is room, and whoever holds most gives up its oldest before the table is full.
@@ -12,17 +13,15 @@
 import type { BlockKeys } from "./blocks.ts";
 import { blockCount } from "./blocks.ts";
 import { holderOf } from "./holders.ts";
+import { KeyLog } from "./key-log.ts";
 import type { PrefixIndex, PrefixMatches } from "./index.ts";
 import { bytesOf, HolderTable, type Geometry } from "./table.ts";
 
 const EVERY_MARK = 0xff;
 const GENERATIONS = 6;
-/**
- * Slots swept for each block that is recorded: all of them before a tenth of the table was recorded anew. While half of
- * it is empty nothing waits for the room: before half of it was.
- */
-const [SWEPT_PER_BLOCK, SWEPT_IN_PEACE] = [10, 2] as const;
-/** Of the slots, that live blocks may fill: those given up stay in theirs until they are swept, an eighth at most. */
+/** Blocks given up for each one that is recorded: a generation is gone before the next one is half as large. */
+const BURIED_PER_BLOCK = 2;
+/** Of the slots, that live blocks may fill: those given up stay in theirs for a while, an eighth at most. */
 const ROOM = 0.6;
 /** Of the slots, given up at once: half a millisecond for a thousand endpoints is shared by so many blocks. */
 const GIVEN = 1 / 32;
@@ -34,9 +33,11 @@ interface Held {
   capacity: number;
   /** Blocks by mark. */
   readonly counts: number[];
+  /** Keys by mark: of its blocks, and of those that went on into younger generations. */
+  readonly logs: KeyLog[];
   /** Live marks, the oldest first; the last one is written. */
   marks: number[];
-  /** Marks that live or are not swept yet, as bits. */
+  /** Marks that live or whose blocks are not all given up yet, as bits. */
   busy: number;
   /** Blocks that it may hold beyond its share of the memory: there was room when its generation began. */
   room: number;
@@ -52,20 +53,23 @@ interface Listed {
   readonly blocks: Uint32Array;
 }
 
-/** A mark that is hidden and not yet swept, or, as `all`, a whole endpoint. */
+/** What is hidden and to be given up: a mark, or, as `all`, a whole endpoint. */
 interface Hidden {
   readonly id: number;
   readonly mark: number | "all";
-  readonly blocks: number;
-  /** Count of swept slots at which all were swept since. */
-  readonly cleanAt: number;
+  readonly logs: readonly KeyLog[];
 }
+
+/** Keys that generations keep for each slot, at most: of those that live, and of those being given up. */
+const LOGGED = 0.8;
+const KEY_BYTES = 8;
 
 /** Half of the memory for slots would be too little: rows serve only blocks that more than four endpoints hold. */
 export function geometryFor(maxBytes: number, endpoints: number): Geometry {
   const rows = Math.max(64, Math.floor(maxBytes / 8 / endpoints));
   let slots = 1024;
-  while (bytesOf({ slots: slots * 2, endpoints, rows }) <= maxBytes) slots *= 2;
+  const bytes = (slots: number): number => bytesOf({ slots, endpoints, rows }) + slots * LOGGED * KEY_BYTES;
+  while (bytes(slots * 2) <= maxBytes) slots *= 2;
   return { slots, endpoints, rows };
 }
 
@@ -80,10 +84,10 @@ export class HistoryIndex implements PrefixIndex {
   #freshId = 0;
   /** The oldest first. */
   #hidden: Hidden[] = [];
-  /** Blocks of those. */
+  /** Keys of those. */
   #dead = 0;
-  /** Slots swept so far. */
-  #swept = 0;
+  /** Keys of all generations that live. */
+  #kept = 0;
   /** Blocks of one endpoint, were the memory shared equally. */
   #share = 0;
   readonly #full: (blocks: number) => void;
@@ -132,7 +136,7 @@ export class HistoryIndex implements PrefixIndex {
     if (held === undefined) {
       this.#full(blockCount(keys));
       // Numbers come free by it.
-      this.#sweepBehind(blockCount(keys));
+      this.#bury(blockCount(keys) * BURIED_PER_BLOCK);
       return;
     }
     if (this.#isCrowded(blockCount(keys))) this.#relieve(blockCount(keys));
@@ -140,7 +144,7 @@ export class HistoryIndex implements PrefixIndex {
     const count = Math.min(blockCount(keys), held.capacity);
     // Last block first: the start of a prompt is then the youngest, and tails go before heads.
     for (let block = count - 1; block >= 0; block--) this.#put(held, keys, block);
-    this.#sweepBehind(count);
+    this.#bury(count * BURIED_PER_BLOCK);
   }
 
   resize(endpoint: string, blocks: number): void {
@@ -157,19 +161,23 @@ export class HistoryIndex implements PrefixIndex {
     this.#changed();
     this.#byId[held.id] = undefined;
     this.#table.live[held.id] = 0;
-    this.#hide(held.id, "all", sizeOf(held));
+    this.#hide({ id: held.id, mark: "all", logs: held.logs });
   }
 
   keep(endpoints: ReadonlySet<string>): void {
     for (const endpoint of this.#held.keys()) if (!endpoints.has(endpoint)) this.forget(endpoint);
-    this.#sweep(IDLE_SWEEP);
+    this.#bury(IDLE_BURIED);
   }
 
   #put(held: Held, keys: BlockKeys, block: number): void {
     const mark = held.marks.at(-1) ?? 0;
     const before = this.#table.put(keys, block, holderOf(held.id, mark));
     if (before === undefined) this.#full(1);
-    else if (before !== mark) this.#moved(held, before, mark);
+    else if (before !== mark) {
+      held.logs[mark]?.add(keys, block);
+      this.#kept += 1;
+      this.#moved(held, before, mark);
+    }
   }
 
   /** A block is in the youngest generation that was in another, or in none. */
@@ -182,9 +190,9 @@ export class HistoryIndex implements PrefixIndex {
     if (count >= size / GENERATIONS && held.busy !== EVERY_MARK) this.#turn(held);
   }
 
-  /** More blocks live than there is room for; those that still wait for the sweep are as good as gone. */
+  /** More is kept than there is room for; what waits to be given up is as good as gone. */
   #isCrowded(coming = 0): boolean {
-    return this.#table.used - this.#dead + coming > ROOM * this.#table.geometry.slots;
+    return this.#kept + coming > ROOM * this.#table.geometry.slots;
   }
 
   /** Those who hold most give up their oldest generations. */
@@ -213,19 +221,23 @@ export class HistoryIndex implements PrefixIndex {
     if (held.marks.length === GENERATIONS) this.#hideOldest(held);
     held.marks.push(mark);
     held.counts[mark] = 0;
+    held.logs[mark] = new KeyLog();
     this.#table.live[held.id] = (this.#table.live[held.id] ?? 0) | (1 << mark);
   }
 
   #hideOldest(held: Held): void {
     const mark = held.marks.shift() ?? 0;
     this.#table.live[held.id] = (this.#table.live[held.id] ?? 0) & ~(1 << mark);
-    this.#hide(held.id, mark, held.counts[mark] ?? 0);
+    this.#hide({ id: held.id, mark, logs: [held.logs[mark] ?? new KeyLog()] });
     held.counts[mark] = 0;
+    held.logs[mark] = new KeyLog();
   }
 
-  #hide(id: number, mark: Hidden["mark"], blocks: number): void {
-    this.#hidden.push({ id, mark, blocks, cleanAt: this.#swept + this.#table.geometry.slots });
-    this.#dead += blocks;
+  #hide(hidden: Hidden): void {
+    const keys = keysOf(hidden);
+    this.#hidden.push(hidden);
+    this.#dead += keys;
+    this.#kept -= keys;
   }
 
   #of(endpoint: string): Held | undefined {
@@ -233,7 +245,15 @@ export class HistoryIndex implements PrefixIndex {
     if (known !== undefined) return known;
     const id = this.#freeIds.pop() ?? this.#newId();
     if (id === undefined) return undefined;
-    const held: Held = { id, capacity: this.#defaultBlocks, counts: [0], marks: [0], busy: 1, room: 0 };
+    const held: Held = {
+      id,
+      capacity: this.#defaultBlocks,
+      counts: [0],
+      logs: [new KeyLog()],
+      marks: [0],
+      busy: 1,
+      room: 0,
+    };
     this.#held.set(endpoint, held);
     this.#changed();
     this.#byId[id] = held;
@@ -253,24 +273,27 @@ export class HistoryIndex implements PrefixIndex {
     this.#share = Math.floor((ROOM * this.#table.geometry.slots) / Math.max(1, this.#held.size));
   }
 
-  #sweepBehind(blocks: number): void {
-    const isHalfEmpty = this.#table.used < this.#table.geometry.slots / 2;
-    this.#sweep(blocks * (isHalfEmpty ? SWEPT_IN_PEACE : SWEPT_PER_BLOCK));
+  /** Gives up so many of the blocks that are hidden, those first that were hidden first. */
+  #bury(most: number): void {
+    let left = most;
+    for (let first = this.#hidden[0]; first !== undefined && left > 0; first = this.#hidden[0]) {
+      left -= this.#giveUp(first, left);
+      if (keysOf(first) > 0) return;
+      this.#hidden.shift();
+      this.#clean(first);
+    }
   }
 
-  #sweep(slots: number): void {
-    if (this.#hidden.length === 0) return;
-    this.#table.sweep(slots);
-    this.#swept += Math.min(slots, this.#table.geometry.slots);
-    let clean = 0;
-    for (; (this.#hidden[clean]?.cleanAt ?? Infinity) <= this.#swept; clean++) this.#clean(this.#hidden[clean]);
-    if (clean > 0) this.#hidden = this.#hidden.slice(clean);
+  #giveUp({ id, mark, logs }: Hidden, most: number): number {
+    const marks = mark === "all" ? EVERY_MARK : 1 << mark;
+    let taken = 0;
+    for (const log of logs) taken += log.take(most - taken, (keys, at) => this.#table.drop(keys, at, id, marks));
+    this.#dead -= taken;
+    return taken;
   }
 
-  #clean(hidden: Hidden | undefined): void {
-    if (hidden === undefined) return;
-    const { id, mark, blocks } = hidden;
-    this.#dead -= blocks;
+  /** Its number or its mark may serve again. */
+  #clean({ id, mark }: Hidden): void {
     const held = this.#byId[id];
     if (mark === "all") this.#freeIds.push(id);
     else if (held !== undefined) held.busy &= ~(1 << mark);
@@ -279,7 +302,9 @@ export class HistoryIndex implements PrefixIndex {
 
 /** Six generations that grow by half each: the oldest is then a twenty-fifth of all that is held. */
 const ROOM_TO_GROW = 2;
-/** Slots swept at each tidying, once a second: 0.3 ms, and 2^22 slots within a minute. */
-const IDLE_SWEEP = 65_536;
+/** Blocks given up at each tidying, once a second: 2 ms. */
+const IDLE_BURIED = 8192;
+
+const keysOf = ({ logs }: Hidden): number => logs.reduce((sum, { size }) => sum + size, 0);
 
 const sizeOf = ({ marks, counts }: Held): number => marks.reduce((sum, mark) => sum + (counts[mark] ?? 0), 0);
