@@ -13,7 +13,7 @@
 import type { BlockKeys } from "./blocks.ts";
 import { blockCount } from "./blocks.ts";
 import { holderOf } from "./holders.ts";
-import { KeyLog } from "./key-log.ts";
+import { KeyLog, KeyPieces } from "./key-log.ts";
 import type { PrefixIndex, PrefixMatches } from "./index.ts";
 import { bytesOf, HolderTable, type Geometry } from "./table.ts";
 
@@ -88,6 +88,7 @@ export class HistoryIndex implements PrefixIndex {
   #dead = 0;
   /** Keys of all generations that live. */
   #kept = 0;
+  readonly #pieces = new KeyPieces();
   /** Blocks of one endpoint, were the memory shared equally. */
   #share = 0;
   readonly #full: (blocks: number) => void;
@@ -221,16 +222,20 @@ export class HistoryIndex implements PrefixIndex {
     if (held.marks.length === GENERATIONS) this.#hideOldest(held);
     held.marks.push(mark);
     held.counts[mark] = 0;
-    held.logs[mark] = new KeyLog();
+    held.logs[mark] = this.#newLog();
     this.#table.live[held.id] = (this.#table.live[held.id] ?? 0) | (1 << mark);
   }
 
   #hideOldest(held: Held): void {
     const mark = held.marks.shift() ?? 0;
     this.#table.live[held.id] = (this.#table.live[held.id] ?? 0) & ~(1 << mark);
-    this.#hide({ id: held.id, mark, logs: [held.logs[mark] ?? new KeyLog()] });
+    this.#hide({ id: held.id, mark, logs: [held.logs[mark] ?? this.#newLog()] });
     held.counts[mark] = 0;
-    held.logs[mark] = new KeyLog();
+    held.logs[mark] = this.#newLog();
+  }
+
+  #newLog(): KeyLog {
+    return new KeyLog(this.#pieces);
   }
 
   #hide(hidden: Hidden): void {
@@ -249,7 +254,7 @@ export class HistoryIndex implements PrefixIndex {
       id,
       capacity: this.#defaultBlocks,
       counts: [0],
-      logs: [new KeyLog()],
+      logs: [this.#newLog()],
       marks: [0],
       busy: 1,
       room: 0,

@@ -51,6 +51,20 @@ export function inlineWith(value: Value, endpoint: number, added: number, live?:
   return { low, high };
 }
 
+/** The holders in a slot without these marks of an endpoint, and without those that do not live. */
+export function inlineWithout({ low, high }: Value, endpoint: number, marks: number, live: Uint8Array): Value {
+  let [restLow, restHigh, place] = [0, 0, 0];
+  for (let at = 0; at < INLINE; at++) {
+    const holder = inline(low, high, at);
+    if (holder < 0 || !isLive(holder, live)) continue;
+    if (holder >> 3 === endpoint && (marks & (1 << (holder & 7))) !== 0) continue;
+    const bits = (holder + 1) << ((place & 1) * 16);
+    if (place++ < 2) restLow |= bits;
+    else restHigh |= bits;
+  }
+  return { low: restLow, high: restHigh };
+}
+
 export const isLive = (holder: number, live: Uint8Array): boolean =>
   ((live[holder >> 3] ?? 0) & (1 << (holder & 7))) !== 0;
 

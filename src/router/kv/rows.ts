@@ -4,7 +4,18 @@
  * In the slot each holder is 16 bits, its number plus one. A row has a byte for each endpoint: its marks. Rows never
  * change once a slot names them; blocks with the same holders share one, as those of a common prompt do.
  */
-import { IN_ROW, INLINE, inline, inlineMarks, inlineWith, isLive, NOBODY, withMarks, type Value } from "./holders.ts";
+import {
+  IN_ROW,
+  INLINE,
+  inline,
+  inlineMarks,
+  inlineWith,
+  inlineWithout,
+  isLive,
+  NOBODY,
+  withMarks,
+  type Value,
+} from "./holders.ts";
 
 /** Rows that nobody names rest until so many others were freed: a reader may still be at them (a walk takes 20 us). */
 const RESTING_ROWS = 64;
@@ -66,6 +77,7 @@ export class RowPool {
 
   /** The holders without these marks of an endpoint; nobody where the pool is full: better a miss than a false hit. */
   without(value: Value, endpoint: number, marks: number, live: Uint8Array): Value {
+    if (value.high !== IN_ROW) return inlineWithout(value, endpoint, marks, live);
     this.#load(value, live);
     this.#scratch[endpoint] = (this.#scratch[endpoint] ?? 0) & ~marks;
     return this.#store() ?? NOBODY;
