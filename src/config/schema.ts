@@ -274,7 +274,8 @@ export const ConfigSchema = Type.Object(
             }),
             tokenFile: Type.String({
               default: "",
-              description: "File with a token that all replicas share; empty: whoever reaches the address is heard.",
+              description:
+                "File with a token that all replicas share; empty: those are heard whose addresses `router.replicas.peers` resolves to.",
             }),
           },
           { ...closed, description: "Other replicas of the router." },
@@ -354,7 +355,12 @@ export const ConfigSchema = Type.Object(
           },
           { ...closed, description: "TLS of ext_proc. Files are read again while it runs." },
         ),
-        maxInflightPerEndpoint: integer(512, 1, 100000, "Requests on one endpoint; 429 when all are full."),
+        maxInflightPerEndpoint: integer(
+          512,
+          1,
+          100000,
+          "Requests of one router on one endpoint; 429 when all are full.",
+        ),
         fallbacks: integer(
           0,
           0,

@@ -343,6 +343,11 @@ export const METRICS = {
     labels: [],
   },
   tandem_router_replica_messages_total: { type: "counter", help: "Messages of other replicas.", labels: [] },
+  tandem_router_replica_refused_total: {
+    type: "counter",
+    help: "Messages that were not heard, by reason: token, stranger (not an address of router.replicas.peers), form, tooMany.",
+    labels: ["reason"],
+  },
   tandem_router_replica_picks_total: {
     type: "counter",
     help: "Picks of other replicas, by outcome: recorded in the prefix index, or unknown where the endpoint is; one of more than 4096 blocks counts as several.",

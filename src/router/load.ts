@@ -37,10 +37,21 @@ export class LoadBook {
   /** Entries of lists of endpoints, until one of them is forgotten. */
   readonly #lists = new WeakMap<readonly string[], { readonly version: number; readonly entries: readonly Entry[] }>();
   #version = 0;
+  readonly #mostTold: number;
+
+  /** @param mostTold requests that another replica can have on one endpoint, by its own limit; more is not believed */
+  constructor(mostTold = Infinity) {
+    this.#mostTold = mostTold;
+  }
 
   /** All work on the endpoint, whoever sent it. */
   of(endpoint: string): EndpointLoad {
     return this.#entries.get(endpoint) ?? IDLE;
+  }
+
+  /** Requests that this router itself has on the endpoint: nobody's word. */
+  ownInflight(endpoint: string): number {
+    return this.#entries.get(endpoint)?.own.inflight ?? 0;
   }
 
   /** Of each of these endpoints, in their order; for lists that are asked about again and again. */
@@ -112,6 +123,11 @@ export class LoadBook {
     }
   }
 
+  /** Whether the replica is known to have work on the endpoint. */
+  hears(replica: string, endpoint: string): boolean {
+    return this.#others.get(replica)?.has(endpoint) === true;
+  }
+
   /** The replica is gone, and its work with it. */
   forget(replica: string): void {
     this.hear(replica, new Map(), true);
@@ -141,7 +157,7 @@ export class LoadBook {
     let { inflight, prefillMs } = entry.own;
     for (const loads of this.#others.values()) {
       const load = loads.get(endpoint);
-      inflight += load?.inflight ?? 0;
+      inflight += Math.min(load?.inflight ?? 0, this.#mostTold);
       prefillMs += load?.prefillMs ?? 0;
     }
     entry.inflight = inflight;

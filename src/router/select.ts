@@ -109,8 +109,7 @@ function fleetProblem(deps: SelectDependencies, fleet: Fleet, model: string): Pr
     return { status: 404, reason: "ModelUnknown", message: `the model \`${model}\` does not exist`, param: "model" };
   if (fleet.ambiguous) return ambiguous(model);
   if (fleet.decode.length === 0) return noEndpoint(model);
-  const loads = deps.loads.all(idsOf(fleet.decode));
-  if (loads.some(({ inflight }) => inflight < deps.config.maxInflightPerEndpoint)) return undefined;
+  if (fleet.decode.some(({ endpoint }) => !ownFull(deps, endpoint.id))) return undefined;
   const message = `every endpoint of \`${model}\` has ${deps.config.maxInflightPerEndpoint} requests`;
   return { status: 429, reason: "Saturated", message };
 }
@@ -135,10 +134,18 @@ const noEndpoint = (model: string): Problem => ({
   message: `no endpoint of \`${model}\` can take requests now`,
 });
 
+const ownFull = ({ config, loads }: SelectDependencies, id: string): boolean =>
+  loads.ownInflight(id) >= config.maxInflightPerEndpoint;
+
 /** All of them where every one has room, as nearly always: then nothing is copied. */
-function withRoom({ config }: SelectDependencies, all: readonly Candidate[]): readonly Candidate[] {
-  const full = ({ load }: Candidate): boolean => load.inflight >= config.maxInflightPerEndpoint;
-  return all.some(full) ? all.filter((each) => !full(each)) : all;
+function withRoom(deps: SelectDependencies, all: readonly Candidate[]): readonly Candidate[] {
+  const full = ({ load }: Candidate): boolean => load.inflight >= deps.config.maxInflightPerEndpoint;
+  if (!all.some(full)) return all;
+  const left = all.filter((each) => !full(each));
+  if (left.length > 0) return left;
+  // Others' words order endpoints but refuse nobody: a replica that is wrong must not stop the fleet.
+  const mine = all.filter(({ endpoint }) => !ownFull(deps, endpoint.id));
+  return mine.sort((a, b) => a.load.inflight - b.load.inflight).slice(0, 1);
 }
 
 /** Endpoints that did not just refuse a connection; all of them where every one did. */

@@ -1,5 +1,6 @@
 /** Two routers over loopback, as a Service's replicas: what one sent where, the other knows. */
 import { once } from "node:events";
+import { request } from "node:http";
 import { createServer, type AddressInfo } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
 import t, { type Test } from "tap";
@@ -34,6 +35,8 @@ interface Router {
   readonly send: (messages: readonly Message[]) => Promise<string>;
   /** Picks of the other that are in the index. */
   readonly recorded: () => number;
+  /** Messages that were not heard. */
+  readonly refused: () => number;
 }
 
 async function startRouter(t: Test, listen: string, peers: string): Promise<Router> {
@@ -44,9 +47,10 @@ async function startRouter(t: Test, listen: string, peers: string): Promise<Rout
   });
   const endpoints = staticEndpoints(config.router.endpoints.static);
   const ports = createPorts(config, SILENT_LOG);
-  let recorded = 0;
+  let [recorded, refused] = [0, 0];
   const count = (name: string, labels: Readonly<Record<string, string>> = {}, by = 1): void => {
     if (name === "tandem_router_replica_picks_total" && labels["outcome"] === "recorded") recorded += by;
+    if (name === "tandem_router_replica_refused_total") refused += by;
   };
   const metrics = { ...ports.metrics, count, observe: () => undefined, gauge: () => undefined };
   const role = await startRouterRole({ ...ports, metrics }, { endpoints: () => endpoints, synced: () => true });
@@ -63,7 +67,7 @@ async function startRouter(t: Test, listen: string, peers: string): Promise<Rout
     stream.reset();
     return reply?.destination ?? "";
   };
-  return { send, recorded: () => recorded };
+  return { send, recorded: () => recorded, refused: () => refused };
 }
 
 /** A turn through one router, until the other one knows of it. */
@@ -89,4 +93,28 @@ t.test("the next turn of a conversation goes where the last one went, whichever 
     t.match(went, /^[abcd]:1$/);
     t.equal(await turn(second, first, [opening, ...more]), went);
   }
+});
+
+/** Status of a message that says that every endpoint is full. */
+async function sayFull(address: string, localAddress: string): Promise<number | undefined> {
+  const loads = ["a:1", "b:1", "c:1", "d:1"].map((id) => [`static:${id}`, 512, 0]);
+  const posted = request(`http://${address}/v1/loads`, {
+    ...{ method: "POST", localAddress, headers: { "content-type": "application/json" } },
+  });
+  posted.end(JSON.stringify({ from: `at ${localAddress}`, all: true, loads }));
+  const [response] = (await once(posted, "response")) as [{ statusCode?: number; resume: () => void }];
+  response.resume();
+  return response.statusCode;
+}
+
+t.test("what a stranger says changes nothing; what a replica says stops nobody", async (t) => {
+  const listen = await freeAddress();
+  const router = await startRouter(t, listen, `${listen},[::1]:9080`);
+  const said: Message = { role: "user", content: "Hello?" };
+  t.equal(await sayFull(listen, "127.0.0.2"), 403);
+  t.equal(router.refused(), 1);
+  t.match(await router.send([said]), /^[abcd]:1$/);
+  t.equal(await sayFull(listen, "127.0.0.1"), 204);
+  t.equal(router.refused(), 1);
+  t.match(await router.send([said]), /^[abcd]:1$/);
 });

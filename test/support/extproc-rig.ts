@@ -104,8 +104,12 @@ export const body = (bytes: Buffer, endOfStream = true): Buffer =>
   framed(encodeBody("requestBody", bytes, endOfStream));
 export const responseHead = framed(encodeHeaders("responseHeaders", [[":status", "200"]], false));
 
+/** Throws where it does not come within 4 s of waiting. */
 export const until = async (condition: () => boolean): Promise<void> => {
-  for (let tries = 0; tries < 400 && !condition(); tries++) await sleep(10);
+  for (let tries = 0; !condition(); tries++) {
+    if (tries >= 400) throw new Error(`never came: ${condition.toString()}`);
+    await sleep(10);
+  }
 };
 
 /** Status of the immediate answer that ends the stream. */

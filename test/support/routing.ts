@@ -36,6 +36,7 @@ const hasher = createBlockHasher();
 
 export class Routing {
   readonly router: RequestRouter;
+  readonly loads = new LoadBook();
 
   constructor({ router = {}, endpoints, saltKey, engine = () => LOST }: RoutingOptions) {
     const entries = Object.entries(endpoints).map(([address, { role = "both", model }]) => ({ address, role, model }));
@@ -43,7 +44,7 @@ export class Routing {
     const config = loadConfig({ text }).router;
     const known = staticEndpoints(config.endpoints.static).map((endpoint) => ({ endpoint, stats: undefined }));
     this.router = createRouter({
-      ...{ config, hasher, loads: new LoadBook(), metrics: NO_METRICS, log: SILENT_LOG },
+      ...{ config, hasher, loads: this.loads, metrics: NO_METRICS, log: SILENT_LOG },
       client: { send: (request) => Promise.resolve(engine(request)) },
       timers: { after: () => () => undefined, every: () => () => undefined },
       directory: { list: () => known },

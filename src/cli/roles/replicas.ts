@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import fastify from "fastify";
 import { parseListen } from "../../config/listen.ts";
 import type { LoadBook } from "../../router/load.ts";
-import { startPush } from "../../router/replicas/client.ts";
+import { resolved, startPush } from "../../router/replicas/client.ts";
+import { Members } from "../../router/replicas/members.ts";
 import { Peers, type History } from "../../router/replicas/peers.ts";
 import { replicaRoutes } from "../../router/replicas/routes.ts";
 import { UsageError } from "../input.ts";
@@ -23,12 +24,15 @@ export async function startReplicas(ports: RolePorts, loads: LoadBook, history: 
   const { clock, timers, random, log, metrics } = ports;
   const { listen, peers, tokenFile } = ports.config.router.replicas;
   const token = tokenFrom(tokenFile);
-  const state = new Peers(loads, random.id(), history);
+  const { maxEndpoints } = ports.config.router.index;
+  const state = new Peers(loads, random.id(), { ...history, maxEndpoints });
+  const members = new Members(() => resolved(peers), clock);
+  const isMember = (remote: string | undefined): Promise<boolean> => members.includes(remote);
   const app = fastify({ logger: false, requestTimeout: REQUEST_MS, forceCloseConnections: true });
-  await app.register(replicaRoutes({ state, token, clock, metrics }));
+  await app.register(replicaRoutes({ state, token, isMember, maxEndpoints, clock, metrics }));
   const at = parseListen(listen);
   const address = at === undefined ? "" : new URL(await app.listen(at)).host;
-  const push = peers === "" ? undefined : startPush({ peers, token, state, clock, timers, log, metrics });
+  const push = peers === "" ? undefined : startPush({ members, token, state, clock, timers, log, metrics });
   return {
     address,
     stop: async () => {

@@ -45,7 +45,7 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const config = ports.config.router;
   const engines = engineAccess(ports);
   const client = createEngineClient(engines.current());
-  const loads = new LoadBook();
+  const loads = new LoadBook(config.maxInflightPerEndpoint);
   const { maxBytes, maxEndpoints } = config.index;
   const index = new HistoryIndex(
     geometryFor(maxBytes, maxEndpoints),

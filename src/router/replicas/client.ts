@@ -2,20 +2,22 @@
 import { lookup } from "node:dns/promises";
 import { Agent, request } from "undici";
 import type { Clock, Log, Metrics, Timers } from "../../ports.ts";
-import { PUSH_MS, type Peers, type Telling } from "./peers.ts";
+import type { Members } from "./members.ts";
+import { MAX_REPLICAS, PUSH_MS, type Peers, type Telling } from "./peers.ts";
 
 /** A replica that takes longer is told again: what it missed is in the next message. */
 const SEND_MS = 1000;
 /** Replicas come and go; the cluster's DNS keeps answers for some seconds itself. */
 const RESOLVE_MS = 2000;
-/** Replicas of one Service; beyond, everybody would tell everybody too much. */
-const MAX_PEERS = 32;
 /** The answer of a replica to itself. */
 const SELF = 409;
+/** Not heard for now: a stranger to that replica until its DNS knows of us, or one replica too many. */
+const NOT_NOW: ReadonlySet<number> = new Set([403, 429]);
+/** Then it is left alone for so long, and told all that it missed. */
+const REST_MS = 1000;
 
 export interface PushOptions {
-  /** `host:port` of a headless Service, or several with commas. */
-  readonly peers: string;
+  readonly members: Members;
   readonly token: string;
   readonly state: Peers;
   readonly clock: Clock;
@@ -29,14 +31,19 @@ export interface Push {
 }
 
 export function startPush(options: PushOptions): Push {
-  const { state, clock, timers, log, metrics } = options;
+  const { members, state, clock, timers, log, metrics } = options;
   const agent = new Agent({ connections: 1, connect: { timeout: SEND_MS } });
   const busy = new Set<string>();
   const own = new Set<string>();
+  const restsUntil = new Map<string, number>();
   let addresses: readonly string[] = [];
   const send = async (address: string, { body, lost, arrived }: Telling): Promise<boolean> => {
     try {
       const status = await post(agent, address, { body, token: options.token });
+      if (NOT_NOW.has(status)) {
+        restsUntil.set(address, clock.monotonic() + REST_MS);
+        throw new Error(`status ${status}`);
+      }
       // Refused or not, it is not said again: nobody is stopped by a message that another version does not take.
       arrived();
       if (lost > 0) metrics.count("tandem_router_replica_picks_lost_total", {}, lost);
@@ -56,13 +63,20 @@ export function startPush(options: PushOptions): Push {
     busy.delete(address);
   };
   const tell = (): void => {
-    state.advance(clock.monotonic());
+    const now = clock.monotonic();
+    state.advance(now);
     metrics.gauge("tandem_router_replicas", state.count + 1);
-    for (const address of addresses) if (!busy.has(address) && !own.has(address)) void catchUp(address);
+    const rests = (address: string): boolean => (restsUntil.get(address) ?? 0) > now;
+    for (const address of addresses)
+      if (!busy.has(address) && !own.has(address) && !rests(address)) void catchUp(address);
   };
   const resolve = async (): Promise<void> => {
-    addresses = (await resolved(options.peers)).slice(0, MAX_PEERS);
-    for (const address of own) if (!addresses.includes(address)) own.delete(address);
+    await members.refresh();
+    addresses = members.addresses.slice(0, MAX_REPLICAS);
+    for (const gone of [...own, ...restsUntil.keys()].filter((address) => !addresses.includes(address))) {
+      own.delete(gone);
+      restsUntil.delete(gone);
+    }
   };
   void resolve();
   const cancels = [timers.every(PUSH_MS, tell), timers.every(RESOLVE_MS, () => void resolve())];
@@ -87,9 +101,12 @@ async function post(agent: Agent, address: string, { body, token }: { body: stri
   return statusCode;
 }
 
-/** Every address behind the names; a name that does not resolve now has none. */
-async function resolved(peers: string): Promise<readonly string[]> {
-  const names = peers.split(",").map((name) => name.trim());
+/**
+ * Every address behind the names, as `host:port`; a name that does not resolve now has none.
+ * @param peers `host:port` of a headless Service, or several with commas; empty for none
+ */
+export async function resolved(peers: string): Promise<readonly string[]> {
+  const names = peers === "" ? [] : peers.split(",").map((name) => name.trim());
   const found = await Promise.all(names.map(addressesOf));
   return [...new Set(found.flat())].sort();
 }

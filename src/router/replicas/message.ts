@@ -44,11 +44,14 @@ const round = (ms: number): number => Math.ceil(ms * 10) / 10;
 const textOf = (keys: BlockKeys): string =>
   Buffer.from(keys.buffer, keys.byteOffset, keys.byteLength).toString("base64");
 
-/** The message, or undefined where it is none. */
-export function decodeMessage(text: string): ReplicaMessage | undefined {
+/**
+ * The message, or undefined where it is none.
+ * @param maxLoads endpoints in it; one with more is none
+ */
+export function decodeMessage(text: string, maxLoads = MAX_LOADS): ReplicaMessage | undefined {
   const value = parsed(text);
   if (!isObject(value) || !isName(value["from"]) || typeof value["all"] !== "boolean") return undefined;
-  const loads = loadsOf(value["loads"]);
+  const loads = loadsOf(value["loads"], maxLoads);
   const sent = sentOf(value["sent"] ?? []);
   if (loads === undefined || sent === undefined) return undefined;
   return { from: value["from"], all: value["all"], loads, sent };
@@ -62,8 +65,8 @@ function parsed(text: string): unknown {
   }
 }
 
-function loadsOf(rows: unknown): ReplicaMessage["loads"] | undefined {
-  if (!Array.isArray(rows) || rows.length > MAX_LOADS) return undefined;
+function loadsOf(rows: unknown, most: number): ReplicaMessage["loads"] | undefined {
+  if (!Array.isArray(rows) || rows.length > most) return undefined;
   const loads = new Map<string, OwnLoad>();
   for (const row of rows as unknown[]) {
     if (!isRow(row)) return undefined;

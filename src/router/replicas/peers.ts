@@ -8,7 +8,7 @@
  */
 import type { PrefixIndex } from "../kv/index.ts";
 import type { LoadBook, OwnLoad } from "../load.ts";
-import { encodeMessage, type ReplicaMessage } from "./message.ts";
+import { encodeMessage, MAX_LOADS, type ReplicaMessage } from "./message.ts";
 import { SentLog } from "./sent.ts";
 
 /** Changes go out this often: within 100 ms of a pick every replica knows of it, the network's time included. */
@@ -21,12 +21,16 @@ const SILENT_MS = 3 * ALIVE_MS;
 const WHOLE_MS = 5000;
 /** Addresses that are remembered; one that comes back is then not told all over again. */
 const MAX_ADDRESSES = 128;
+/** Replicas of one Service; beyond, everybody would tell everybody too much. Further ones are not heard. */
+export const MAX_REPLICAS = 32;
 
 /** Prompts that go into the index from elsewhere. */
 export interface History {
   readonly index: Pick<PrefixIndex, "record">;
   /** Ids of the endpoints that exist. */
   readonly endpoints: () => ReadonlySet<string>;
+  /** Endpoints in one message, `router.index.maxEndpoints`. */
+  readonly maxEndpoints?: number;
   /** What this router sent where; undefined where nobody is told. */
   readonly sent?: SentLog | undefined;
 }
@@ -93,12 +97,15 @@ export class Peers {
     return this.#heard.size;
   }
 
-  /** Undefined for a message of our own, which came back to us. */
-  hear(message: ReplicaMessage, now: number): Heard | undefined {
+  /** Undefined for a message of our own, which came back to us; `tooMany` where it is not heard: 32 others are. */
+  hear(message: ReplicaMessage, now: number): Heard | "tooMany" | undefined {
     if (message.from === this.#self) return undefined;
-    if (!this.#heard.has(message.from)) this.#somebodyNew = true;
+    if (!this.#heard.has(message.from)) {
+      if (this.#heard.size >= MAX_REPLICAS) return "tooMany";
+      this.#somebodyNew = true;
+    }
     this.#heard.set(message.from, now);
-    this.#loads.hear(message.from, message.loads, message.all);
+    this.#loads.hear(message.from, this.#counted(message), message.all);
     return this.#record(message);
   }
 
@@ -123,12 +130,16 @@ export class Peers {
     if (told.round === number && sent.length === 0) return undefined;
     const { all, loads } = this.#newsAfter(told.round);
     if (!this.#isLast({ all, loads, at: told.at, next }))
-      this.#last = { all, loads, at: told.at, next, body: encodeMessage({ from: this.#self, all, loads, sent }) };
+      this.#last = { all, loads, at: told.at, next, body: this.#body({ all, loads, sent }) };
     const arrived = (): void => {
       told.round = number;
       told.at = next;
     };
     return { body: this.#last.body, lost, arrived };
+  }
+
+  #body({ all, loads, sent }: Omit<ReplicaMessage, "from">): string {
+    return encodeMessage({ from: this.#self, all, loads: this.#busiest(loads), sent });
   }
 
   /** Loads since a round: none, the last changes, or everything for whoever missed some. */
@@ -141,6 +152,20 @@ export class Peers {
   #isLast({ all, loads, at, next }: Omit<Round, "number"> & { readonly at: number; readonly next: number }): boolean {
     const last = this.#last;
     return last.loads === loads && last.all === all && last.at === at && last.next === next;
+  }
+
+  /** Loads of endpoints that exist; or did when the replica spoke of them before, so that their end is heard too. */
+  #counted({ from, loads }: ReplicaMessage): ReplicaMessage["loads"] {
+    if (loads.size === 0) return loads;
+    const endpoints = this.#history.endpoints();
+    return new Map([...loads].filter(([id]) => endpoints.has(id) || this.#loads.hears(from, id)));
+  }
+
+  /** No more than others take: where there are more, those that carry most. */
+  #busiest(loads: ReadonlyMap<string, OwnLoad>): ReadonlyMap<string, OwnLoad> {
+    const { maxEndpoints = MAX_LOADS } = this.#history;
+    if (loads.size <= maxEndpoints) return loads;
+    return new Map([...loads].sort(([, a], [, b]) => b.inflight - a.inflight).slice(0, maxEndpoints));
   }
 
   #record({ sent }: ReplicaMessage): Heard {

@@ -1,14 +1,18 @@
 /** HTTP edge of the router's own world: `POST /v1/loads`, by which other replicas tell of their work and picks. */
 import { timingSafeEqual } from "node:crypto";
-import type { FastifyPluginCallback } from "fastify";
+import type { FastifyPluginCallback, FastifyReply } from "fastify";
 import type { Clock, Metrics } from "../../ports.ts";
 import { decodeMessage, MAX_MESSAGE_BYTES } from "./message.ts";
 import type { Heard, Peers } from "./peers.ts";
 
 export interface ReplicaRoutesOptions {
   readonly state: Peers;
-  /** Callers must know it; empty: the network decides who may call. */
+  /** Callers must know it, and may be anywhere; empty: callers must be members. */
   readonly token: string;
+  /** Without a token: whether a sender at this IP address is one of the replicas. */
+  readonly isMember: (remote: string | undefined) => Promise<boolean>;
+  /** Endpoints in one message. */
+  readonly maxEndpoints: number;
   readonly clock: Clock;
   readonly metrics: Metrics;
 }
@@ -17,18 +21,37 @@ export interface ReplicaRoutesOptions {
 const SELF = 409;
 const FORM = 'a message {"from","all","loads":[[endpoint, requests, prefillMs]],"sent":[[endpoint, keys]]}';
 
-export function replicaRoutes({ state, token, clock, metrics }: ReplicaRoutesOptions): FastifyPluginCallback {
+/** Why a message is not heard: its status, the label of the count, and what the sender reads. */
+const REFUSALS = {
+  token: [401, "not a replica"],
+  stranger: [403, "not an address of router.replicas.peers"],
+  form: [400, FORM],
+  tooMany: [429, "32 other replicas are heard"],
+} as const;
+
+export function replicaRoutes(options: ReplicaRoutesOptions): FastifyPluginCallback {
+  const { state, token, isMember, maxEndpoints, clock, metrics } = options;
+  const refuse = (reply: FastifyReply, reason: keyof typeof REFUSALS): FastifyReply => {
+    const [status, error] = REFUSALS[reason];
+    metrics.count("tandem_router_replica_refused_total", { reason });
+    return reply.code(status).send({ error });
+  };
   return (app, _, done) => {
+    // Before the body is read: a stranger costs no more than its headers.
+    app.addHook("onRequest", async (request, reply) => {
+      if (token !== "") return isKnown(request.headers.authorization, token) ? undefined : refuse(reply, "token");
+      return (await isMember(request.socket.remoteAddress)) ? undefined : refuse(reply, "stranger");
+    });
     app.removeAllContentTypeParsers();
     app.addContentTypeParser("application/json", { parseAs: "string", bodyLimit: MAX_MESSAGE_BYTES }, (_, body, next) =>
       next(null, body),
     );
     app.post("/v1/loads", (request, reply) => {
-      if (!isKnown(request.headers.authorization, token)) return reply.code(401).send({ error: "not a replica" });
-      const message = typeof request.body === "string" ? decodeMessage(request.body) : undefined;
-      if (message === undefined) return reply.code(400).send({ error: FORM });
-      metrics.count("tandem_router_replica_messages_total");
+      const message = typeof request.body === "string" ? decodeMessage(request.body, maxEndpoints) : undefined;
+      if (message === undefined) return refuse(reply, "form");
       const heard = state.hear(message, clock.monotonic());
+      if (heard === "tooMany") return refuse(reply, heard);
+      metrics.count("tandem_router_replica_messages_total");
       if (heard === undefined) return reply.code(SELF).send();
       countPicks(metrics, heard);
       return reply.code(204).send();
@@ -43,7 +66,6 @@ function countPicks(metrics: Metrics, { recorded, unknown }: Heard): void {
 }
 
 function isKnown(given: string | undefined, token: string): boolean {
-  if (token === "") return true;
   const [a, b] = [Buffer.from(given ?? ""), Buffer.from(`Bearer ${token}`)];
   return a.length === b.length && timingSafeEqual(a, b);
 }

@@ -36,7 +36,7 @@ export function createReplica(
   shares: boolean,
 ): Replica {
   const { maxBytes, maxEndpoints } = config.index;
-  const loads = new LoadBook();
+  const loads = new LoadBook(config.maxInflightPerEndpoint);
   const index = new HistoryIndex(
     geometryFor(maxBytes, maxEndpoints),
     indexCapacity({ stats: undefined }, config.index),
