@@ -12,12 +12,14 @@ import { WORKS, type Setting } from "./extproc/setting.ts";
 
 const HELP = `The ext_proc engine beside a grpc-go server that does the same work.
 
-  --quick      16 KB bodies and 100 endpoints alone, two short rounds: within a minute once the peer is built
-  --growth     instead: what a request costs as endpoints, index and bodies grow
-  --rounds N   runs of each server, alternating (5)
-  --seconds N  length of one run (2)
-  --seed N     of bodies and index (1)
-  --json       machine-readable rows (docs/reference/benchmarks.md)
+  --quick           16 KB bodies and 100 endpoints alone, two short rounds: within a minute once the peer is built
+  --growth          instead: what a request costs as endpoints, index and bodies grow
+  --bodies LIST     sizes of bodies in KiB (2,16,64,1024)
+  --endpoints LIST  numbers of endpoints, of work \`pick\` (10,100,1000)
+  --rounds N        runs of each server, alternating (5)
+  --seconds N       length of one run (2)
+  --seed N          of bodies and index (1)
+  --json            machine-readable rows (docs/reference/benchmarks.md)
 
 Example:
   npm run --silent bench:extproc -- --quick --json`;
@@ -26,6 +28,8 @@ const { values } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
     growth: { type: "boolean", default: false },
+    bodies: { type: "string" },
+    endpoints: { type: "string" },
     rounds: { type: "string" },
     seconds: { type: "string" },
     seed: { type: "string", default: "1" },
@@ -41,6 +45,14 @@ function positive(name: "rounds" | "seconds" | "seed", fallback: number): number
   process.exit(2);
 }
 
+function list(name: "bodies" | "endpoints", fallback: readonly number[]): readonly number[] {
+  const given = values[name]?.split(",").map(Number) ?? fallback;
+  const least = name === "bodies" ? 1 : 6;
+  if (given.every((value) => Number.isInteger(value) && value >= least)) return given;
+  console.error(`--${name} ${values[name] ?? ""}: give integers of at least ${least}, separated by commas`);
+  process.exit(2);
+}
+
 const KIB = 1024;
 const BLOCKS = 1_000_000;
 /** 1 MB bodies a thousand times a second would be 16 Gbit/s both ways. */
@@ -48,10 +60,10 @@ const rateOf = (bodyBytes: number): number => (bodyBytes > 64 * KIB ? 50 : 1000)
 
 function planOf(): Plan {
   const seed = positive("seed", 1);
-  const bodies = values.quick ? [16] : [2, 16, 64, 1024];
+  const bodies = list("bodies", values.quick ? [16] : [2, 16, 64, 1024]);
   const settings = WORKS.flatMap((work) =>
     bodies.flatMap((kib) => {
-      const sizes = values.quick || work === "echo" ? [100] : [10, 100, 1000];
+      const sizes = work === "echo" ? [100] : list("endpoints", values.quick ? [100] : [10, 100, 1000]);
       return sizes.map((endpoints): Setting => ({ seed, endpoints, blocks: BLOCKS, bodyBytes: kib * KIB, work }));
     }),
   );
@@ -60,7 +72,7 @@ function planOf(): Plan {
     rounds: positive("rounds", values.quick ? 2 : 5),
     seconds: positive("seconds", values.quick ? 1 : 2),
     rateOf,
-    warmMost: values.quick ? 1000 : 4000,
+    warmMost: 4000,
   };
 }
 
