@@ -46,6 +46,8 @@ t.test("the table says what a map of sets says, whatever is put, dropped, hidden
           if (matches.of(endpoint) !== depth) return false;
         }
       }
+      // A block that was moved behind the sweep when its last holder was gone keeps its slot until the next round.
+      table.sweep(SMALL.slots);
       return table.used === [...model.values()].filter((holders) => holders.size > 0).length;
     }),
     { numRuns: 400 },

@@ -198,7 +198,7 @@ export class HolderTable {
   #move(from: number, to: number): void {
     const source = from * SLOT_WORDS;
     const target = to * SLOT_WORDS;
-    // Out of what is still to be swept into what was: it would be missed.
+    // Out of what is still to be swept into what was: it would be missed. Without a holder left it goes in the next round.
     if (this.#distance(this.#swept, from) < this.#distance(this.#swept, to)) this.#clean(source);
     this.#slots[target + 2] = this.#slots[source + 2] ?? 0;
     this.#slots[target + 3] = this.#slots[source + 3] ?? 0;
