@@ -1,5 +1,10 @@
 /** Bundles the program into `dist/tandem.js`, and what runs on threads of its own beside it, each with its source map. */
+import { chmodSync } from "node:fs";
+import { join } from "node:path";
 import { build } from "esbuild";
+
+// Elsewhere for a test, which must not touch what people run.
+const outdir = process.argv[2] ?? new URL("../dist", import.meta.url).pathname;
 
 await build({
   entryPoints: {
@@ -7,8 +12,7 @@ await build({
     // src/cli/roles/scraping.ts looks for it under this name.
     "scrape-worker": new URL("../src/cli/roles/scrape-worker.ts", import.meta.url).pathname,
   },
-  // Elsewhere for a test, which must not touch what people run.
-  outdir: process.argv[2] ?? new URL("../dist", import.meta.url).pathname,
+  outdir,
   bundle: true,
   platform: "node",
   target: "node22",
@@ -31,3 +35,6 @@ await build({
     ].join("\n"),
   },
 });
+
+// npx runs the file itself.
+chmodSync(join(outdir, "tandem.js"), 0o755);

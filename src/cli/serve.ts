@@ -111,6 +111,8 @@ function routerEndpoints(
   access: ClusterAccess | undefined,
 ): Parameters<typeof startRouterRole>[1] {
   const fixed = staticEndpoints(config.router.endpoints.static);
+  if (fixed.length > 0 && config.router.inferencePool !== "")
+    throw new UsageError("router.inferencePool and router.endpoints.static exclude each other: give one of them");
   if (fixed.length > 0 || access === undefined) return { endpoints: () => fixed, synced: () => true };
   return discover(access, config);
 }

@@ -29,7 +29,9 @@ export async function loadKubeconfig(path: string): Promise<Kubeconfig> {
   if (cluster === null) throw unusable(`no cluster in context "${config.getCurrentContext()}"`);
   // The library answers "no configuration anywhere" with this context on http://localhost:8080.
   if (config.getCurrentContext() === "loaded-context")
-    throw unusable("no kubeconfig, no $KUBECONFIG and no service account were found");
+    throw unusable(
+      "no kubeconfig, no $KUBECONFIG and no service account were found; set cluster.kubeconfig, or, for a router alone, router.endpoints.static",
+    );
   return connector(config, new URL(cluster.server), cluster.proxyUrl !== undefined);
 }
 

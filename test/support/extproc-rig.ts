@@ -107,7 +107,7 @@ export const responseHead = framed(encodeHeaders("responseHeaders", [[":status",
 /** Throws where it does not come within 4 s of waiting. */
 export const until = async (condition: () => boolean): Promise<void> => {
   for (let tries = 0; !condition(); tries++) {
-    if (tries >= 400) throw new Error(`never came: ${condition.toString()}`);
+    if (tries >= 3000) throw new Error(`never came: ${condition.toString()}`);
     await sleep(10);
   }
 };

@@ -24,6 +24,7 @@ export async function startReplicas(ports: RolePorts, loads: LoadBook, history: 
   const { clock, timers, random, log, metrics } = ports;
   const { listen, peers, tokenFile } = ports.config.router.replicas;
   const token = tokenFrom(tokenFile);
+  checkPeers(ports.config.router.replicas);
   const { maxEndpoints } = ports.config.router.index;
   const state = new Peers(loads, random.id(), { ...history, maxEndpoints });
   const members = new Members(() => resolved(peers), clock);
@@ -40,6 +41,17 @@ export async function startReplicas(ports: RolePorts, loads: LoadBook, history: 
       await app.close();
     },
   };
+}
+
+/** What would be told to nobody, or heard from nobody, is a mistake. */
+function checkPeers({ listen, peers, tokenFile }: RolePorts["config"]["router"]["replicas"]): void {
+  const wrong = peers.split(",").find((peer) => peers !== "" && !/^.+:\d{1,5}$/.test(peer.trim()));
+  if (wrong !== undefined)
+    throw new UsageError(
+      `router.replicas.peers: ${wrong.trim() || "(empty)"} is no host:port; several are separated by commas`,
+    );
+  if (listen !== "" && peers === "" && tokenFile === "")
+    throw new UsageError("router.replicas.listen: nobody is heard there; name router.replicas.peers, or a tokenFile");
 }
 
 function tokenFrom(file: string): string {

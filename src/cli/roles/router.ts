@@ -2,12 +2,14 @@
 import { readFileSync } from "node:fs";
 import { parseListen } from "../../config/listen.ts";
 import { EndpointDirectory } from "../../endpoints/directory.ts";
+import type { RemoteScraper } from "../../endpoints/remote.ts";
 import type { Scraper } from "../../endpoints/scrape.ts";
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
 import { compatible } from "../../profiles/connectors.ts";
 import { idsOf } from "../../router/directory.ts";
 import { createEngineClient } from "../../router/disagg/client.ts";
+import type { RequestRouter } from "../../router/exchange.ts";
 import { startExtProcServer } from "../../router/extproc/server.ts";
 import { startHealthServer } from "../../router/health/server.ts";
 import { Housekeeping } from "../../router/housekeeping.ts";
@@ -15,13 +17,16 @@ import { createBlockHasher } from "../../router/kv/blocks.ts";
 import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
 import type { PrefixIndex } from "../../router/kv/index.ts";
 import { LoadBook } from "../../router/load.ts";
+import type { History } from "../../router/replicas/peers.ts";
 import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
 import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
+import { UsageError } from "../input.ts";
 import { engineAccess } from "./engine.ts";
 import type { Role, RolePorts } from "./ports.ts";
 import { proxyTls } from "./proxy-tls.ts";
+import { createStarted, type Started } from "./running.ts";
 import { startReplicas } from "./replicas.ts";
 import { startScraping } from "./scraping.ts";
 
@@ -40,11 +45,32 @@ export interface RouterRoleOptions {
 
 const TIDY_MS = 1000;
 
+/** Throws a UsageError where the configuration cannot be; then nothing of it is left running. */
 export async function startRouterRole(ports: RolePorts, options: RouterRoleOptions): Promise<RouterRole> {
+  const begun = createStarted(ports.log);
+  try {
+    return await compose(ports, options, begun);
+  } catch (error) {
+    await begun.stop();
+    throw error;
+  }
+}
+
+interface Composed {
+  readonly router: RequestRouter;
+  readonly loads: LoadBook;
+  readonly scraper: RemoteScraper;
+  readonly history: History;
+}
+
+/** What picks, and what it knows. What begins is noted in `begun`, to be undone where something behind it fails. */
+function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Started): Composed {
   const { clock, timers, random, log, metrics } = ports;
   const config = ports.config.router;
+  const salt = saltKeyOf(config.tenant.saltKeyFile);
   const engines = engineAccess(ports);
   const client = createEngineClient(engines.current());
+  begun.add(() => client.close());
   const loads = new LoadBook(config.maxInflightPerEndpoint);
   const { maxBytes, maxEndpoints } = config.index;
   const index = new HistoryIndex(
@@ -53,13 +79,16 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
     (blocks) => metrics.count("tandem_router_index_full_total", {}, blocks),
   );
   const scraper = startScraping(ports, options.endpoints, engines.current());
-  const cancelAccess = engines.onChange((access) => {
-    client.use(access);
-    scraper.use(access);
-  });
+  begun.add(() => scraper.stop());
+  begun.add(
+    engines.onChange((access) => {
+      client.use(access);
+      scraper.use(access);
+    }),
+  );
   const directory = new EndpointDirectory(options.endpoints, scraper);
   const housekeeping = new Housekeeping({ index, loads, config, metrics });
-  const cancelTidy = timers.every(TIDY_MS, () => housekeeping.tidy(directory.list()));
+  begun.add(timers.every(TIDY_MS, () => housekeeping.tidy(directory.list())));
   const hasher = createBlockHasher();
   const { sent, told } = telling(index, config);
   // Compatibility is a question between two endpoints: what keeps their KV blocks from travelling.
@@ -68,21 +97,32 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
   const router = createRouter({
     ...{ config, directory, loads, index: told, hasher, client, incompatible, clock, random, timers, metrics, log },
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
-    ...saltKeyOf(config.tenant.saltKeyFile),
+    ...salt,
   });
-  const { maxStreams, maxConnections, maxBufferedBytes } = config;
+  return { router, loads, scraper, history: { index, endpoints: () => idsOf(directory.list()), sent } };
+}
+
+/** What listens, with the router behind it. */
+async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Started): Promise<RouterRole> {
+  const { clock, timers, log, metrics } = ports;
+  const { maxStreams, maxConnections, maxBufferedBytes, ...config } = ports.config.router;
+  const listen = listenOf(config.listen);
   const certificates = proxyTls(ports);
-  const server = await startExtProcServer(listenOf(config.listen), {
-    router,
-    ...{ maxStreams, maxConnections, maxBufferedBytes },
-    ...{ clock, timers, log, metrics, ...certificates.current() },
-  });
-  const cancelTls = certificates.onChange((next) => server.secure(next));
-  let draining = false;
-  const ready = (): boolean => !draining && options.synced();
+  const { router, loads, scraper, history } = composeRouter(ports, options, begun);
+  let [draining, drainMs, listens] = [false, 0, false];
+  const ready = (): boolean => listens && !draining && options.synced();
   const healthListen = parseListen(config.healthListen);
-  const health = healthListen === undefined ? undefined : await startHealthServer(healthListen, ready);
-  const replicas = await startReplicas(ports, loads, { index, endpoints: () => idsOf(directory.list()), sent });
+  const health =
+    healthListen === undefined ? undefined : await at("router.healthListen", startHealthServer(healthListen, ready));
+  begun.add(() => health?.stop());
+  // They go behind the server: what still runs while it drains is work on the endpoints.
+  const replicas = await startReplicas(ports, loads, history);
+  begun.add(() => replicas.stop());
+  const serving = { router, maxStreams, maxConnections, maxBufferedBytes, clock, timers, log, metrics };
+  const server = await at("router.listen", startExtProcServer(listen, { ...serving, ...certificates.current() }));
+  begun.add(() => server.stop(drainMs));
+  begun.add(certificates.onChange((next) => server.secure(next)));
+  listens = true;
   log.info("router listens", { extProc: server.address, health: health?.address ?? "off" });
   return {
     address: server.address,
@@ -92,14 +132,8 @@ export async function startRouterRole(ports: RolePorts, options: RouterRoleOptio
       draining = true;
       // Proxies learn by asking that it goes; who does not know yet opens streams still.
       if (health?.asked() === true) await new Promise<void>((resolve) => void timers.after(config.leaveMs, resolve));
-      cancelTidy();
-      cancelAccess();
-      cancelTls();
-      scraper.stop();
-      await server.stop(config.drainMs);
-      // Last: what still ran while it drained was work on the endpoints.
-      await replicas.stop();
-      await Promise.all([health?.stop(), client.close()]);
+      drainMs = config.drainMs;
+      await begun.stop();
     },
   };
 }
@@ -117,14 +151,33 @@ function telling(
 /** Throws where the file is not to be read, or too short to be a secret: tenants would share what they must not. */
 function saltKeyOf(file: string): { readonly saltKey?: Buffer } {
   if (file === "") return {};
-  const saltKey = readFileSync(file);
+  const saltKey = readKey(file);
   if (saltKey.length < SALT_KEY_BYTES)
-    throw new Error(`router.tenant.saltKeyFile: ${file} has ${saltKey.length} bytes; give ${SALT_KEY_BYTES} or more`);
+    throw new UsageError(
+      `router.tenant.saltKeyFile: ${file} has ${saltKey.length} bytes; give ${SALT_KEY_BYTES} or more`,
+    );
   return { saltKey };
 }
 
+function readKey(file: string): Buffer {
+  try {
+    return readFileSync(file);
+  } catch (error) {
+    throw new UsageError(`router.tenant.saltKeyFile: ${(error as Error).message}`);
+  }
+}
+
+/** Whose address it is that cannot be listened on. */
+const at = async <T>(key: string, starting: Promise<T>): Promise<T> => {
+  try {
+    return await starting;
+  } catch (error) {
+    throw new UsageError(`${key}: ${(error as Error).message}`);
+  }
+};
+
 function listenOf(text: string): { host: string; port: number } {
   const listen = parseListen(text);
-  if (listen === undefined) throw new Error("router.listen must not be empty for the router role");
+  if (listen === undefined) throw new UsageError("router.listen must not be empty for the router role");
   return listen;
 }

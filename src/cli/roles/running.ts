@@ -1,7 +1,7 @@
 /** The life of a service: what was started is stopped in reverse order, once, whatever happened in between. */
 import type { Log, Timers } from "../../ports.ts";
 
-type Stop = () => Promise<void>;
+type Stop = () => Promise<void> | void;
 
 /** What has been started so far. */
 export interface Started {
@@ -19,7 +19,11 @@ export function createStarted(log: Log): Started {
       const pending = stops.toReversed();
       stops = [];
       for (const stop of pending)
-        await stop().catch((error: unknown) => log.warn("not stopped in order", { why: (error as Error).message }));
+        try {
+          await stop();
+        } catch (error) {
+          log.warn("not stopped in order", { why: (error as Error).message });
+        }
     },
   };
 }

@@ -170,3 +170,30 @@ t.test("a second signal does not wait", async (t) => {
   child.kill("SIGINT");
   t.equal(await ended, 1);
 });
+
+t.test("a router that cannot start says which key is wrong, and ends", async (t) => {
+  const held = await heldPort(t);
+  const short = join(t.testdir({ salt: "ab" }), "salt");
+  const endpoint = JSON.stringify([{ address: "127.0.0.1:1", role: "both", model: "m" }]);
+  const off = ["metrics.listen=", "admin.listen=", "router.healthListen=", "router.listen=127.0.0.1:0"];
+  const table: readonly (readonly [sets: readonly string[], says: RegExp])[] = [
+    [["router.listen="], /router\.listen must not be empty/],
+    [[`router.listen=127.0.0.1:${held}`], /router\.listen: listen EADDRINUSE/],
+    [[`router.healthListen=127.0.0.1:${held}`], /router\.healthListen: listen EADDRINUSE/],
+    [["router.tls.certFile=/nope", "router.tls.keyFile=/nope"], /router\.tls\.certFile \/nope/],
+    [["router.replicas.tokenFile=/nope"], /router\.replicas\.tokenFile \/nope/],
+    [[`router.tenant.saltKeyFile=${short}`], /saltKeyFile: .* has 2 bytes/],
+    [["router.tenant.saltKeyFile=/nope"], /router\.tenant\.saltKeyFile: ENOENT/],
+    [["router.replicas.listen=127.0.0.1:0"], /router\.replicas\.listen: nobody is heard/],
+    [["router.replicas.peers=foo"], /router\.replicas\.peers: foo is no host:port/],
+    [["router.inferencePool=a/b"], /router\.inferencePool and router\.endpoints\.static exclude each other/],
+  ];
+  await Promise.all(
+    table.map(async ([sets, says]) => {
+      const all = [`router.endpoints.static=${endpoint}`, ...off, ...sets].flatMap((set) => ["--set", set]);
+      const { ended, errors } = serve(t, ["--role", "router", ...all]);
+      t.equal(await ended, 2, sets.join());
+      t.match(errors(), says);
+    }),
+  );
+});
