@@ -60,11 +60,19 @@ export async function startRouterProcess({ router, api, args = [], log }: Router
   const ended = once(child, "exit").then(([code]) => code as number | null);
   if (log !== undefined) createInterface(child.stderr).on("line", log);
   await says(child.stderr, "tandem serves");
-  const page = async (): Promise<string> => (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
+  /** Asked again where a kept connection ended just then. */
+  const page = async (tries = 3): Promise<string> => {
+    try {
+      return await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text();
+    } catch (error) {
+      if (tries === 1) throw error;
+      return page(tries - 1);
+    }
+  };
   return {
     address: `127.0.0.1:${extProc}`,
     pid: child.pid ?? 0,
-    page,
+    page: () => page(),
     metric: async (name) => sumOf(await page(), name),
     signal: (signal) => void child.kill(signal),
     ended,
