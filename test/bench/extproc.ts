@@ -72,7 +72,7 @@ function planOf(): Plan {
     rounds: positive("rounds", values.quick ? 2 : 5),
     seconds: positive("seconds", values.quick ? 1 : 2),
     rateOf,
-    warmMost: 4000,
+    warmMost: 12_000,
   };
 }
 

@@ -29,7 +29,7 @@ export interface Plan {
 /** Requests in order whose picks are compared: the last 256 are under way, so loads, hits and ties all count. */
 const VERIFIED = 1500;
 /** Bytes of bodies before the first run counts: compilers of both have then seen the work a thousand times over. */
-const WARM_BYTES = 64 * 2 ** 20;
+const WARM_BYTES = 192 * 2 ** 20;
 const [WARM_LEAST, WARM_ECHO] = [200, 4000];
 
 type Tell = (line: string) => void;
