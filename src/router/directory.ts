@@ -71,13 +71,22 @@ const isOneService = ([first, ...rest]: readonly KnownEndpoint[]): boolean =>
     ({ endpoint }) => endpoint.service === first?.endpoint.service && endpoint.namespace === first.endpoint.namespace,
   );
 
-const ids = new WeakMap<readonly KnownEndpoint[], ReadonlySet<string>>();
+const lists = new WeakMap<readonly KnownEndpoint[], readonly string[]>();
+const sets = new WeakMap<readonly string[], ReadonlySet<string>>();
 
-/** Ids of the endpoints of a list; one set for as long as the list lives. */
-export function idsOf(known: readonly KnownEndpoint[]): ReadonlySet<string> {
-  const found = ids.get(known) ?? new Set(known.map(({ endpoint }) => endpoint.id));
-  ids.set(known, found);
-  return found;
+/** Ids of the endpoints of a list: one list for as long as that one lives, by which loads and index know it again. */
+export function idsOf(known: readonly KnownEndpoint[]): readonly string[] {
+  const ids = lists.get(known) ?? known.map(({ endpoint }) => endpoint.id);
+  lists.set(known, ids);
+  return ids;
+}
+
+/** The same as a set. */
+export function idSetOf(known: readonly KnownEndpoint[]): ReadonlySet<string> {
+  const ids = idsOf(known);
+  const set = sets.get(ids) ?? new Set(ids);
+  sets.set(ids, set);
+  return set;
 }
 
 /** Every model name that some endpoint, of the namespace if one is given, serves; sorted. */

@@ -6,7 +6,7 @@ import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
 import type { Clock } from "../ports.ts";
 import type { Problem } from "./answers.ts";
 import { HEADER } from "../kinds/names.ts";
-import { fleetOf, onlyFleet, onlyModel, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
+import { fleetOf, idsOf, onlyFleet, onlyModel, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
 import type { BlockHasher, BlockKeys } from "./kv/blocks.ts";
 import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
 import type { LoadBook } from "./load.ts";
@@ -179,15 +179,6 @@ function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], h
     cachedTokens: cachedTokens(blocks[index] ?? 0, held.prompt, blockBytes),
   }));
 }
-
-/** The same list of ids for the same list of endpoints, by which loads and index know it again. */
-function idsOf(known: readonly KnownEndpoint[]): readonly string[] {
-  const ids = lists.get(known) ?? known.map(({ endpoint }) => endpoint.id);
-  lists.set(known, ids);
-  return ids;
-}
-
-const lists = new WeakMap<readonly KnownEndpoint[], readonly string[]>();
 
 /**
  * No index of one endpoint grows beyond this many blocks, whatever its engine claims: 1 M blocks of 256 bytes stand for

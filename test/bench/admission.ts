@@ -10,7 +10,6 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { performance } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { Agent } from "undici";
 import { admitObject } from "../../src/admission/admit.ts";
 import { issueAuthority, issueServing } from "../../src/certs/issue.ts";
@@ -18,6 +17,7 @@ import { loadConfig } from "../../src/config/load.ts";
 import type { KubeObject } from "../../src/kinds/kube.ts";
 import { large, reviewOf, stored } from "../support/large-deployment.ts";
 import { cluster, type Start, type Usage } from "./admission-server.ts";
+import { parsed } from "../support/arguments.ts";
 
 const HELP = `CPU and latency of an admission review, beside a plain fastify echo of the same bodies.
 
@@ -30,7 +30,7 @@ const HELP = `CPU and latency of an admission review, beside a plain fastify ech
 Example:
   npm run --silent bench:admission -- --seconds 3 --json`;
 
-const { values } = parseArgs({
+const { values } = parsed({
   options: {
     rate: { type: "string", default: "200" },
     seconds: { type: "string", default: "5" },

@@ -12,15 +12,15 @@ import type { AddressInfo } from "node:net";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { Agent } from "undici";
 import { startEnvoy, type Envoy, type EnvoyOptions } from "../e2e/cluster/envoy.ts";
 import { REPOSITORY } from "../e2e/cluster/paths.ts";
 import { freePorts, ready, startProcess, temporaryFolder } from "../e2e/cluster/process.ts";
 import { buildProgram } from "../e2e/cluster/tandem.ts";
 import { quantile, rounded } from "../support/usage.ts";
+import { parsed } from "../support/arguments.ts";
 
-const { values } = parseArgs({
+const { values } = parsed({
   options: {
     rate: { type: "string", default: "500" },
     requests: { type: "string", default: "1000" },

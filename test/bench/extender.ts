@@ -5,13 +5,13 @@
  * one binding, as kube-scheduler does, then asks filter and prioritize for all nodes, JSON in and out included.
  */
 import { performance } from "node:perf_hooks";
-import { parseArgs } from "node:util";
 import { filterNodes, prioritizeNodes } from "../../src/extender/decide.ts";
 import { ExtenderMemo } from "../../src/extender/view.ts";
 import { decodeArgs, encodeFilterResult, encodePriorities } from "../../src/extender/kube/wire.ts";
 import { deployment, fabric, pod, snapshotOf } from "../support/placement.ts";
 import type { Pod } from "../../src/kinds/kube.ts";
 import { BUILT_IN } from "../../src/profiles/devices.ts";
+import { parsed } from "../support/arguments.ts";
 
 const HELP = `What an extender call costs at 1000 and 5000 nodes.
 
@@ -21,7 +21,7 @@ const HELP = `What an extender call costs at 1000 and 5000 nodes.
 Example:
   npm run --silent bench:extender -- --nodes 1000 --json`;
 
-const { values } = parseArgs({
+const { values } = parsed({
   options: { json: { type: "boolean" }, help: { type: "boolean", short: "h" }, nodes: { type: "string" } },
 });
 

@@ -5,10 +5,10 @@
  * CPU is what the scheduler charged to the server. First the picks of both are compared; then runs alternate, and the
  * medians are shown. Absolute figures of a shared machine say little: compare only within one run.
  */
-import { parseArgs } from "node:util";
 import { compare, type Plan, type Row } from "./extproc/compare.ts";
 import { growth } from "./extproc/growth.ts";
 import { WORKS, type Setting } from "./extproc/setting.ts";
+import { parsed } from "../support/arguments.ts";
 
 const HELP = `The ext_proc engine beside a grpc-go server that does the same work.
 
@@ -24,7 +24,7 @@ const HELP = `The ext_proc engine beside a grpc-go server that does the same wor
 Example:
   npm run --silent bench:extproc -- --quick --json`;
 
-const { values } = parseArgs({
+const { values } = parsed({
   options: {
     quick: { type: "boolean", default: false },
     growth: { type: "boolean", default: false },

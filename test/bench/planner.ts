@@ -6,7 +6,6 @@
  * is what is worked out once for a change of nodes: topology tree, free devices, counts.
  */
 import { performance } from "node:perf_hooks";
-import { parseArgs } from "node:util";
 import { placeCell } from "../../src/gang/cell-plan.ts";
 import { DeviceLedger, Trial } from "../../src/gang/devices.ts";
 import { Patterns, type Task } from "../../src/gang/pack.ts";
@@ -14,6 +13,7 @@ import { Tallies } from "../../src/gang/tally.ts";
 import { keyOf, type Pod } from "../../src/kinds/kube.ts";
 import { topologyTree } from "../../src/topology/tree.ts";
 import { fabric, pod } from "../support/placement.ts";
+import { parsed } from "../support/arguments.ts";
 
 const HELP = `What planning one gang of 64 pods costs at 1000 and 5000 nodes.
 
@@ -23,7 +23,7 @@ const HELP = `What planning one gang of 64 pods costs at 1000 and 5000 nodes.
 Example:
   npm run --silent bench:planner -- --nodes 1000 --json`;
 
-const { values } = parseArgs({
+const { values } = parsed({
   options: { json: { type: "boolean" }, help: { type: "boolean", short: "h" }, nodes: { type: "string" } },
 });
 

@@ -2,15 +2,15 @@
  * What a second router costs: mean time to first token with two replicas against one, in virtual time; replicas that
  * tell each other of their work, and blind ones. `npm run bench:replicas -- --help`.
  */
-import { parseArgs } from "node:util";
 import { loadConfig } from "../../src/config/load.ts";
 import { CAPACITY_TOKENS, RoutingSimulation, type RoutingRun } from "../../src/simulator/routing/run.ts";
 import { conversations, type SimulatedRequest } from "../../src/simulator/routing/workload.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { NO_METRICS } from "../../src/telemetry/metrics.ts";
 import { quantile, rounded } from "../support/usage.ts";
+import { parsed } from "../support/arguments.ts";
 
-const { values } = parseArgs({
+const { values } = parsed({
   options: {
     rate: { type: "string", default: "24" },
     seconds: { type: "string", default: "180" },

@@ -8,7 +8,6 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { withCluster } from "../score/cluster.ts";
 import type { Cluster } from "../e2e/cluster/control-plane.ts";
 import {
@@ -27,6 +26,7 @@ import type { Pod } from "../../src/kinds/kube.ts";
 import { memoryOf, quantile, rounded } from "../support/usage.ts";
 import { ask, callerOf } from "./scheduling/calls.ts";
 import { run, watchBindings, type Run } from "./scheduling/run.ts";
+import { parsed } from "../support/arguments.ts";
 
 const HELP = `Pods bound per second with and without the extender, latency of its calls, gangs placed, memory.
 
@@ -47,7 +47,7 @@ const OPTIONS = {
   rounds: { type: "string", default: "2" },
   calls: { type: "string", default: "200" },
 } as const;
-const { values } = parseArgs({ options: OPTIONS });
+const { values } = parsed({ options: OPTIONS });
 
 const numberOf = (name: "nodes" | "gangs" | "rounds" | "calls"): number => {
   const value = Number(values[name]);

@@ -6,7 +6,6 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { createPorts } from "../../src/cli/roles/ports.ts";
 import { startScraping } from "../../src/cli/roles/scraping.ts";
@@ -16,6 +15,7 @@ import { startScraper, type Scraper } from "../../src/endpoints/scrape.ts";
 import { createEngineClient } from "../../src/router/disagg/client.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { rounded } from "../support/usage.ts";
+import { parsed } from "../support/arguments.ts";
 
 const HELP = `How long scraping holds up the event loop of the thread that serves.
 
@@ -49,7 +49,7 @@ function serve(kib: number): void {
 
 async function main(): Promise<void> {
   const number = { type: "string" } as const;
-  const { values } = parseArgs({
+  const { values } = parsed({
     options: {
       ...{ engines: number, kib: number, seconds: number },
       json: { type: "boolean", default: false },

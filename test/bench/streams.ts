@@ -8,7 +8,6 @@
  */
 import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
 import type { BodyMode, Modes } from "../../src/router/extproc/codec.ts";
 import type { HeaderList } from "../../src/router/headers.ts";
 import { ProcessClient, type ProcessStream } from "../../src/simulator/gateway/client.ts";
@@ -16,8 +15,9 @@ import { encodeBody } from "../../src/simulator/gateway/codec.ts";
 import { startCollectingRouter, type CollectingRouter, type Held } from "../score/collecting-router.ts";
 import { answerOf, chunkOf, comes, headOf } from "../score/router-process.ts";
 import { rounded } from "../support/usage.ts";
+import { parsed } from "../support/arguments.ts";
 
-const { values } = parseArgs({
+const { values } = parsed({
   options: {
     streams: { type: "string", default: "10000" },
     connections: { type: "string", default: "10" },

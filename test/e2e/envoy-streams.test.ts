@@ -12,6 +12,7 @@ import { startCollectingRouter } from "../score/collecting-router.ts";
 import { comes, sizeOf, startRouterProcess, type RouterSettings } from "../score/router-process.ts";
 import { startClients, type Answered, type Asked, type Clients } from "./cluster/counting-clients.ts";
 import { checksum, startCountingEngines, type CountingEngines } from "./cluster/counting-engine.ts";
+import { seededRandom } from "../../src/simulator/random.ts";
 import { ENVOY_VERSIONS, type EnvoyVersion } from "./cluster/envoy-binary.ts";
 import { startEnvoy, type Envoy, type EnvoyOptions } from "./cluster/envoy.ts";
 import { freePorts } from "./cluster/process.ts";
@@ -29,17 +30,6 @@ const LARGE = [1 * MIB, 4 * MIB, LIMIT - 1, LIMIT] as const;
 const ENGINES = 4;
 /** Takes requests without a body: routed by load. */
 const BARE = "/v1/passed";
-
-/** Mulberry32: the same numbers for the same seed. */
-function randomOf(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** A completion of exactly so many bytes, like no other. */
 function bodyOf(id: string, bytes: number): Buffer {
@@ -185,7 +175,7 @@ function aborted(version: EnvoyVersion, profile: "light" | "exact"): void {
       listener.stop();
       engines.stop();
     });
-    const random = randomOf(SEED);
+    const random = seededRandom(SEED).next;
     const idle = async (): Promise<boolean> =>
       (await router.metric("tandem_router_streams")) === 0 && listener.inflight() === 0;
     const live: number[] = [];

@@ -2,7 +2,7 @@
 import { FLAG, FRAME, PREFACE, SETTING, frameOf, settingsFrame, words } from "../../src/router/http2/frames.ts";
 import { blockOf } from "../../src/router/http2/hpack.ts";
 import { frame } from "../../src/router/extproc/grpc.ts";
-import { seeded } from "../support/mutants.ts";
+import { seededRandom } from "../../src/simulator/random.ts";
 import { below, messagesOf, oneOf, times, type Random } from "./messages.ts";
 
 export interface Case {
@@ -104,7 +104,7 @@ function pieces(random: Random, bytes: Buffer): Buffer[] {
 
 /** The n-th case of a seed. */
 export const randomOf = (seed: number, n: number): Random =>
-  seeded(Math.imul(seed, 0x9e3779b1) + Math.imul(n, 0x85ebca6b));
+  seededRandom(Math.imul(seed, 0x9e3779b1) + Math.imul(n, 0x85ebca6b)).next;
 
 export function caseOf(seed: number, n: number): Case {
   const random = randomOf(seed, n);

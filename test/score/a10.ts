@@ -1,7 +1,8 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { reconcileCertificates } from "../../src/certs/loop.ts";
 import { isValidAt } from "../../src/certs/plan.ts";
-import { bundlesOf, certificatesOf, complaint, emptyCluster, optionsAt, seeded, stateOf } from "./certificates.ts";
+import { seededRandom } from "../../src/simulator/random.ts";
+import { bundlesOf, certificatesOf, complaint, emptyCluster, optionsAt, stateOf } from "./certificates.ts";
 import type { ScoreRow } from "./row.ts";
 
 const START = Date.parse("2026-01-01T00:00:00Z");
@@ -36,7 +37,7 @@ export interface JumpResult {
 
 /** The controller passes every 30 s of a clock that jumps between two passes. */
 export async function jump({ byMs }: ClockJump): Promise<JumpResult> {
-  const objects = emptyCluster(seeded(1));
+  const objects = emptyCluster(seededRandom(1).next);
   let now = START;
   const pass = async (): Promise<void> => {
     await reconcileCertificates(optionsAt(objects, () => now));
@@ -66,7 +67,7 @@ export async function jump({ byMs }: ClockJump): Promise<JumpResult> {
 
 /** How far back the first moment of a leaf lies that is made now, in milliseconds. */
 async function freshLeafAge(): Promise<number> {
-  const objects = emptyCluster(seeded(2));
+  const objects = emptyCluster(seededRandom(2).next);
   await reconcileCertificates(optionsAt(objects, () => START));
   const [leaf] = certificatesOf(stateOf(objects).serving?.certificate ?? "");
   return START - Date.parse(leaf?.validFrom ?? "");

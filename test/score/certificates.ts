@@ -4,6 +4,7 @@ import { randomUUID } from "node:crypto";
 import { reconcileCertificates, serviceNames, type CertificateOptions } from "../../src/certs/loop.ts";
 import { isValidAt, readSecrets, servingFrom, type CertificateState } from "../../src/certs/plan.ts";
 import { createObjects, type Objects } from "../support/objects.ts";
+import { seededRandom } from "../../src/simulator/random.ts";
 
 const SECRET = "tandem-webhook-tls";
 const WEBHOOKS = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] as const;
@@ -11,17 +12,6 @@ const PEM = /-----BEGIN[^-]+-----[^-]+-----END[^-]+-----/g;
 
 export const certificatesOf = (bundle: string): X509Certificate[] =>
   (bundle.match(PEM) ?? []).map((pem) => new X509Certificate(pem));
-
-/** Numbers in [0, 1) that a seed repeats (mulberry32). */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** An API server with both webhook configurations and no Secret. */
 export function emptyCluster(random: () => number, spurious = 0): Objects {
@@ -75,7 +65,7 @@ export function complaint(objects: Objects, now: number): string {
 
 /** `replicas` start at once without a Secret. Gives what is wrong afterwards; empty when nothing is. */
 export async function race(seed: number, replicas = 5): Promise<string> {
-  const random = seeded(seed);
+  const random = seededRandom(seed).next;
   const objects = emptyCluster(random, 0.1);
   const now = (): number => Date.parse("2026-01-01T00:00:00Z");
   const replica = async (): Promise<void> => {

@@ -5,17 +5,6 @@
 import { deflateSync, gzipSync } from "node:zlib";
 import type { HeaderList } from "../../src/router/headers.ts";
 
-/** Numbers below 1 from a seed (mulberry32). */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 export interface Mutant {
   readonly kind: string;
   readonly path: string;

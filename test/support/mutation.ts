@@ -1,6 +1,7 @@
 /** Sends mutants through the router and tells what became of them. */
+import { seededRandom } from "../../src/simulator/random.ts";
 import { header, Routing } from "./routing.ts";
-import { mutant, plainModel, seeded } from "./mutants.ts";
+import { mutant, plainModel } from "./mutants.ts";
 
 export interface Mutation {
   readonly sent: number;
@@ -38,7 +39,7 @@ export async function mutate(
   count: number,
   progress: (sent: number) => void = () => undefined,
 ): Promise<Mutation> {
-  const random = seeded(seed);
+  const random = seededRandom(seed).next;
   const endpoints = Object.fromEntries(Object.entries(ADDRESSES).map(([model, address]) => [address, { model }]));
   const routing = new Routing({ endpoints });
   const tally = new Tally();

@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createSecureContext } from "node:tls";
 import { isValidAt, servingFrom } from "../../certs/plan.ts";
-import { UsageError } from "../input.ts";
 import { FRESH_MS, type ClusterAccess } from "./cluster.ts";
+import { named, reread } from "./files.ts";
 import type { RolePorts } from "./ports.ts";
 
 export interface KeyPair {
@@ -25,34 +25,16 @@ export function keyPairSource(ports: RolePorts, access: ClusterAccess): KeyPairS
   return directory === "" ? secretPair(ports, access) : directoryPair(directory, ports);
 }
 
-/** `tls.crt` and `tls.key` of a folder, read again every minute: cert-manager's CSI driver and kubelet swap them. */
-function directoryPair(directory: string, { timers, log, clock }: RolePorts): KeyPairSource {
-  const read = (): KeyPair => {
-    try {
-      const [cert, key] = ["tls.crt", "tls.key"].map((name) => readFileSync(join(directory, name), "utf8"));
-      const pair = { cert: cert ?? "", key: key ?? "" };
-      createSecureContext(pair);
-      return pair;
-    } catch (error) {
-      throw new UsageError(`admission.certificates.directory ${directory}: ${(error as Error).message}`);
-    }
-  };
-  let pair = read();
-  return {
-    current: () => pair,
-    valid: () => isValidAt(pair.cert, clock.now()),
-    onChange: (listener) =>
-      timers.every(60_000, () => {
-        try {
-          const next = read();
-          if (next.cert === pair.cert) return;
-          pair = next;
-          listener(next);
-        } catch (error) {
-          log.error("certificates not reloaded", { error: (error as Error).message });
-        }
-      }),
-  };
+/** `tls.crt` and `tls.key` of a folder: cert-manager's CSI driver and kubelet swap them. */
+function directoryPair(directory: string, ports: RolePorts): KeyPairSource {
+  const read = (): KeyPair =>
+    named("admission.certificates.directory", directory, () => {
+      const [cert = "", key = ""] = ["tls.crt", "tls.key"].map((name) => readFileSync(join(directory, name), "utf8"));
+      createSecureContext({ cert, key });
+      return { cert, key };
+    });
+  const { current, onChange } = reread("certificate of the webhooks", read, ports);
+  return { current, onChange, valid: () => isValidAt(current().cert, ports.clock.now()) };
 }
 
 /** The controller's Secret, through the API: kubelet's copy of a Secret may be two minutes old. */

@@ -1,49 +1,27 @@
 /**
  * How the router reaches engines, from its configuration: TLS with an authority and a certificate of its own, a token.
- * Files are read again, so that a rotated Secret needs no restart; what cannot be read leaves the last that could.
  */
-import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import type { Config } from "../../config/schema.ts";
-import type { Cancel } from "../../ports.ts";
 import type { EngineAccess, EngineTls } from "../../router/disagg/client.ts";
 import { mayGoAlong } from "../../router/disagg/headers.ts";
 import { UsageError } from "../input.ts";
+import { fileOf, reread, type Reread } from "./files.ts";
 import type { RolePorts } from "./ports.ts";
 
-export interface EngineAccessSource {
-  readonly current: () => EngineAccess;
-  readonly onChange: (listener: (access: EngineAccess) => void) => Cancel;
-}
+export type EngineAccessSource = Reread<EngineAccess>;
 
 type EngineConfig = Config["router"]["engine"];
 
-/** Kubelet renews a mounted Secret within a minute or two; four small files cost less than a millisecond. */
-const REREAD_MS = 10_000;
 /** A JWT has a few kilobytes; Node takes 16 KiB of headers in all. */
 const MAX_TOKEN = 8192;
 
 /** Throws a UsageError where the configuration contradicts itself, or a file holds not what it should. */
-export function engineAccess({ config: { router }, timers, log }: RolePorts): EngineAccessSource {
-  checkLegHeaders(router.prefill.headers);
-  checkEngine(router.engine);
-  let access = accessOf(router.engine);
-  return {
-    current: () => access,
-    onChange: (listener) =>
-      timers.every(REREAD_MS, () => {
-        try {
-          const next = accessOf(router.engine);
-          if (JSON.stringify(next) === JSON.stringify(access)) return;
-          access = next;
-          listener(next);
-          log.info("credentials towards engines renewed");
-        } catch (error) {
-          // Names a file and what is wrong with it, never what stands in it.
-          log.error("credentials towards engines not renewed", { error: (error as Error).message });
-        }
-      }),
-  };
+export function engineAccess(ports: RolePorts): EngineAccessSource {
+  const { prefill, engine } = ports.config.router;
+  checkLegHeaders(prefill.headers);
+  checkEngine(engine);
+  return reread("credentials towards engines", () => accessOf(engine), ports);
 }
 
 function checkLegHeaders(names: readonly string[]): void {
@@ -63,7 +41,7 @@ function checkEngine({ scheme, caFile, serverName, certFile, keyFile, tokenHeade
 
 function accessOf(config: EngineConfig): EngineAccess {
   const { tokenFile, tokenHeader } = config;
-  const token = tokenFile === "" ? undefined : read("tokenFile", tokenFile, checkedToken);
+  const token = tokenFile === "" ? undefined : fileOf("router.engine.tokenFile", tokenFile, checkedToken);
   return {
     ...(config.scheme === "https" ? { tls: tlsOf(config) } : {}),
     ...(token === undefined
@@ -73,23 +51,18 @@ function accessOf(config: EngineConfig): EngineAccess {
 }
 
 function tlsOf({ caFile, serverName, certFile, keyFile }: EngineConfig): EngineTls {
-  const ca = caFile === "" ? undefined : read("caFile", caFile, (text) => checkedPem({ ca: text }, text));
-  const certificate = certFile === "" ? undefined : read("certFile", certFile, (text) => text);
+  const ca =
+    caFile === "" ? undefined : fileOf("router.engine.caFile", caFile, (text) => checkedPem({ ca: text }, text));
+  const certificate = certFile === "" ? undefined : fileOf("router.engine.certFile", certFile);
   // The pair is looked at as one: half of a renewed pair is kept out until the other half is here.
-  const key = certificate && read("keyFile", keyFile, (text) => checkedPem({ cert: certificate, key: text }, text));
+  const key =
+    certificate &&
+    fileOf("router.engine.keyFile", keyFile, (text) => checkedPem({ cert: certificate, key: text }, text));
   return {
     ...(ca === undefined ? {} : { ca }),
     ...(serverName === "" ? {} : { serverName }),
     ...(certificate === undefined || key === undefined ? {} : { certificate, key }),
   };
-}
-
-function read(key: string, file: string, check: (text: string) => string): string {
-  try {
-    return check(readFileSync(file, "utf8"));
-  } catch (error) {
-    throw new UsageError(`router.engine.${key} ${file}: ${(error as Error).message}`);
-  }
 }
 
 function checkedPem(context: object, text: string): string {

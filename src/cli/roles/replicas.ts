@@ -1,5 +1,4 @@
 /** The router among its replicas: it listens to what they do and sent where, and tells them of itself. */
-import { readFileSync } from "node:fs";
 import fastify from "fastify";
 import { parseListen } from "../../config/listen.ts";
 import type { LoadBook } from "../../router/load.ts";
@@ -8,6 +7,7 @@ import { Members } from "../../router/replicas/members.ts";
 import { Peers, type History } from "../../router/replicas/peers.ts";
 import { replicaRoutes } from "../../router/replicas/routes.ts";
 import { UsageError } from "../input.ts";
+import { fileOf } from "./files.ts";
 import type { RolePorts } from "./ports.ts";
 
 export interface Replicas {
@@ -56,11 +56,9 @@ function checkPeers({ listen, peers, tokenFile }: RolePorts["config"]["router"][
 
 function tokenFrom(file: string): string {
   if (file === "") return "";
-  try {
-    const token = readFileSync(file, "utf8").trim();
+  return fileOf("router.replicas.tokenFile", file, (text) => {
+    const token = text.trim();
     if (token === "") throw new Error("it is empty");
     return token;
-  } catch (error) {
-    throw new UsageError(`router.replicas.tokenFile ${file}: ${(error as Error).message}`);
-  }
+  });
 }

@@ -7,7 +7,7 @@ import type { Scraper } from "../../endpoints/scrape.ts";
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
 import { compatible } from "../../profiles/connectors.ts";
-import { idsOf } from "../../router/directory.ts";
+import { idSetOf } from "../../router/directory.ts";
 import { createEngineClient } from "../../router/disagg/client.ts";
 import type { RequestRouter } from "../../router/exchange.ts";
 import { startExtProcServer } from "../../router/extproc/server.ts";
@@ -24,6 +24,7 @@ import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
 import { UsageError } from "../input.ts";
 import { engineAccess } from "./engine.ts";
+import { named } from "./files.ts";
 import type { Role, RolePorts } from "./ports.ts";
 import { proxyTls } from "./proxy-tls.ts";
 import { createStarted, type Started } from "./running.ts";
@@ -99,7 +100,7 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
     ...salt,
   });
-  return { router, loads, scraper, history: { index, endpoints: () => idsOf(directory.list()), sent } };
+  return { router, loads, scraper, history: { index, endpoints: () => idSetOf(directory.list()), sent } };
 }
 
 /** What listens, with the router behind it. */
@@ -151,20 +152,12 @@ function telling(
 /** Throws where the file is not to be read, or too short to be a secret: tenants would share what they must not. */
 function saltKeyOf(file: string): { readonly saltKey?: Buffer } {
   if (file === "") return {};
-  const saltKey = readKey(file);
+  const saltKey = named("router.tenant.saltKeyFile", file, () => readFileSync(file));
   if (saltKey.length < SALT_KEY_BYTES)
     throw new UsageError(
       `router.tenant.saltKeyFile: ${file} has ${saltKey.length} bytes; give ${SALT_KEY_BYTES} or more`,
     );
   return { saltKey };
-}
-
-function readKey(file: string): Buffer {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    throw new UsageError(`router.tenant.saltKeyFile: ${(error as Error).message}`);
-  }
 }
 
 /** Whose address it is that cannot be listened on. */

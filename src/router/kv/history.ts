@@ -231,7 +231,6 @@ export class HistoryIndex implements PrefixIndex {
     this.#table.live[held.id] = (this.#table.live[held.id] ?? 0) & ~(1 << mark);
     this.#hide({ id: held.id, mark, logs: [held.logs[mark] ?? this.#newLog()] });
     held.counts[mark] = 0;
-    held.logs[mark] = this.#newLog();
   }
 
   #newLog(): KeyLog {

@@ -1,7 +1,7 @@
 /** One router in virtual time: the real one, from the body of a request to its destination, with what it tells others. */
 import type { Config } from "../../config/schema.ts";
 import type { EngineClient, Log, Metrics, Random } from "../../ports.ts";
-import { idsOf, type Directory } from "../../router/directory.ts";
+import { idSetOf, type Directory } from "../../router/directory.ts";
 import type { RequestRouter } from "../../router/exchange.ts";
 import { createBlockHasher } from "../../router/kv/blocks.ts";
 import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
@@ -47,7 +47,7 @@ export function createReplica(
     ...{ index: shares ? new ToldIndex(index, sent) : index, clock: time, timers: time },
     incompatible: () => undefined,
   });
-  const history = { index, endpoints: () => idsOf(directory.list()), sent };
+  const history = { index, endpoints: () => idSetOf(directory.list()), sent };
   return { router, peers: new Peers(loads, ports.random.id(), history) };
 }
 

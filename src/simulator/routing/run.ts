@@ -13,7 +13,8 @@ import { EngineCore, type EngineMonitor } from "../engine/engine.ts";
 import { H200_LLAMA_8B } from "../engine/timing.ts";
 import { VirtualTime } from "../engine/virtual-time.ts";
 import { connectReplicas, createReplica, type Replica } from "./replica.ts";
-import { BLOCK_TOKENS, seededRandom, type SimulatedRequest } from "./workload.ts";
+import { seededRandom } from "../random.ts";
+import { BLOCK_TOKENS, type SimulatedRequest } from "./workload.ts";
 
 export interface RoutingRun {
   /** `router` of the configuration; its index is to have the capacity of the engines. */

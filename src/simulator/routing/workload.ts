@@ -4,19 +4,7 @@
  * Conversations begin at random and share system prompts, a few of which most have; each turn sends all that was said
  * before and something new; people think between turns. Prompts are whole blocks of 512 tokens, which engines cache.
  */
-import type { Random } from "../../ports.ts";
-
-/** Mulberry32: a small generator with a period of 2^32; the same numbers for the same seed. */
-export function seededRandom(seed: number): Random {
-  let state = seed >>> 0;
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let x = Math.imul(state ^ (state >>> 15), state | 1);
-    x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-  };
-  return { next, id: () => Math.floor(next() * 2 ** 32).toString(16) };
-}
+import { seededRandom } from "../random.ts";
 
 /** Tokens of a block of the workload. */
 export const BLOCK_TOKENS = 512;

@@ -183,7 +183,7 @@ t.test("a router that cannot start says which key is wrong, and ends", async (t)
     [["router.tls.certFile=/nope", "router.tls.keyFile=/nope"], /router\.tls\.certFile \/nope/],
     [["router.replicas.tokenFile=/nope"], /router\.replicas\.tokenFile \/nope/],
     [[`router.tenant.saltKeyFile=${short}`], /saltKeyFile: .* has 2 bytes/],
-    [["router.tenant.saltKeyFile=/nope"], /router\.tenant\.saltKeyFile: ENOENT/],
+    [["router.tenant.saltKeyFile=/nope"], /router\.tenant\.saltKeyFile \/nope: ENOENT/],
     [["router.replicas.listen=127.0.0.1:0"], /router\.replicas\.listen: nobody is heard/],
     [["router.replicas.peers=foo"], /router\.replicas\.peers: foo is no host:port/],
     [["router.inferencePool=a/b"], /router\.inferencePool and router\.endpoints\.static exclude each other/],

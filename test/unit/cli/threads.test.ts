@@ -7,7 +7,9 @@ import { loadConfig } from "../../../src/config/load.ts";
 import type { Log, Thread } from "../../../src/ports.ts";
 import { SILENT_LOG } from "../../../src/telemetry/log.ts";
 
-const LIMITS = { silentMs: 1500, firstPauseMs: 20, longestPauseMs: 100, steadyMs: 60_000 };
+const LIMITS = { silentMs: 600_000, firstPauseMs: 20, longestPauseMs: 100, steadyMs: 600_000 };
+/** Short enough to wait for; on a starved machine a thread that runs well may be taken for one that hangs. */
+const SHORT = { ...LIMITS, silentMs: 3000 };
 
 interface Rig {
   readonly thread: Thread;
@@ -30,7 +32,7 @@ function rig(t: Test, ...ways: string[]): Rig {
       data: () => ({ way: ways.shift() ?? "well" }),
       heard: (message) => heard.push(message),
       restarted: () => (restarts += 1),
-      limits: LIMITS,
+      limits: ways.includes("hangs") ? SHORT : LIMITS,
     },
     ports,
   );
@@ -50,12 +52,12 @@ for (const [way, cause] of [
   t.test(`a thread that ${way} is started again`, async (t) => {
     const { thread, heard, logged, restarts, page } = rig(t, way, way);
     await until(() => heard.includes("well"));
-    t.equal(restarts(), 2, "twice, and each time the other side is told");
+    t.ok(way === "hangs" ? restarts() >= 2 : restarts() === 2, "twice, and each time the other side is told");
     thread.post("hello");
     await until(() => heard.includes("hello"));
     t.equal(logged.length, 1, "told of once");
     t.match(logged[0], new RegExp(cause));
-    t.match(await page(), `tandem_thread_restarts_total{thread="test",cause="${cause}"} 2`);
+    t.match(await page(), `tandem_thread_restarts_total{thread="test",cause="${cause}"} ${restarts()}`);
     t.end();
   });
 
