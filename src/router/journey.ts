@@ -15,7 +15,8 @@ import type { PricedPrefill } from "./pick/pick.ts";
 import { Placement, SHUN_MS } from "./placement.ts";
 import { isProblem, readFacts, type FactsConfig, type RequestFacts } from "./request/facts.ts";
 import { errorsOf, isLocated, locate, pathOf, type Located } from "./request/head.ts";
-import { isRefused, select, type SelectDependencies, type Selection } from "./select.ts";
+import { isRefused, select, servedBy, type SelectDependencies, type Selection } from "./select.ts";
+import type { PromptTokenizer, PromptTokens } from "./tokenize/tokens.ts";
 import { AnswerTokens } from "./tokens.ts";
 
 export interface RouterDependencies extends SelectDependencies {
@@ -28,6 +29,8 @@ export interface RouterDependencies extends SelectDependencies {
   readonly onPick?: (verdict: Verdict) => void;
   /** Where engines keep the prefix caches of tenants apart. */
   readonly saltKey?: Buffer;
+  /** Where tokens of prompts are to be had. */
+  readonly tokenizer?: PromptTokenizer;
 }
 
 export interface JourneyDependencies extends RouterDependencies {
@@ -118,7 +121,9 @@ export class Journey implements Ticket {
     const facts = this.#read(located);
     if (isProblem(facts)) return this.#refuse(facts);
     this.#streams = facts.stream;
-    const selection = select(this.#deps, facts, this.#request);
+    const asked = this.#deps.tokenizer === undefined ? undefined : this.#tokensOf(facts);
+    // Nothing asked, nothing awaited: a turn of the microtask queue is a turn of every stream.
+    const selection = select(this.#deps, facts, this.#request, asked === undefined ? undefined : await asked);
     if (isRefused(selection)) return this.#refuse(selection);
     this.#deps.metrics.observe("tandem_router_pick_duration_seconds", (this.#deps.clock.monotonic() - started) / 1000);
     this.#deps.onPick?.(selection.pick.verdict);
@@ -132,6 +137,16 @@ export class Journey implements Ticket {
     const { body, headers, scan, extent = "whole" } = this.#request;
     const input = { api, body, headers, tenant, extent: opaque ? ("none" as const) : extent };
     return readFacts(this.#deps.facts, scan === undefined ? input : { ...input, scan });
+  }
+
+  #tokensOf(facts: RequestFacts): Promise<PromptTokens | undefined> | undefined {
+    const served = servedBy(this.#deps, facts.model, this.#request.namespace);
+    if (served === undefined) return undefined;
+    const { model, fleet } = served;
+    return this.#deps.tokenizer?.tokens({
+      ...{ facts, model, body: this.#request.body },
+      endpoints: [fleet.decode, fleet.prefill],
+    });
   }
 
   #refuse(problem: Problem): Answer {

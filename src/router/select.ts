@@ -13,6 +13,7 @@ import type { LoadBook } from "./load.ts";
 import { pick, type Candidate, type Pick } from "./pick/pick.ts";
 import { isScoped, withinScope, type Scope } from "./scope.ts";
 import { seedFor, type RequestFacts } from "./request/facts.ts";
+import type { PromptTokens } from "./tokenize/tokens.ts";
 
 export interface SelectDependencies {
   readonly config: Config["router"];
@@ -27,6 +28,7 @@ export interface SelectDependencies {
 
 /** A prompt in the units of the pick. */
 export interface Prompt {
+  readonly model: string;
   readonly keys: BlockKeys;
   readonly tokens: number;
   readonly bytesPerToken: number;
@@ -39,7 +41,13 @@ export interface Selection {
 
 export const isRefused = (value: Selection | Problem): value is Problem => "status" in value;
 
-export function select(deps: SelectDependencies, facts: RequestFacts, scope: Scope = {}): Selection | Problem {
+/** @param tokens of the prompt, where they are known: then their number is no estimate */
+export function select(
+  deps: SelectDependencies,
+  facts: RequestFacts,
+  scope: Scope = {},
+  tokens?: PromptTokens,
+): Selection | Problem {
   const { namespace } = scope;
   const served = servedBy(deps, facts.model, namespace);
   if (served === undefined) return UNNAMED;
@@ -48,7 +56,7 @@ export function select(deps: SelectDependencies, facts: RequestFacts, scope: Sco
   if (!isScoped(scoped)) return scoped;
   const problem = fleetProblem(deps, { ...fleet, decode: scoped }, model);
   if (problem !== undefined) return problem;
-  const prompt = promptOf(deps, facts, model);
+  const prompt = promptOf(deps, facts, model, tokens);
   const held = { prompt, matches: deps.index.match(prompt.keys) };
   const chosen = pick({
     prefill: facts.single ? unshunned(deps, candidates(deps, fleet.prefill, held)) : [],
@@ -72,7 +80,7 @@ interface Served {
  * Who serves the model asked for; where nobody does and engines are to decide, the only service there is. Undefined where
  * no model is named and several may be meant.
  */
-function servedBy(
+export function servedBy(
   { config, directory }: SelectDependencies,
   asked: string | undefined,
   namespace?: string,
@@ -85,11 +93,17 @@ function servedBy(
   return found === undefined ? undefined : { model: model ?? "", fleet: found };
 }
 
-function promptOf({ hasher, config }: SelectDependencies, facts: RequestFacts, model: string): Prompt {
+function promptOf(
+  { hasher, config }: SelectDependencies,
+  facts: RequestFacts,
+  model: string,
+  tokens: PromptTokens | undefined,
+): Prompt {
   const { parts, bytes, extraTokens, bytesPerToken } = facts.prompt;
   return {
+    model,
     keys: hasher.keys(parts, config.index.blockBytes, seedFor(facts, model)),
-    tokens: Math.max(1, Math.ceil(bytes / bytesPerToken) + extraTokens),
+    tokens: Math.max(1, tokens?.ids.length ?? Math.ceil(bytes / bytesPerToken) + extraTokens),
     bytesPerToken,
   };
 }
