@@ -7,6 +7,12 @@
  */
 const NONE = -1;
 
+/** Told of each block whose content can be hit, and of each that is evicted; not of a reset. Equal content counts twice. */
+export interface BlockListener {
+  stored(key: number): void;
+  removed(key: number): void;
+}
+
 export class BlockCache {
   readonly capacity: number;
   readonly #refs: Int32Array;
@@ -18,10 +24,12 @@ export class BlockCache {
   /** Next block with an equal key. */
   readonly #twin: Int32Array;
   readonly #byKey = new Map<number, number>();
+  readonly #listener: BlockListener | undefined;
   #free = 0;
 
   /** @param capacity blocks, at least 1 */
-  constructor(capacity: number) {
+  constructor(capacity: number, listener?: BlockListener) {
+    this.#listener = listener;
     if (!Number.isInteger(capacity) || capacity < 1)
       throw new RangeError(`capacity must be 1 or more, got ${capacity}`);
     this.capacity = capacity;
@@ -75,6 +83,7 @@ export class BlockCache {
     this.#keys[block] = key;
     this.#twin[block] = this.#byKey.get(key) ?? NONE;
     this.#byKey.set(key, block);
+    this.#listener?.stored(key);
   }
 
   /** Gives references back, the last block first. */
@@ -125,6 +134,7 @@ export class BlockCache {
     else this.#byKey.set(key, after);
     this.#keys[block] = NaN;
     this.#twin[block] = NONE;
+    this.#listener?.removed(key);
   }
 
   #twinBefore(first: number, block: number): number {

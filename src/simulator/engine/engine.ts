@@ -7,6 +7,7 @@
  */
 import type { Cancel, Clock, Timers } from "../../ports.ts";
 import type { EngineSettings, Step } from "./batch.ts";
+import type { BlockListener } from "./blocks.ts";
 import { Scheduler, type Plan } from "./scheduler.ts";
 import {
   knownTokens,
@@ -49,6 +50,8 @@ export interface EnginePorts {
   readonly timers: Timers;
   readonly remote: RemoteKv;
   readonly monitor: EngineMonitor;
+  /** Told of the content of the cache. */
+  readonly blocks?: BlockListener;
 }
 
 export interface EngineLoad {
@@ -80,7 +83,7 @@ export class EngineCore {
   constructor(settings: EngineSettings, ports: EnginePorts) {
     this.#settings = settings;
     this.#ports = ports;
-    this.#scheduler = new Scheduler(settings);
+    this.#scheduler = new Scheduler(settings, ports.blocks);
   }
 
   /** Takes a sequence; the result aborts it and frees its blocks at once. Throws where it could never fit. */

@@ -6,7 +6,7 @@
  * block is missing, the youngest running sequence is preempted and computed again later. It knows no time.
  */
 import { StepBuilder, type EngineSettings, type Step } from "./batch.ts";
-import { BlockCache } from "./blocks.ts";
+import { BlockCache, type BlockListener } from "./blocks.ts";
 import { knownTokens, type Sequence } from "./sequence.ts";
 
 export interface Plan {
@@ -36,9 +36,9 @@ export class Scheduler {
   #running: Sequence[] = [];
   #pulling = 0;
 
-  constructor(settings: EngineSettings) {
+  constructor(settings: EngineSettings, listener?: BlockListener) {
     this.#settings = settings;
-    this.cache = new BlockCache(settings.capacityBlocks);
+    this.cache = new BlockCache(settings.capacityBlocks, listener);
   }
 
   get running(): number {
