@@ -1,8 +1,11 @@
-/** One router in virtual time: the real one, from the body of a request to its destination, with what it tells others. */
+/** One router in virtual time: the real one, with its housekeeping and what it tells other replicas. */
 import type { Config } from "../../config/schema.ts";
+import type { Endpoint } from "../../kinds/endpoint.ts";
 import type { EngineClient, Log, Metrics, Random } from "../../ports.ts";
+import { compatible } from "../../profiles/connectors.ts";
 import { idSetOf, type Directory } from "../../router/directory.ts";
 import type { RequestRouter } from "../../router/exchange.ts";
+import { Housekeeping } from "../../router/housekeeping.ts";
 import { createBlockHasher } from "../../router/kv/blocks.ts";
 import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
 import { LoadBook } from "../../router/load.ts";
@@ -14,10 +17,13 @@ import { indexCapacity } from "../../router/select.ts";
 import type { VirtualTime } from "../engine/virtual-time.ts";
 
 export interface ReplicaPorts {
+  readonly config: Config["router"];
   readonly time: VirtualTime;
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** Takes prefill legs. */
+  readonly client: EngineClient;
 }
 
 export interface Replica {
@@ -25,14 +31,12 @@ export interface Replica {
   readonly peers: Peers;
 }
 
-/** Role `both` prefills where it decodes: no leg is ever sent. */
-const NO_LEGS: EngineClient = { send: () => Promise.resolve({ kind: "refused", detail: "no legs" }) };
+const TIDY_MS = 1000;
 
 /** @param shares the others are told what this one sent where */
 export function createReplica(
-  config: Config["router"],
   directory: Directory,
-  { time, ...ports }: ReplicaPorts,
+  { time, config, ...ports }: ReplicaPorts,
   shares: boolean,
 ): Replica {
   const { maxBytes, maxEndpoints } = config.index;
@@ -41,11 +45,14 @@ export function createReplica(
     geometryFor(maxBytes, maxEndpoints),
     indexCapacity({ stats: undefined }, config.index),
   );
+  const housekeeping = new Housekeeping({ index, loads, config, metrics: ports.metrics });
+  housekeeping.tidy(directory.list());
+  time.every(TIDY_MS, () => housekeeping.tidy(directory.list()));
   const sent = new SentLog();
   const router = createRouter({
-    ...{ config, directory, loads, hasher: createBlockHasher(), client: NO_LEGS, ...ports },
+    ...{ config, directory, loads, hasher: createBlockHasher(), ...ports },
     ...{ index: shares ? new ToldIndex(index, sent) : index, clock: time, timers: time },
-    incompatible: () => undefined,
+    incompatible: (prefill: Endpoint, decode: Endpoint) => compatible(prefill.compatibility, decode.compatibility),
   });
   const history = { index, endpoints: () => idSetOf(directory.list()), sent };
   return { router, peers: new Peers(loads, ports.random.id(), history) };
@@ -60,6 +67,7 @@ export function connectReplicas(
   time: VirtualTime,
   { deliveryMs, withLoads }: { readonly deliveryMs: number; readonly withLoads: boolean },
 ): void {
+  if (replicas.length < 2) return;
   const tell = (from: Replica, to: Replica, address: string): void => {
     const telling = from.peers.next(address);
     const message = telling === undefined ? undefined : decodeMessage(telling.body);

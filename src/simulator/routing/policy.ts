@@ -1,0 +1,69 @@
+/**
+ * What a routing policy is to the simulation: told of each request, it says which engine answers it, and is told how it
+ * went. Published policies choose from `Tracked` counts, from engines' signals of their true age, and from an index.
+ */
+import type { Random } from "../../ports.ts";
+import type { RemoteSource, SequenceEnd } from "../engine/sequence.ts";
+import type { VirtualTime } from "../engine/virtual-time.ts";
+import type { Fleet } from "./fleet.ts";
+import type { SimulatedRequest } from "./workload.ts";
+
+export interface World {
+  readonly fleet: Fleet;
+  readonly time: VirtualTime;
+  readonly random: Random;
+}
+
+export interface Route {
+  /** The engine that answers. */
+  readonly engine: number;
+  /** What a prefill leg left for it, and how many of its tokens were cached there. */
+  readonly remote?: { readonly source: RemoteSource; readonly cachedTokens: number };
+  firstToken(): void;
+  finished(end: SequenceEnd): void;
+}
+
+/** The route may come later, where a prefill leg is run first. */
+export type Policy = (request: SimulatedRequest) => Promise<Route>;
+
+/** A published policy: where to, and, with roles, over which prefill engine. */
+export interface Chooser {
+  choose(request: SimulatedRequest): { readonly engine: number; readonly prefill?: number };
+  /** The request was sent to the engine, for `prefill` or for its answer; the result is called when that is over. */
+  sent?(request: SimulatedRequest, engine: number): Sent;
+}
+
+export interface Sent {
+  firstToken?(): void;
+  over?(): void;
+}
+
+/** The legs of a choice: prefill first where one is named, then the answer. */
+export function policyOf(chooser: Chooser, { fleet }: World): Policy {
+  return async (request) => {
+    const { engine, prefill } = chooser.choose(request);
+    const remote = prefill === undefined ? undefined : await prefilled(chooser, fleet, request, prefill);
+    const sent = chooser.sent?.(request, engine);
+    return {
+      engine,
+      ...(remote === undefined ? {} : { remote }),
+      firstToken: () => sent?.firstToken?.(),
+      finished: () => sent?.over?.(),
+    };
+  };
+}
+
+const prefilled = (
+  chooser: Chooser,
+  fleet: Fleet,
+  request: SimulatedRequest,
+  engine: number,
+): Promise<NonNullable<Route["remote"]>> =>
+  new Promise((resolve) => {
+    const sent = chooser.sent?.(request, engine);
+    fleet.prefill(engine, request, (source, cachedTokens) => {
+      sent?.firstToken?.();
+      sent?.over?.();
+      resolve({ source, cachedTokens });
+    });
+  });
