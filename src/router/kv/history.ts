@@ -1,9 +1,10 @@
 /**
  * The prefix index from routing history, over the shared table: the newest blocks of each endpoint.
  *
- * The blocks of an endpoint lie in six generations. What is sent goes into the youngest; when that holds a sixth of the
- * capacity the next one begins, and the oldest vanishes by one bit of the endpoint's mask: never more than the capacity is
- * remembered, least recently sent first to go. Each generation keeps the keys that it was given (8 bytes each, beside 16
+ * The blocks of an endpoint lie in six generations. What is sent goes into the youngest, out of whichever it was in; when
+ * as many new blocks as a sixth of the capacity are in it the next one begins, and where there is no room for that the
+ * oldest vanishes by one bit of the endpoint's mask: never more than the capacity is remembered, least recently sent first
+ * to go, and what is sent again and again pushes nothing out. Each generation keeps the keys that it was given (8 bytes each, beside 16
  * for each block in the table, however many endpoints hold it): by them the blocks of one that vanished are given up a
  * few at a time, while others are recorded. The two marks left over are those of generations being given up.
  *
@@ -37,6 +38,8 @@ interface Held {
   readonly logs: KeyLog[];
   /** Live marks, the oldest first; the last one is written. */
   marks: number[];
+  /** Blocks of the youngest generation that it did not hold before. */
+  fresh: number;
   /** Marks that live or whose blocks are not all given up yet, as bits. */
   busy: number;
   /** Blocks that it may hold beyond its share of the memory: there was room when its generation began. */
@@ -184,11 +187,27 @@ export class HistoryIndex implements PrefixIndex {
   /** A block is in the youngest generation that was in another, or in none. */
   #moved(held: Held, before: number, mark: number): void {
     const { counts } = held;
-    if (before >= 0) counts[before] = (counts[before] ?? 1) - 1;
-    const count = (counts[mark] ?? 0) + 1;
-    counts[mark] = count;
+    counts[mark] = (counts[mark] ?? 0) + 1;
+    if (before >= 0) {
+      counts[before] = (counts[before] ?? 1) - 1;
+      return;
+    }
+    held.fresh += 1;
     const size = Math.min(held.capacity, Math.max(this.#share, held.room));
-    if (count >= size / GENERATIONS && held.busy !== EVERY_MARK) this.#turn(held);
+    if (held.fresh >= size / GENERATIONS) this.#grown(held, size);
+  }
+
+  /**
+   * The youngest generation has as many new blocks as one may. What is sent again moved on into it, so that the others
+   * have shrunk: while there is room for one more none is given up, but for one of which next to nothing is left. With
+   * all marks in use the youngest goes on growing.
+   */
+  #grown(held: Held, size: number): void {
+    const room = size - size / GENERATIONS;
+    while (held.marks.length > 1 && sizeOf(held) > room) this.#hideOldest(held);
+    const oldest = held.counts[held.marks[0] ?? 0] ?? 0;
+    if (held.marks.length === GENERATIONS && oldest <= size * REST) this.#hideOldest(held);
+    if (held.marks.length < GENERATIONS && held.busy !== EVERY_MARK) this.#turn(held);
   }
 
   /** More is kept than there is room for; what waits to be given up is as good as gone. */
@@ -219,9 +238,9 @@ export class HistoryIndex implements PrefixIndex {
     const clean = EVERY_MARK & ~held.busy;
     const mark = 31 - Math.clz32(clean & -clean);
     held.busy |= 1 << mark;
-    if (held.marks.length === GENERATIONS) this.#hideOldest(held);
     held.marks.push(mark);
     held.counts[mark] = 0;
+    held.fresh = 0;
     held.logs[mark] = this.#newLog();
     this.#table.live[held.id] = (this.#table.live[held.id] ?? 0) | (1 << mark);
   }
@@ -255,6 +274,7 @@ export class HistoryIndex implements PrefixIndex {
       counts: [0],
       logs: [this.#newLog()],
       marks: [0],
+      fresh: 0,
       busy: 1,
       room: 0,
     };
@@ -304,6 +324,8 @@ export class HistoryIndex implements PrefixIndex {
   }
 }
 
+/** Share of the capacity, of the least recently sent, that may be given up for a new generation. */
+const REST = 1 / 24;
 /** Six generations that grow by half each: the oldest is then a twenty-fifth of all that is held. */
 const ROOM_TO_GROW = 2;
 /** Blocks given up at each tidying, once a second: 2 ms. */

@@ -18,6 +18,8 @@ export interface DriveSpec {
 
 /** Milliseconds of virtual time. */
 export interface Outcome {
+  /** Number of the run, from 0 on. */
+  readonly run: number;
   /** When the client sent it. */
   readonly at: number;
   readonly ttftMs: number;
@@ -41,6 +43,7 @@ class Drive {
   readonly #fleet: Fleet;
   readonly #policy: Policy;
   readonly #outcomes: Outcome[] = [];
+  #run = 0;
   #next = 0;
   #failure: unknown;
   /** Something was done that promises wait for: they are to run before time goes on. */
@@ -54,15 +57,26 @@ class Drive {
   }
 
   async run(): Promise<readonly Outcome[]> {
-    const { clients, requests } = this.#spec.workload;
-    if (clients === undefined) for (const request of requests) this.#time.after(request.at, () => this.#send(request));
-    else for (let client = 0; client < clients; client++) this.#time.after(client * CLIENT_GAP_MS, () => this.#more());
-    while (this.#outcomes.length < requests.length && this.#time.step()) {
+    const { requests, runs = 1 } = this.#spec.workload;
+    for (; this.#run < runs; this.#run++) await this.#once(requests.length * (this.#run + 1));
+    return this.#outcomes;
+  }
+
+  /** All requests, until there are so many outcomes. */
+  async #once(outcomes: number): Promise<void> {
+    this.#begin();
+    while (this.#outcomes.length < outcomes && this.#time.step()) {
       if (this.#touched) await this.#turn();
       if (this.#failure !== undefined) throw this.#failure;
     }
-    if (this.#outcomes.length < requests.length) throw new Error("requests were lost");
-    return this.#outcomes;
+    if (this.#outcomes.length < outcomes) throw new Error("requests were lost");
+  }
+
+  #begin(): void {
+    const { clients, requests } = this.#spec.workload;
+    this.#next = 0;
+    if (clients === undefined) for (const request of requests) this.#time.after(request.at, () => this.#send(request));
+    else for (let client = 0; client < clients; client++) this.#time.after(client * CLIENT_GAP_MS, () => this.#more());
   }
 
   /** Everything that promises have to do. */
@@ -97,7 +111,7 @@ class Drive {
     const finished: Parameters<Fleet["answer"]>[2]["finished"] = (end) => {
       route.finished(end);
       const cachedTokens = route.remote?.cachedTokens ?? end.cachedTokens;
-      this.#outcomes.push({ at, ttftMs, e2eMs: since(), promptTokens, outputTokens, cachedTokens });
+      this.#outcomes.push({ run: this.#run, at, ttftMs, e2eMs: since(), promptTokens, outputTokens, cachedTokens });
       this.#spec.progress?.(this.#outcomes.length);
       if (this.#spec.workload.clients !== undefined) this.#more();
     };

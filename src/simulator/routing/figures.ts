@@ -26,8 +26,28 @@ export const GOOD = { ttftMs: 2000, tpotMs: 50 } as const;
 const tpotOf = ({ ttftMs, e2eMs, outputTokens }: Outcome): number =>
   outputTokens > 1 ? (e2eMs - ttftMs) / (outputTokens - 1) : 0;
 
-/** From the first request sent to the last one answered. */
+/** The mean of all runs, each by itself. */
 export function figuresOf(outcomes: readonly Outcome[]): Figures {
+  const runs = [...Map.groupBy(outcomes, ({ run }) => run).values()].map(figuresOfRun);
+  const mean = (of: (figures: Figures) => number, digits = 1): number =>
+    rounded(runs.reduce((sum, run) => sum + of(run), 0) / Math.max(1, runs.length), digits);
+  const spreads = (of: (figures: Figures) => Spread): Spread => ({
+    ...{ mean: mean((run) => of(run).mean), p50: mean((run) => of(run).p50) },
+    ...{ p90: mean((run) => of(run).p90), p99: mean((run) => of(run).p99) },
+  });
+  return {
+    requests: outcomes.length,
+    throughputRps: mean((run) => run.throughputRps, 3),
+    hitRate: mean((run) => run.hitRate, 4),
+    ttftMs: spreads((run) => run.ttftMs),
+    tpotMs: spreads((run) => run.tpotMs),
+    e2eMs: spreads((run) => run.e2eMs),
+    goodputRps: mean((run) => run.goodputRps, 3),
+  };
+}
+
+/** From the first request sent to the last one answered. */
+function figuresOfRun(outcomes: readonly Outcome[]): Figures {
   const from = outcomes.reduce((first, { at }) => Math.min(first, at), Infinity);
   const to = outcomes.reduce((last, { at, e2eMs }) => Math.max(last, at + e2eMs), 0);
   const seconds = Math.max(1e-3, (to - from) / 1000);

@@ -20,6 +20,8 @@ export interface Workload {
   readonly blockTokens: number;
   /** Clients that each wait for an answer before they send the next request; undefined: requests come at their times. */
   readonly clients?: number;
+  /** All of it, again and again on the same engines, each run once the one before was answered; default once. */
+  readonly runs?: number;
 }
 
 export interface ConversationSpec {
