@@ -7,11 +7,13 @@ import { runProgram, type Register } from "./cli/index.ts";
 import { registerPlace } from "./cli/place.ts";
 import { registerRelease } from "./cli/release.ts";
 import { registerServe } from "./cli/serve.ts";
+import { registerSimulate } from "./cli/simulate.ts";
 
 const commands: readonly Register[] = [
   registerServe,
   registerAdmit,
   registerPlace,
+  registerSimulate,
   registerDemo,
   registerRelease,
   registerDoctor,

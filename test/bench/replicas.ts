@@ -3,8 +3,10 @@
  * tell each other of their work, and blind ones. `npm run bench:replicas -- --help`.
  */
 import { loadConfig } from "../../src/config/load.ts";
-import { CAPACITY_TOKENS, RoutingSimulation, type RoutingRun } from "../../src/simulator/routing/run.ts";
-import { conversations, type SimulatedRequest } from "../../src/simulator/routing/workload.ts";
+import { drive } from "../../src/simulator/routing/drive.ts";
+import { tandem, type TandemOptions } from "../../src/simulator/routing/policies/tandem.ts";
+import { TRACE_MODEL } from "../../src/simulator/routing/scenes.ts";
+import { BLOCK_TOKENS, conversations, type SimulatedRequest } from "../../src/simulator/routing/workload.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { NO_METRICS } from "../../src/telemetry/metrics.ts";
 import { quantile, rounded } from "../support/usage.ts";
@@ -60,7 +62,7 @@ const VARIANTS: readonly Variant[] = [
   { replicas: REPLICAS, load: "own", index: "own" },
 ];
 
-const config = loadConfig({ text: JSON.stringify({ router: { index: { capacityTokens: CAPACITY_TOKENS } } }) }).router;
+const config = loadConfig({}).router;
 
 interface Row extends Variant {
   readonly seed: number;
@@ -71,13 +73,22 @@ interface Row extends Variant {
 }
 
 async function measure(variant: Variant, seed: number, requests: readonly SimulatedRequest[]): Promise<Row> {
-  const run: RoutingRun = {
-    ...{ config, engines: ENGINES, routers: variant.replicas, seed, requests, fromMs: WARM_SECONDS * 1000 },
-    ...{ deltaMs: DELTA_MS, shares: { load: variant.load === "all", index: variant.index === "all" } },
-    ...{ log: SILENT_LOG, metrics: NO_METRICS },
+  const options: TandemOptions = {
+    ...{ config, routers: variant.replicas, log: SILENT_LOG, metrics: NO_METRICS },
+    shares: { load: variant.load === "all", index: variant.index === "all", deltaMs: DELTA_MS },
   };
-  const { ttftMs, hitRate } = await new RoutingSimulation(run).result();
-  const mean = ttftMs.reduce((sum, each) => sum + each, 0) / ttftMs.length;
+  const outcomes = await drive({
+    policy: (world) => tandem(options, world),
+    workload: { requests, blockTokens: BLOCK_TOKENS },
+    topology: { both: ENGINES, prefill: 0, decode: 0 },
+    ...{ model: TRACE_MODEL, seed },
+  });
+  const counted = outcomes.filter(({ at }) => at >= WARM_SECONDS * 1000);
+  const ttftMs = counted.map((outcome) => outcome.ttftMs);
+  const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+  const hitRate =
+    sum(counted.map(({ cachedTokens }) => cachedTokens)) / sum(counted.map(({ promptTokens }) => promptTokens));
+  const mean = sum(ttftMs) / ttftMs.length;
   const times = { mean: rounded(mean), p50: rounded(quantile(ttftMs, 0.5)), p99: rounded(quantile(ttftMs, 0.99)) };
   return { ...variant, seed, requests: ttftMs.length, ttftMs: times, hitRate: rounded(hitRate, 3), toOneMean: 1 };
 }

@@ -45,7 +45,7 @@ class Drive {
   readonly #outcomes: Outcome[] = [];
   #run = 0;
   #next = 0;
-  #failure: unknown;
+  #failure: Error | undefined;
   /** Something was done that promises wait for: they are to run before time goes on. */
   #touched = false;
 
@@ -96,7 +96,7 @@ class Drive {
     this.#touched = true;
     this.#policy(request).then(
       (route) => this.#answer(request, route, at),
-      (error: unknown) => (this.#failure = error),
+      (error: unknown) => (this.#failure = error instanceof Error ? error : new Error(String(error))),
     );
   }
 

@@ -99,7 +99,9 @@ export class Fleet {
   answer(number: number, request: SimulatedRequest, listener: AnswerListener, source?: RemoteSource): void {
     const spec = { ...this.#spec(request), outputTokens: request.outputTokens, leg: "decode", keep: false } as const;
     this.#of(number).core.submit(source === undefined ? spec : { ...spec, remote: source }, {
-      token: (count) => void (count === 1 && listener.firstToken()),
+      token: (count) => {
+        if (count === 1) listener.firstToken();
+      },
       finished: (end) => listener.finished(end),
     });
   }

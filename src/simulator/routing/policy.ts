@@ -34,8 +34,8 @@ export interface Chooser {
 }
 
 export interface Sent {
-  firstToken?(): void;
-  over?(): void;
+  readonly firstToken?: () => void;
+  readonly over?: () => void;
 }
 
 /** The legs of a choice: prefill first where one is named, then the answer. */

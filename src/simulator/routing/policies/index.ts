@@ -42,4 +42,4 @@ export type PolicyName = "tandem" | keyof typeof CHOOSERS;
 export const POLICIES: readonly PolicyName[] = ["tandem", ...(Object.keys(CHOOSERS) as (keyof typeof CHOOSERS)[])];
 
 export const policyNamed = (name: PolicyName, options: PolicyOptions, world: World): Policy =>
-  name === "tandem" ? tandem(options.tandem, world) : policyOf((CHOOSERS[name] as Named)(world, options), world);
+  name === "tandem" ? tandem(options.tandem, world) : policyOf(CHOOSERS[name](world, options), world);

@@ -4,9 +4,9 @@ import type { Fleet, Signals } from "../fleet.ts";
 
 export interface Scraped {
   /** As read last. */
-  now(engine: number): Signals;
+  readonly now: (engine: number) => Signals;
   /** As read the time before. */
-  before(engine: number): Signals;
+  readonly before: (engine: number) => Signals;
 }
 
 export function scraped(fleet: Fleet, time: VirtualTime, everyMs: number): Scraped {
