@@ -3,6 +3,7 @@ import Type from "typebox";
 import { EngineAccess, PassedPath, PrefillLeg, StaticEndpoint } from "./engines.ts";
 import { closed, flag, integer, listen, oneOf, text } from "./fields.ts";
 import { PickCost, PrefixIndex } from "./pick.ts";
+import { PromptTokenizer } from "./tokenizer.ts";
 
 export const Router = Type.Object(
   {
@@ -133,6 +134,7 @@ export const Router = Type.Object(
     engine: EngineAccess,
     cost: PickCost,
     index: PrefixIndex,
+    tokenizer: PromptTokenizer,
   },
   { ...closed, description: "ext_proc router." },
 );

@@ -303,6 +303,26 @@ export const METRICS = {
     help: "Prefill legs by what became of them.",
     labels: ["outcome"],
   },
+  tandem_router_decode_deserted_total: {
+    type: "counter",
+    help: "Decode legs whose prefill failed behind them: their engine waits until its own deadline.",
+    labels: ["connector"],
+  },
+  tandem_router_kv_stranded_total: {
+    type: "counter",
+    help: "Prefilled prompts whose client went away before decode was sent: their blocks stay pinned until the lease ends.",
+    labels: ["connector"],
+  },
+  tandem_router_callbacks_total: {
+    type: "counter",
+    help: "Calls of decode engines for the prefill of their request, by status: 404 for one that nobody waits for.",
+    labels: ["status"],
+  },
+  tandem_router_local_prefills_total: {
+    type: "counter",
+    help: "Requests prefilled on their decode endpoint, by reason: cheaper, noPartner, unsplit (an API, a batch or several answers that engines cannot split), refused, keptNothing.",
+    labels: ["reason"],
+  },
   tandem_router_prefill_duration_seconds: {
     type: "histogram",
     help: "Time of a successful prefill leg.",
@@ -330,6 +350,32 @@ export const METRICS = {
     help: "Mean time of an output token after the first, of each answer that says how many it has; profile exact.",
     labels: [],
     buckets: LATENCY_SECONDS,
+  },
+  tandem_router_tokenizations_total: {
+    type: "counter",
+    help: "Prompts whose tokens were wanted, by who was asked (tokenizer, engine, request, none) and outcome: made in time, late, full, unable, failed.",
+    labels: ["how", "outcome"],
+  },
+  tandem_router_tokenize_duration_seconds: {
+    type: "histogram",
+    help: "Time until the tokens of a prompt were here, in time or late.",
+    labels: ["how"],
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1],
+  },
+  tandem_router_tokenizer_ready: {
+    type: "gauge",
+    help: "1 where the tokenizer of an entry of router.tokenizer.models is read.",
+    labels: ["model"],
+  },
+  tandem_router_tokenizer_cache_bytes: {
+    type: "gauge",
+    help: "Memory for tokens of pieces of prompts, in all threads.",
+    labels: [],
+  },
+  tandem_router_token_agreement_total: {
+    type: "counter",
+    help: "Prompts whose tokens were made here or asked for, by whether the engine counted as many: same or other.",
+    labels: ["how", "outcome"],
   },
   tandem_router_served_elsewhere_total: {
     type: "counter",
