@@ -17,7 +17,19 @@ export const StaticEndpoint = Type.Object(
     }),
     group: text("", "Unit of pairing; default: the model."),
     cell: text("0", "Unit of gang and topology."),
-    connector: oneOf(["nixl", "mooncake", "none"], "nixl", "How KV blocks travel."),
+    connector: oneOf(
+      ["nixl", "nixl-push", "mooncake", "mooncake-layerwise", "sglang", "none"],
+      "nixl",
+      "How KV blocks travel.",
+    ),
+    engine: oneOf(
+      ["", "vllm", "vllm-ascend", "sglang"],
+      "",
+      "The engine; empty: the one that its connector belongs to, vllm-ascend for mooncake.",
+    ),
+    kvPort: integer(0, 0, 65535, "First port of the connector; 0: the connector's own."),
+    ranks: integer(1, 1, 1024, "Data-parallel ranks behind the address."),
+    prefillRunner: oneOf(["router", "sidecar"], "router", "Who runs the prefill leg of requests that it decodes."),
     fabric: text("", "Endpoints of different fabrics never pair."),
     compat: text("", "Endpoints with different values never pair."),
   },
@@ -48,6 +60,12 @@ export const PrefillLeg = Type.Object(
       ["cost", "always"],
       "cost",
       "Remote prefill where it costs less, or wherever an endpoint is to be had.",
+    ),
+    leaseMs: integer(
+      0,
+      0,
+      3600000,
+      "How long blocks that no decode engine fetched count as pinned on their prefill engine; 0: as its connector keeps them.",
     ),
     attempts: integer(3, 1, 10, "Prefill endpoints tried while connections are refused."),
     headers: Type.Array(

@@ -7,6 +7,7 @@
  */
 import { jsonAnswer, type Problem } from "./answers.ts";
 import { modelsOf } from "./directory.ts";
+import { PeerBook } from "./disagg/peers.ts";
 import type { Answer, Begun, CompleteRequest, RequestRouter } from "./exchange.ts";
 import { Journey, refuse, type JourneyDependencies, type RouterDependencies } from "./journey.ts";
 import type { FactsConfig } from "./request/facts.ts";
@@ -31,7 +32,7 @@ const SLACK_MS = 1000;
 
 export function createRouter(deps: RouterDependencies): RequestRouter {
   const { maxBodyBytes, bodyTimeoutMs, prefill } = deps.config;
-  const routing = { ...deps, facts: factsConfig(deps) };
+  const routing = { ...deps, facts: factsConfig(deps), peers: new PeerBook(deps.client) };
   return {
     maxBodyBytes,
     bodyTimeoutMs,

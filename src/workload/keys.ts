@@ -125,7 +125,14 @@ const ROLES = ["prefill", "decode", "both"] as const satisfies readonly Role[];
 const ENGINES = ["vllm", "vllm-ascend", "sglang"] as const satisfies readonly EngineName[];
 const DP_MODES = ["internal", "hybrid", "external"] as const satisfies readonly DataParallelMode[];
 const TOPOLOGIES = ["required", "preferred", "off"] as const satisfies readonly TopologyMode[];
-const CONNECTORS = ["nixl", "mooncake", "mooncake-layerwise", "sglang", "none"] as const satisfies readonly Connector[];
+const CONNECTORS = [
+  "nixl",
+  "nixl-push",
+  "mooncake",
+  "mooncake-layerwise",
+  "sglang",
+  "none",
+] as const satisfies readonly Connector[];
 /** A HyperNode's `tierName`; what looks like a number is meant as one. */
 const TIER_NAME = /^(?![-+\d.]*$)[\x21-\x7e]{1,253}$/;
 const LABEL_WORDS = "a label value: letters, digits, `-`, `_`, `.`, at most 63";
