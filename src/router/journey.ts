@@ -7,7 +7,6 @@ import type { Reason, Verdict } from "../kinds/verdict.ts";
 import type { EngineClient, Log, Metrics, Random, Timers } from "../ports.ts";
 import { engineAnswer, problemAnswer, type Problem } from "./answers.ts";
 import { wholeBody } from "./disagg/bodies.ts";
-import type { Callbacks } from "./disagg/callbacks.ts";
 import type { PeerBook } from "./disagg/peers.ts";
 import type { Answer, CompleteRequest, Forward, Routed, Ticket, Usage } from "./exchange.ts";
 import { headerOf, type HeaderList } from "./headers.ts";
@@ -31,8 +30,6 @@ export interface RouterDependencies extends SelectDependencies {
   readonly saltKey?: Buffer;
   /** Where tokens of prompts are to be had. */
   readonly tokenizer?: PromptTokenizer;
-  /** Where decode engines call back for their prefill; absent where none can. */
-  readonly callbacks?: Callbacks;
 }
 
 export interface JourneyDependencies extends RouterDependencies {
@@ -125,7 +122,7 @@ export class Journey implements Ticket {
     const facts = this.#read(located);
     if (isProblem(facts)) return this.#refuse(facts);
     this.#streams = facts.stream;
-    const asked = this.#deps.tokenizer === undefined ? undefined : this.#tokensOf(facts);
+    const asked = this.#deps.tokenizer?.idle === false ? this.#tokensOf(facts) : undefined;
     // Nothing asked, nothing awaited: a turn of the microtask queue is a turn of every stream.
     const selection = select(this.#deps, facts, this.#request, asked === undefined ? undefined : await asked);
     if (isRefused(selection)) return this.#refuse(selection);
@@ -178,6 +175,8 @@ export class Journey implements Ticket {
     // The client went away: nobody reads this, and no engine failed.
     if (leg.kind === "aborted") return problemAnswer(LOST);
     this.#local = leg.kind === "local";
+    const why = leg.kind === "local" ? (leg.why ?? selection.local) : undefined;
+    if (why !== undefined) this.#deps.metrics.count("tandem_router_local_prefills_total", { reason: why });
     if (leg.kind === "local") this.#placement?.prefillHere(selection.pick.localOwnMs);
     else this.#countTokens("actual", leg.cachedTokens ?? 0);
     const reason: Reason = leg.kind === "local" ? "LocalPrefill" : "Picked";

@@ -30,6 +30,7 @@ import { proxyTls } from "./proxy-tls.ts";
 import { createStarted, type Started } from "./running.ts";
 import { startReplicas } from "./replicas.ts";
 import { startScraping } from "./scraping.ts";
+import { startTokenizing } from "./tokenizing.ts";
 
 export interface RouterRole extends Role {
   /** `host:port` of ext_proc. */
@@ -45,6 +46,8 @@ export interface RouterRoleOptions {
 }
 
 const TIDY_MS = 1000;
+/** No engine is listened to. */
+const NO_EVENTS = { anyLive: false, isLive: () => false };
 
 /** Throws a UsageError where the configuration cannot be; then nothing of it is left running. */
 export async function startRouterRole(ports: RolePorts, options: RouterRoleOptions): Promise<RouterRole> {
@@ -95,9 +98,11 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   // Compatibility is a question between two endpoints: what keeps their KV blocks from travelling.
   const incompatible = (prefill: Endpoint, decode: Endpoint): string | undefined =>
     compatible(prefill.compatibility, decode.compatibility);
+  const tokenizer = startTokenizing(ports, { client, events: NO_EVENTS }, begun);
   const router = createRouter({
     ...{ config, directory, loads, index: told, hasher, client, incompatible, clock, random, timers, metrics, log },
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
+    ...(tokenizer === undefined ? {} : { tokenizer }),
     ...salt,
   });
   return { router, loads, scraper, history: { index, endpoints: () => idSetOf(directory.list()), sent } };

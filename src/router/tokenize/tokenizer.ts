@@ -47,6 +47,11 @@ export class Tokenizer implements PromptTokenizer {
     this.#deps = deps;
   }
 
+  get idle(): boolean {
+    const { config, events } = this.#deps;
+    return config.mode === "off" || (config.mode === "auto" && !events.anyLive);
+  }
+
   tokens(query: PromptQuery): Promise<PromptTokens | undefined> | undefined {
     if (!this.#isWorth(query)) return undefined;
     const asked = jobOf(query.facts, query.body, dialectOf(query.endpoints));
