@@ -1,32 +1,34 @@
 /**
- * The prefill leg of one request: run before decode, beside it, or when decode asks for it; and what it holds meanwhile.
+ * The prefill leg of one request: run before decode, beside it, or when decode asks for it, or left to a sidecar.
  *
- * Decides nothing of where: the pick did. Work counts on a prefill endpoint until its leg has ended, its blocks until
- * decode has fetched them, or until their lease ends where decode never will.
+ * Decides nothing of where: the pick did, and what bodies say is the wires'. A leg that fails before decode is sent goes
+ * on as `disagg/leg.ts` says; one that fails behind it is counted, and its endpoint left alone, as decode cannot be told.
  */
+import type { Endpoint } from "../kinds/endpoint.ts";
 import { HEADER } from "../kinds/names.ts";
-import type { EngineClient, EngineReply, EngineRequest, Log, Metrics, Random, Timers } from "../ports.ts";
+import type { Cancel, Clock, EngineClient, EngineReply, EngineRequest, Log, Random } from "../ports.ts";
 import { readPrefillResult, wholeBody } from "./disagg/bodies.ts";
 import type { Callback, Callbacks } from "./disagg/callbacks.ts";
-import { leaseOf, orderOf, wireOf } from "./disagg/connectors.ts";
+import { orderOf, prefillsAlone, wireOf } from "./disagg/connectors.ts";
 import { legHeaders } from "./disagg/headers.ts";
 import { runPrefillLeg, type LegInput, type LegOutcome, type Meaning } from "./disagg/leg.ts";
 import type { PeerBook } from "./disagg/peers.ts";
 import type { Leg, LegRequest, Meeting } from "./disagg/wires.ts";
 import type { HeaderList } from "./headers.ts";
+import { LegHolds, type HoldsDependencies } from "./holds.ts";
 import type { BlockKeys } from "./kv/blocks.ts";
-import type { Release } from "./load.ts";
+import type { PrefixIndex } from "./kv/index.ts";
 import type { Pick, PricedPrefill } from "./pick/pick.ts";
-import { SHUN_MS, type PlacementDependencies } from "./placement.ts";
+import { SHUN_MS } from "./placement.ts";
 import { pathOf } from "./request/head.ts";
 import type { SelectDependencies } from "./select.ts";
 
-export interface LegsDependencies extends PlacementDependencies {
+export interface LegsDependencies extends HoldsDependencies {
   readonly config: SelectDependencies["config"];
   readonly client: EngineClient;
+  readonly index: PrefixIndex;
   readonly random: Random;
-  readonly timers: Timers;
-  readonly metrics: Metrics;
+  readonly clock: Clock;
   readonly log: Log;
   readonly peers: PeerBook;
   /** Where decode engines call back; absent where none can. */
@@ -36,7 +38,7 @@ export interface LegsDependencies extends PlacementDependencies {
 /** What the decode leg is, or why there is none. */
 export type Handover =
   | { readonly kind: "handed"; readonly leg: Leg; readonly by: PricedPrefill; readonly cachedTokens?: number }
-  | { readonly kind: "local" }
+  | { readonly kind: "local"; readonly why?: "refused" | "keptNothing" }
   | Extract<LegOutcome<never>, { kind: "refusal" | "failed" | "aborted" }>;
 
 export interface LegsRequest extends LegRequest {
@@ -44,13 +46,20 @@ export interface LegsRequest extends LegRequest {
   readonly path: string;
 }
 
-/** One request with its pick, while its legs are made. */
-interface Run {
-  readonly request: LegsRequest;
+interface Picked {
+  readonly prompt: { readonly keys: BlockKeys; readonly tokens: number };
   readonly pick: Pick;
-  readonly keys: BlockKeys;
-  readonly promptTokens: number;
-  readonly tries: Map<PricedPrefill, Meeting & { readonly concurrent: boolean }>;
+}
+
+interface Try extends Meeting {
+  readonly concurrent: boolean;
+}
+
+/** One request with its pick, while its legs are made. */
+interface Run extends Picked {
+  readonly request: LegsRequest;
+  readonly tries: Map<PricedPrefill, Try>;
+  /** What decode posted, where it went first. */
   readonly posted?: Buffer;
 }
 
@@ -59,56 +68,49 @@ interface Run {
  * because where decode has its answer the prefill engine is done within a transfer.
  */
 const GRACE_MS = 2000;
-/** Where first tokens are not seen, blocks count as fetched so long after a stream began. */
-const FETCH_MS = 1000;
 
 export class PrefillLegs {
   readonly #deps: LegsDependencies;
+  readonly #holds: LegHolds;
   readonly #abort = new AbortController();
   #callback: Callback | undefined;
-  /** Released when decode has its KV, or will never have it. */
-  readonly #holds = new Set<Release>();
   #running = 0;
   #handed = false;
   #started = false;
-  #fetched = false;
-  #over = false;
-  #cancelGrace: Release = nothing;
+  #cancelGrace: Cancel = () => undefined;
 
   constructor(deps: LegsDependencies) {
     this.#deps = deps;
+    this.#holds = new LegHolds(deps);
   }
 
   /** To be called once, with a pick that has a remote prefill. */
-  run(request: LegsRequest, { prompt, pick }: { prompt: { keys: BlockKeys; tokens: number }; pick: Pick }) {
-    const run: Run = { request, pick, keys: prompt.keys, promptTokens: prompt.tokens, tries: new Map() };
-    const [first] = pick.prefill;
-    const order = first && orderOf(first.candidate.endpoint, pick.decode.endpoint);
-    if (first === undefined || order === undefined) return Promise.resolve<Handover>({ kind: "local" });
-    if (order === "sidecar") return Promise.resolve(this.#bySidecar(run, first));
-    return order === "decode-first" ? Promise.resolve(this.#onCallback(run, first)) : this.#before(run);
+  async run(request: LegsRequest, picked: Picked): Promise<Handover> {
+    const run: Run = { request, ...picked, tries: new Map() };
+    const [first] = run.pick.prefill;
+    const order = first && orderOf(first.candidate.endpoint, run.pick.decode.endpoint);
+    if (first === undefined || order === undefined) return { kind: "local" };
+    const handover = order === "sidecar" ? this.#bySidecar(run, first) : undefined;
+    const made = handover ?? (order === "decode-first" ? this.#onCallback(run, first) : await this.#before(run));
+    this.#handed = made.kind === "handed";
+    return made;
   }
 
   /** The answer began; `whole`: with all of it. */
   started(whole: boolean): void {
     this.#started = this.#handed;
-    if (whole) this.fetched();
-    else if (this.#holds.size > 0) this.#holds.add(this.#deps.timers.after(FETCH_MS, () => this.fetched()));
+    this.#holds.started(whole);
   }
 
   /** Decode has the KV of the prompt. */
   fetched(): void {
-    this.#fetched = true;
-    for (const release of this.#holds) release();
-    this.#holds.clear();
+    this.#holds.release();
   }
 
-  /** @param complete false where the client went away, or where it cannot be told */
+  /** @param complete false where the client went away, or where that cannot be told */
   end(complete: boolean): void {
-    if (this.#over) return;
-    this.#over = true;
     this.#callback?.close();
-    this.fetched();
+    this.#holds.end();
     if (complete) return;
     if (!this.#started) this.#abort.abort();
     else if (this.#running > 0) this.#cancelGrace = this.#deps.timers.after(GRACE_MS, () => this.#abort.abort());
@@ -118,9 +120,10 @@ export class PrefillLegs {
   async #before(run: Run): Promise<Handover> {
     const outcome = await runPrefillLeg(this.#input(run));
     if (outcome.kind === "sent") return { kind: "handed", by: outcome.by, leg: this.#decodeLeg(run, outcome.by) };
+    if (outcome.kind === "local") return prefillThere(run, outcome.kept);
     if (outcome.kind !== "transferred") return outcome;
     const { by, params, cachedTokens } = outcome;
-    this.#pin(by, run.promptTokens);
+    this.#holds.pin(by.candidate.endpoint, run.prompt.tokens);
     const leg = this.#decodeLeg(run, by, params);
     return { kind: "handed", by, leg, ...(cachedTokens === undefined ? {} : { cachedTokens }) };
   }
@@ -129,157 +132,146 @@ export class PrefillLegs {
   #onCallback(run: Run, first: PricedPrefill): Handover {
     const { callbacks, random } = this.#deps;
     if (callbacks === undefined) return { kind: "local" };
-    const reserved = this.#occupy(first);
+    const { endpoint } = first.candidate;
+    const reserved = this.#holds.occupy(endpoint, first.ownMs);
+    this.#holds.add(reserved);
     this.#callback = callbacks.open(random.id(), run.request.requestId, async (posted) => {
       reserved();
       const outcome = await runPrefillLeg({ ...this.#input({ ...run, posted }), concurrent: () => true });
-      if (outcome.kind !== "sent") this.#deserted(first, outcome.kind);
+      if (outcome.kind !== "sent") this.#deserted(endpoint, outcome.kind);
       return outcome.kind === "sent";
     });
-    this.#holds.add(reserved);
-    const meeting = { chance: 0, callback: this.#callback.url, concurrent: true };
-    run.tries.set(first, meeting);
+    run.tries.set(first, { chance: 0, callback: this.#callback.url, concurrent: true });
     return { kind: "handed", by: first, leg: this.#decodeLeg(run, first) };
   }
 
   /** llm-d's sidecar beside the decode engine runs the leg with whom the header names. */
-  #bySidecar({ request, keys }: Run, first: PricedPrefill): Handover {
-    const { endpoint } = first.candidate;
-    this.#deps.index.record(endpoint.id, keys);
-    this.#holds.add(this.#occupy(first));
-    this.#handed = true;
-    const body = wholeBody(request.body, request.facts);
-    return { kind: "handed", by: first, leg: { body, headers: [[HEADER.prefiller, endpoint.address]] } };
+  #bySidecar({ request, prompt }: Run, by: PricedPrefill): Handover {
+    const { endpoint } = by.candidate;
+    this.#deps.index.record(endpoint.id, prompt.keys);
+    this.#holds.add(this.#holds.occupy(endpoint, by.ownMs));
+    const leg = {
+      body: wholeBody(request.body, request.facts),
+      headers: [[HEADER.prefiller, endpoint.address]] as const,
+    };
+    return { kind: "handed", by, leg };
   }
 
   #input(run: Run): LegInput<PricedPrefill> {
-    const { config, client } = this.#deps;
     const endpoints = run.pick.prefill;
     // Only where something is asked: each wait is a turn of the event loop.
     const asks = endpoints.some(({ candidate }) => wireOf(candidate.endpoint)?.peer === "asks");
     return {
       endpoints,
-      attempts: config.prefill.attempts,
-      client,
+      attempts: this.#deps.config.prefill.attempts,
+      client: this.#deps.client,
       signal: this.#abort.signal,
-      ...(asks ? { ready: (priced) => this.#ready(priced) } : {}),
+      ...(asks ? { ready: ({ candidate }) => this.#ready(candidate.endpoint) } : {}),
       request: (priced) => this.#legRequest(run, priced),
       concurrent: (priced) => run.tries.get(priced)?.concurrent === true,
-      onStart: (priced) => {
-        this.#deps.index.record(priced.candidate.endpoint.id, run.keys);
-        return this.#track(run, priced);
-      },
+      onStart: (priced) => this.#track(run, priced),
     };
   }
 
-  async #ready({ candidate: { endpoint } }: PricedPrefill): Promise<boolean> {
-    if (wireOf(endpoint)?.peer !== "asks") return true;
-    if ((await this.#deps.peers.ask(endpoint)) !== undefined) return true;
-    this.#shun(endpoint.id);
+  async #ready(endpoint: Endpoint): Promise<boolean> {
+    if (wireOf(endpoint)?.peer !== "asks" || (await this.#deps.peers.ask(endpoint)) !== undefined) return true;
+    this.#shun(endpoint);
     this.#deps.metrics.count("tandem_router_prefill_legs_total", { outcome: "untouched" });
     this.#deps.log.warn("prefill engine's bootstrap server does not answer", { endpoint: endpoint.name });
     return false;
   }
 
   #legRequest(run: Run, priced: PricedPrefill): EngineRequest {
-    const { config } = this.#deps;
-    const { request, pick, posted } = run;
+    const { prefill } = this.#deps.config;
+    const { request, pick } = run;
     const { endpoint } = priced.candidate;
-    const peer = this.#deps.peers.known(endpoint);
-    const wire = wireOf(endpoint);
-    const concurrent =
-      orderOf(endpoint, pick.decode.endpoint) === "concurrent" && (wire?.peer !== "hears" || peer !== undefined);
-    const meeting = {
-      concurrent,
-      chance: this.#deps.random.next(),
-      ...(peer === undefined ? {} : { peer }),
-      ...(posted === undefined ? {} : { posted }),
-    };
-    run.tries.set(priced, meeting);
-    const leg = wire?.prefill(request, { prefill: endpoint, decode: pick.decode.endpoint }, meeting);
+    const meeting = this.#meet(run, priced);
+    const leg = wireOf(endpoint)?.prefill(request, { prefill: endpoint, decode: pick.decode.endpoint }, meeting);
+    const headers = Object.fromEntries(leg?.headers ?? []);
     return {
       address: endpoint.address,
       method: "POST",
       path: pathOf(request.path),
-      headers: {
-        ...legHeaders(request.headers, config.prefill.headers, request.requestId),
-        ...Object.fromEntries(leg?.headers ?? []),
-      },
+      headers: { ...legHeaders(request.headers, prefill.headers, request.requestId), ...headers },
       body: leg?.body ?? request.body,
-      timeoutMs: config.prefill.timeoutMs,
+      timeoutMs: prefill.timeoutMs,
       signal: this.#abort.signal,
     };
   }
 
+  /** What one try needs beside the two endpoints; new for each. */
+  #meet({ pick, tries, posted }: Run, priced: PricedPrefill): Try {
+    const { endpoint } = priced.candidate;
+    const peer = this.#deps.peers.known(endpoint);
+    // Who has not been heard yet answers first.
+    const heard = wireOf(endpoint)?.peer !== "hears" || peer !== undefined;
+    const made: Try = {
+      concurrent: heard && orderOf(endpoint, pick.decode.endpoint) === "concurrent",
+      chance: this.#deps.random.next(),
+      ...(peer === undefined ? {} : { peer }),
+      ...(posted === undefined ? {} : { posted }),
+    };
+    tries.set(priced, made);
+    return made;
+  }
+
   #decodeLeg({ request, pick, tries }: Run, by: PricedPrefill, params?: Buffer): Leg {
-    this.#handed = true;
     const pair = { prefill: by.candidate.endpoint, decode: pick.decode.endpoint };
     const leg = wireOf(pair.prefill)?.decode(request, pair, tries.get(by) ?? { chance: 0 }, params);
     return leg ?? { body: wholeBody(request.body, request.facts), headers: [] };
   }
 
   /** Work on the prefill endpoint until the returned function tells how it ended. */
-  #track(run: Run, priced: PricedPrefill): (meaning: Meaning, late: boolean, reply: EngineReply) => void {
-    const { metrics, clock, log } = this.#deps;
-    const { endpoint } = priced.candidate;
-    const started = clock.monotonic();
-    const release = this.#occupy(priced);
+  #track(run: Run, { candidate: { endpoint }, ownMs }: PricedPrefill): ReturnType<LegInput<unknown>["onStart"]> {
+    const { metrics, clock, index } = this.#deps;
+    index.record(endpoint.id, run.prompt.keys);
+    const began = clock.monotonic();
+    const release = this.#holds.occupy(endpoint, ownMs);
     this.#running += 1;
     return (outcome, late, reply) => {
       this.#running -= 1;
       if (this.#running === 0) this.#cancelGrace();
       release();
       metrics.count("tandem_router_prefill_legs_total", { outcome });
-      if (outcome === "done") this.#done(run, priced, { late, reply, ms: clock.monotonic() - started });
-      if (outcome === "untouched") this.#shun(endpoint.id);
-      if (outcome === "untouched" || outcome === "lost") log.warn("prefill leg", { endpoint: endpoint.name, outcome });
-      if (late && outcome !== "done" && outcome !== "aborted") this.#deserted(priced, outcome);
+      if (outcome === "done")
+        metrics.observe("tandem_router_prefill_duration_seconds", (clock.monotonic() - began) / 1000);
+      if (outcome === "done") this.#done(run, endpoint, { late, reply });
+      else this.#failed(endpoint, outcome, late);
     };
   }
 
-  #done(run: Run, priced: PricedPrefill, { late, reply, ms }: { late: boolean; reply: EngineReply; ms: number }): void {
-    this.#deps.metrics.observe("tandem_router_prefill_duration_seconds", ms / 1000);
-    const { endpoint } = priced.candidate;
+  #done(run: Run, endpoint: Endpoint, { late, reply }: { late: boolean; reply: EngineReply }): void {
     const wire = wireOf(endpoint);
     if (wire?.peer === "hears" && reply.kind === "answer") {
       const params = readPrefillResult(Buffer.from(reply.body))?.params;
       if (params !== undefined) this.#deps.peers.hear(endpoint, params);
     }
-    if (late && wire?.pins === true && !this.#fetched) this.#pin(priced, run.promptTokens);
+    if (late && wire?.pins === true && !this.#holds.fetched) this.#holds.pin(endpoint, run.prompt.tokens);
+  }
+
+  #failed(endpoint: Endpoint, outcome: Meaning, late: boolean): void {
+    if (outcome === "untouched") this.#shun(endpoint);
+    if (outcome === "untouched" || outcome === "lost")
+      this.#deps.log.warn("prefill leg", { endpoint: endpoint.name, outcome });
+    if (late && outcome !== "aborted") this.#deserted(endpoint, outcome);
   }
 
   /** Decode waits for a prefill that will not come; it gives up by its engine's own deadline. */
-  #deserted({ candidate: { endpoint } }: PricedPrefill, outcome: string): void {
-    const { metrics, log } = this.#deps;
+  #deserted(endpoint: Endpoint, outcome: string): void {
     const { connector } = endpoint.compatibility;
-    this.#shun(endpoint.id);
-    metrics.count("tandem_router_decode_deserted_total", { connector });
-    log.warn("prefill failed behind its decode", { endpoint: endpoint.name, connector, outcome });
+    this.#shun(endpoint);
+    this.#deps.metrics.count("tandem_router_decode_deserted_total", { connector });
+    this.#deps.log.warn("prefill failed behind its decode", { endpoint: endpoint.name, connector, outcome });
   }
 
-  /** Blocks stay on the prefill engine until they are fetched, or their lease ends where nobody will. */
-  #pin({ candidate: { endpoint } }: PricedPrefill, tokens: number): void {
-    const { loads, timers, config, metrics } = this.#deps;
-    const release = loads.pinned(endpoint.id, tokens);
-    const cancel = timers.after(config.prefill.leaseMs || leaseOf(endpoint), release);
-    if (this.#over) metrics.count("tandem_router_kv_stranded_total", { connector: endpoint.compatibility.connector });
-    else
-      this.#holds.add(() => {
-        cancel();
-        release();
-      });
-  }
-
-  /** The endpoint has the request, and its prefill to do. */
-  #occupy({ candidate: { endpoint }, ownMs }: PricedPrefill): Release {
-    const { loads } = this.#deps;
-    const releases = [loads.request(endpoint.id), loads.prefill(endpoint.id, ownMs)];
-    return () => releases.forEach((release) => release());
-  }
-
-  #shun(endpoint: string): void {
-    this.#deps.loads.shun(endpoint, this.#deps.clock.monotonic() + SHUN_MS);
+  #shun({ id }: Endpoint): void {
+    this.#deps.loads.shun(id, this.#deps.clock.monotonic() + SHUN_MS);
   }
 }
 
-const nothing: Release = () => undefined;
+/** Prefill on the decode endpoint, where it can: one that waits for a prefill would wait in vain. */
+function prefillThere({ pick }: Run, kept: "nothing" | undefined): Handover {
+  if (prefillsAlone(pick.decode.endpoint))
+    return { kind: "local", why: kept === undefined ? "refused" : "keptNothing" };
+  return { kind: "failed", detail: "no prefill endpoint took the request, and decode computes no prompt" };
+}

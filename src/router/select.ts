@@ -6,6 +6,8 @@ import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
 import type { Clock } from "../ports.ts";
 import type { Problem } from "./answers.ts";
 import { HEADER } from "../kinds/names.ts";
+import type { Callbacks } from "./disagg/callbacks.ts";
+import { prefillsAlone, splits } from "./disagg/connectors.ts";
 import { fleetOf, idsOf, onlyFleet, onlyModel, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
 import type { BlockHasher, BlockKeys } from "./kv/blocks.ts";
 import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
@@ -24,6 +26,8 @@ export interface SelectDependencies {
   readonly clock: Clock;
   /** Undefined where KV blocks can travel from the first to the second, else the reason why not. */
   readonly incompatible: (prefill: Endpoint, decode: Endpoint) => string | undefined;
+  /** Where decode engines call back for their prefill; absent where none can. */
+  readonly callbacks?: Callbacks;
 }
 
 /** A prompt in the units of the pick. */
@@ -37,7 +41,12 @@ export interface Prompt {
 export interface Selection {
   readonly prompt: Prompt;
   readonly pick: Pick;
+  /** Why a decode endpoint prefills by itself, where it does. */
+  readonly local?: LocalReason;
 }
+
+/** `unsplit`: an API, a batch or several answers that engines cannot split. */
+export type LocalReason = "cheaper" | "noPartner" | "unsplit";
 
 export const isRefused = (value: Selection | Problem): value is Problem => "status" in value;
 
@@ -58,8 +67,9 @@ export function select(
   if (problem !== undefined) return problem;
   const prompt = promptOf(deps, facts, model, tokens);
   const held = { prompt, matches: deps.index.match(prompt.keys) };
+  const splitting = splittable(deps, facts, fleet.prefill);
   const chosen = pick({
-    prefill: facts.single ? unshunned(deps, candidates(deps, fleet.prefill, held)) : [],
+    prefill: unshunned(deps, candidates(deps, splitting, held)),
     decode: unshunned(deps, withRoom(deps, candidates(deps, scoped, held))),
     promptTokens: prompt.tokens,
     outputTokens: facts.maxTokens ?? deps.config.cost.decodeTokens,
@@ -67,8 +77,31 @@ export function select(
     policy: deps.config.prefill.policy,
     fallbacks: deps.config.fallbacks,
     incompatible: deps.incompatible,
+    ...(facts.api.work === "text" ? {} : { alone: prefillsAlone }),
   });
-  return chosen === undefined ? noEndpoint(model) : { prompt, pick: chosen };
+  if (chosen === undefined) return unpaired(model);
+  const local = localReason(chosen, fleet.prefill.length > 0 && splitting.length === 0);
+  return { prompt, pick: chosen, ...(local === undefined ? {} : { local }) };
+}
+
+/** The prefill endpoints that can serve half of the request: the very list where all can, which readers know again. */
+function splittable(
+  { callbacks }: SelectDependencies,
+  facts: RequestFacts,
+  known: readonly KnownEndpoint[],
+): readonly KnownEndpoint[] {
+  const can = ({ endpoint }: KnownEndpoint): boolean => splits(facts, endpoint, callbacks !== undefined);
+  if (known.every(can)) return known;
+  const left = known.filter(can);
+  return left.length === 0 ? NONE : left;
+}
+
+const NONE: readonly KnownEndpoint[] = [];
+
+function localReason({ decode, prefill, verdict }: Pick, unsplit: boolean): LocalReason | undefined {
+  if (prefill.length > 0 || decode.endpoint.role !== "decode") return undefined;
+  if (verdict.numbers?.["remoteMs"] !== undefined) return "cheaper";
+  return unsplit ? "unsplit" : "noPartner";
 }
 
 interface Served {
@@ -148,6 +181,13 @@ const noEndpoint = (model: string): Problem => ({
   message: `no endpoint of \`${model}\` can take requests now`,
 });
 
+/** Only engines that wait for a prefill are left, and there is none, or none that could prefill for them. */
+const unpaired = (model: string): Problem => ({
+  status: 503,
+  reason: "NoPartner",
+  message: `no prefill endpoint of \`${model}\` can serve this request together with a decode endpoint now`,
+});
+
 const ownFull = ({ config, loads }: SelectDependencies, id: string): boolean =>
   loads.ownInflight(id) >= config.maxInflightPerEndpoint;
 
@@ -191,8 +231,13 @@ function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], h
     stats: fresh(stats, since),
     load: loads[index] ?? deps.loads.of(endpoint.id),
     cachedTokens: cachedTokens(blocks[index] ?? 0, held.prompt, blockBytes),
+    capacityTokens: capacityOf(stats, deps.config.index),
   }));
 }
+
+/** Of the KV cache, in tokens: as the engine tells, else as the configuration assumes. */
+const capacityOf = (stats: EngineStats | undefined, index: Config["router"]["index"]): number =>
+  stats?.blocks === undefined || stats.blockSize === undefined ? index.capacityTokens : stats.blocks * stats.blockSize;
 
 /**
  * No index of one endpoint grows beyond this many blocks, whatever its engine claims: 1 M blocks of 256 bytes stand for

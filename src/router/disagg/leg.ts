@@ -40,7 +40,8 @@ export function next(
 export type LegOutcome<T> =
   | { readonly kind: "transferred"; readonly by: T; readonly params: Buffer; readonly cachedTokens: number | undefined }
   | { readonly kind: "sent"; readonly by: T }
-  | { readonly kind: "local" }
+  /** `kept`: an engine ended the leg well and kept nothing; absent where none took it. */
+  | { readonly kind: "local"; readonly kept?: "nothing" }
   | { readonly kind: "refusal"; readonly status: number; readonly body: Uint8Array }
   | { readonly kind: "failed"; readonly detail: string }
   | { readonly kind: "aborted" };
@@ -118,6 +119,6 @@ function conclude<T>(input: LegInput<T>, { step, reply, endpoint: by }: Ended<T>
   if (input.concurrent?.(by) === true) return { kind: "sent", by };
   const result = readPrefillResult(Buffer.from(reply.body));
   // An engine that finished the answer, or was started without a connector, keeps nothing: decode computes it all.
-  if (result?.params === undefined) return { kind: "local" };
+  if (result?.params === undefined) return { kind: "local", kept: "nothing" };
   return { kind: "transferred", by, params: result.params, cachedTokens: result.cachedTokens };
 }
