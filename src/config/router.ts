@@ -1,6 +1,7 @@
 /** `router` of the configuration: what is listened on, which requests are routed, and within which bounds. */
 import Type from "typebox";
 import { EngineAccess, PassedPath, PrefillLeg, StaticEndpoint } from "./engines.ts";
+import { KvEvents } from "./events.ts";
 import { closed, flag, integer, listen, oneOf, text } from "./fields.ts";
 import { PickCost, PrefixIndex } from "./pick.ts";
 import { PromptTokenizer } from "./tokenizer.ts";
@@ -134,6 +135,7 @@ export const Router = Type.Object(
     engine: EngineAccess,
     cost: PickCost,
     index: PrefixIndex,
+    events: KvEvents,
     tokenizer: PromptTokenizer,
   },
   { ...closed, description: "ext_proc router." },

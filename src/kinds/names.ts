@@ -411,6 +411,32 @@ export const METRICS = {
     labels: [],
   },
   tandem_router_index_blocks: { type: "gauge", help: "Blocks in the prefix index.", labels: [] },
+  tandem_router_event_streams: {
+    type: "gauge",
+    help: "Streams of KV events, one for each data-parallel rank of an engine, by state: live, replaying, blind.",
+    labels: ["state"],
+  },
+  tandem_router_event_blocks_total: {
+    type: "counter",
+    help: "Blocks that engines told of, kind stored or removed, and kind cleared: caches that were cleared.",
+    labels: ["kind"],
+  },
+  tandem_router_event_ignored_total: {
+    type: "counter",
+    help: "Events, or blocks of them, that are not believed, by reason: group (no full attention), masked (tokens of left-out blocks), parent or block (not known here), size, memory, full (raise router.events.maxBytes), unknown (kind of event), strange (no event at all).",
+    labels: ["reason"],
+  },
+  tandem_router_event_breaks_total: {
+    type: "counter",
+    help: "Breaks in streams of KV events, by kind: gaps, lost (history that cannot be had again), restarts, duplicates, garbage.",
+    labels: ["kind"],
+  },
+  tandem_router_event_index_blocks: { type: "gauge", help: "Blocks in the table of KV events.", labels: [] },
+  tandem_router_event_index_bytes: {
+    type: "gauge",
+    help: "Bytes beside that table, in which the engines' own names of blocks are kept.",
+    labels: [],
+  },
   tandem_thread_restarts_total: {
     type: "counter",
     help: "Threads beside the serving one that failed and were started again, by what happened: crashed or hung.",
