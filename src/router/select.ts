@@ -9,12 +9,14 @@ import { HEADER } from "../kinds/names.ts";
 import type { Callbacks } from "./disagg/callbacks.ts";
 import { prefillsAlone, splits } from "./disagg/connectors.ts";
 import { fleetOf, idsOf, onlyFleet, onlyModel, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
-import type { BlockHasher, BlockKeys } from "./kv/blocks.ts";
+import type { BlockHasher } from "./kv/blocks.ts";
 import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
 import type { LoadBook } from "./load.ts";
-import { pick, type Candidate, type Pick } from "./pick/pick.ts";
+import { pick, type Candidate, type Pick, type PickInput } from "./pick/pick.ts";
 import { isScoped, withinScope, type Scope } from "./scope.ts";
-import { seedFor, type RequestFacts } from "./request/facts.ts";
+import { promptOf, type Prompt } from "./prompt.ts";
+import type { RequestFacts } from "./request/facts.ts";
+import type { TokenRates } from "./tokenize/rates.ts";
 import type { PromptTokens } from "./tokenize/tokens.ts";
 
 export interface SelectDependencies {
@@ -28,18 +30,14 @@ export interface SelectDependencies {
   readonly incompatible: (prefill: Endpoint, decode: Endpoint) => string | undefined;
   /** Where decode engines call back for their prefill; absent where none can. */
   readonly callbacks?: Callbacks;
-}
-
-/** A prompt in the units of the pick. */
-export interface Prompt {
-  readonly model: string;
-  readonly keys: BlockKeys;
-  readonly tokens: number;
-  readonly bytesPerToken: number;
+  /** Bytes of a token, as far as answers have told. */
+  readonly rates?: TokenRates;
 }
 
 export interface Selection {
   readonly prompt: Prompt;
+  /** What the pick was made from; its loads go on changing. */
+  readonly input: PickInput;
   readonly pick: Pick;
   /** Why a decode endpoint prefills by itself, where it does. */
   readonly local?: LocalReason;
@@ -65,12 +63,22 @@ export function select(
   if (!isScoped(scoped)) return scoped;
   const problem = fleetProblem(deps, { ...fleet, decode: scoped }, model);
   if (problem !== undefined) return problem;
-  const prompt = promptOf(deps, facts, model, tokens);
+  return choose(deps, facts, { fleet, decode: scoped, prompt: promptOf(deps, facts, model, tokens) });
+}
+
+/** A prompt, and who may serve it. */
+interface Choice {
+  readonly fleet: Fleet;
+  readonly decode: readonly KnownEndpoint[];
+  readonly prompt: Prompt;
+}
+
+function choose(deps: SelectDependencies, facts: RequestFacts, { fleet, decode, prompt }: Choice): Selection | Problem {
   const held = { prompt, matches: deps.index.match(prompt.keys) };
   const splitting = splittable(deps, facts, fleet.prefill);
-  const chosen = pick({
+  const input: PickInput = {
     prefill: unshunned(deps, candidates(deps, splitting, held)),
-    decode: unshunned(deps, withRoom(deps, candidates(deps, scoped, held))),
+    decode: unshunned(deps, withRoom(deps, candidates(deps, decode, held))),
     promptTokens: prompt.tokens,
     outputTokens: facts.maxTokens ?? deps.config.cost.decodeTokens,
     constants: deps.config.cost,
@@ -78,10 +86,11 @@ export function select(
     fallbacks: deps.config.fallbacks,
     incompatible: deps.incompatible,
     ...(facts.api.work === "text" ? {} : { alone: prefillsAlone }),
-  });
-  if (chosen === undefined) return unpaired(model);
+  };
+  const chosen = pick(input);
+  if (chosen === undefined) return unpaired(prompt.model);
   const local = localReason(chosen, fleet.prefill.length > 0 && splitting.length === 0);
-  return { prompt, pick: chosen, ...(local === undefined ? {} : { local }) };
+  return { prompt, input, pick: chosen, ...(local === undefined ? {} : { local }) };
 }
 
 /** The prefill endpoints that can serve half of the request: the very list where all can, which readers know again. */
@@ -124,21 +133,6 @@ export function servedBy(
   const lets = fleet?.modelKnown !== true && config.unknownModels === "continue";
   const found = (lets ? onlyFleet(known, namespace) : undefined) ?? fleet;
   return found === undefined ? undefined : { model: model ?? "", fleet: found };
-}
-
-function promptOf(
-  { hasher, config }: SelectDependencies,
-  facts: RequestFacts,
-  model: string,
-  tokens: PromptTokens | undefined,
-): Prompt {
-  const { parts, bytes, extraTokens, bytesPerToken } = facts.prompt;
-  return {
-    model,
-    keys: hasher.keys(parts, config.index.blockBytes, seedFor(facts, model)),
-    tokens: Math.max(1, tokens?.ids.length ?? Math.ceil(bytes / bytesPerToken) + extraTokens),
-    bytesPerToken,
-  };
 }
 
 /** A prompt, and who holds how much of it. */

@@ -172,7 +172,8 @@ function partnersOf(decode: Endpoint, priced: readonly PricedPrefill[], input: P
   return partners.sort((a, b) => total(a) - total(b));
 }
 
-const pairs = (prefill: Endpoint, decode: Endpoint, input: PickInput): boolean =>
+/** Whether the second can go on with what the first computed. */
+export const pairs = (prefill: Endpoint, decode: Endpoint, input: PickInput): boolean =>
   prefill.namespace === decode.namespace &&
   prefill.service === decode.service &&
   prefill.group === decode.group &&
