@@ -120,7 +120,7 @@ export async function startLegs(t: Test, connector: PairConnector, options: Legs
   const world = fastify({ logger: false, forceCloseConnections: true });
   const port = Number(new URL(address).port);
   const metaserver = `http://127.0.0.1:${port}${METASERVER_PATH}`;
-  const callbacks = new Callbacks(metaserver);
+  const callbacks = new Callbacks(() => metaserver);
   await world.register(callbackRoutes({ callbacks, metrics }));
   await world.listen({ host: "127.0.0.1", port });
   t.teardown(async () => {

@@ -23,6 +23,7 @@ import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
 import { UsageError } from "../input.ts";
+import { callbackEdge, type CallbackEdge } from "./callbacks.ts";
 import { engineAccess } from "./engine.ts";
 import { named } from "./files.ts";
 import type { Role, RolePorts } from "./ports.ts";
@@ -65,6 +66,7 @@ interface Composed {
   readonly loads: LoadBook;
   readonly scraper: RemoteScraper;
   readonly history: History;
+  readonly edge: CallbackEdge | undefined;
 }
 
 /** What picks, and what it knows. What begins is noted in `begun`, to be undone where something behind it fails. */
@@ -72,6 +74,7 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const { clock, timers, random, log, metrics } = ports;
   const config = ports.config.router;
   const salt = saltKeyOf(config.tenant.saltKeyFile);
+  const edge = callbackEdge(ports);
   const engines = engineAccess(ports);
   const client = createEngineClient(engines.current());
   begun.add(() => client.close());
@@ -103,9 +106,10 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
     ...{ config, directory, loads, index: told, hasher, client, incompatible, clock, random, timers, metrics, log },
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
     ...(tokenizer === undefined ? {} : { tokenizer }),
+    ...(edge === undefined ? {} : { callbacks: edge.callbacks }),
     ...salt,
   });
-  return { router, loads, scraper, history: { index, endpoints: () => idSetOf(directory.list()), sent } };
+  return { router, loads, scraper, history: { index, endpoints: () => idSetOf(directory.list()), sent }, edge };
 }
 
 /** What listens, with the router behind it. */
@@ -114,7 +118,7 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const { maxStreams, maxConnections, maxBufferedBytes, ...config } = ports.config.router;
   const listen = listenOf(config.listen);
   const certificates = proxyTls(ports);
-  const { router, loads, scraper, history } = composeRouter(ports, options, begun);
+  const { router, loads, scraper, history, edge } = composeRouter(ports, options, begun);
   let [draining, drainMs, listens] = [false, 0, false];
   const ready = (): boolean => listens && !draining && options.synced();
   const healthListen = parseListen(config.healthListen);
@@ -122,7 +126,7 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
     healthListen === undefined ? undefined : await at("router.healthListen", startHealthServer(healthListen, ready));
   begun.add(() => health?.stop());
   // They go behind the server: what still runs while it drains is work on the endpoints.
-  const replicas = await startReplicas(ports, loads, history);
+  const replicas = await startReplicas(ports, loads, history, edge);
   begun.add(() => replicas.stop());
   const serving = { router, maxStreams, maxConnections, maxBufferedBytes, clock, timers, log, metrics };
   const server = await at("router.listen", startExtProcServer(listen, { ...serving, ...certificates.current() }));

@@ -29,11 +29,11 @@ export type CallbackStatus = 200 | 400 | 404 | 503;
 const WITHOUT_ID = new Map([["request_id", undefined]]);
 
 export class Callbacks {
-  readonly #base: string;
+  readonly #base: () => string;
   readonly #waiting = new Map<string, Waiting>();
 
   /** @param base address of the router as decode engines reach it, with the path: tokens follow it */
-  constructor(base: string) {
+  constructor(base: () => string) {
     this.#base = base;
   }
 
@@ -44,7 +44,7 @@ export class Callbacks {
   /** @param token unguessable, and new for each request */
   open(token: string, requestId: string, start: Start): Callback {
     this.#waiting.set(token, { requestId, start, started: undefined });
-    return { url: `${this.#base}/${token}`, close: () => void this.#waiting.delete(token) };
+    return { url: `${this.#base()}/${token}`, close: () => void this.#waiting.delete(token) };
   }
 
   /** What decode posted. vLLM-Ascend does not read the answer's body, and tries again only where none came. */
