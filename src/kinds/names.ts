@@ -195,6 +195,8 @@ export const HEADER = {
   /** Cached tokens that the prefill endpoint itself reported. */
   cachedTokens: "x-tandem-cached-tokens",
   reason: "x-tandem-reason",
+  /** The terms of the chosen cost, in milliseconds. */
+  cost: "x-tandem-cost",
 } as const;
 
 /** gRPC metadata of the ext_proc stream, set by Envoy for a route and out of clients' reach: the namespace it serves. */
@@ -215,6 +217,7 @@ export const UNTRUSTED_HEADERS: readonly string[] = [
   HEADER.predictedCachedTokens,
   HEADER.cachedTokens,
   HEADER.reason,
+  HEADER.cost,
 ];
 
 /** Dynamic metadata namespace of the endpoint picker protocol. */
@@ -331,7 +334,7 @@ export const METRICS = {
   },
   tandem_router_cached_tokens_total: {
     type: "counter",
-    help: "Prompt tokens predicted to be cached (kind predicted), reported as cached by engines (kind actual), and all (kind prompt).",
+    help: "Prompt tokens predicted to be cached (kind predicted), reported as cached by engines (kind actual), predicted of those prompts that were reported of (kind expected), and all (kind prompt).",
     labels: ["kind"],
   },
   tandem_router_answer_tokens_total: {
@@ -344,6 +347,22 @@ export const METRICS = {
     help: "Time from the last byte of a request to the first of its answer's body; profile exact.",
     labels: [],
     buckets: LATENCY_SECONDS,
+  },
+  tandem_router_first_token_ratio: {
+    type: "histogram",
+    help: "Time to the first token, over what the pick expected; profile exact.",
+    labels: [],
+    buckets: [0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 4, 10, 20, 100],
+  },
+  tandem_router_cache_forecasts_total: {
+    type: "counter",
+    help: "Answers that told how much of their prompt was cached, by what was expected: right (within 32 tokens or a tenth), over or under.",
+    labels: ["outcome"],
+  },
+  tandem_router_zero_hit_warnings_total: {
+    type: "counter",
+    help: "Times that cached prefixes were expected again and again and none was hit, by the likely cause: blockSize, tokenizer, prefixCaching.",
+    labels: ["cause"],
   },
   tandem_router_output_token_seconds: {
     type: "histogram",

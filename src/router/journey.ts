@@ -9,12 +9,17 @@ import { engineAnswer, problemAnswer, type Problem } from "./answers.ts";
 import { wholeBody } from "./disagg/bodies.ts";
 import type { PeerBook } from "./disagg/peers.ts";
 import type { Answer, CompleteRequest, Forward, Routed, Ticket, Usage } from "./exchange.ts";
+import type { Explainer } from "./explain/explainer.ts";
+import { costHeader, explainHeaders } from "./explain/headers.ts";
+import { forecastOf } from "./forecast.ts";
+import type { HitWatch } from "./hits.ts";
 import { headerOf, type HeaderList } from "./headers.ts";
 import { PrefillLegs, type Handover } from "./legs.ts";
 import { Placement } from "./placement.ts";
 import { isProblem, readFacts, type FactsConfig, type RequestFacts } from "./request/facts.ts";
 import { errorsOf, isLocated, locate, type Located } from "./request/head.ts";
 import { isRefused, select, servedBy, type SelectDependencies, type Selection } from "./select.ts";
+import type { TokenRates } from "./tokenize/rates.ts";
 import type { PromptTokenizer, PromptTokens } from "./tokenize/tokens.ts";
 import { AnswerTokens } from "./tokens.ts";
 
@@ -30,10 +35,14 @@ export interface RouterDependencies extends SelectDependencies {
   readonly saltKey?: Buffer;
   /** Where tokens of prompts are to be had. */
   readonly tokenizer?: PromptTokenizer;
+  /** Keeps picks that can be asked for. */
+  readonly explainer?: Explainer;
 }
 
 export interface JourneyDependencies extends RouterDependencies {
   readonly facts: FactsConfig;
+  readonly rates: TokenRates;
+  readonly hits: HitWatch;
   /** What prefill engines said of themselves. */
   readonly peers: PeerBook;
 }
@@ -62,6 +71,8 @@ export class Journey implements Ticket {
   /** Prefill ran where the answer is generated, so that its usage tells of the cache. */
   #local = false;
   #streams = false;
+  /** Terms of the cost, where the client may see them. */
+  #cost = "";
   /** What engines are asked for. */
   #path = "";
   #over = false;
@@ -70,7 +81,7 @@ export class Journey implements Ticket {
     this.#deps = deps;
     this.#request = request;
     this.#requestId = uniqueId(headerOf(request.headers, HEADER.requestId), deps.random);
-    this.#tokens = new AnswerTokens(deps.clock, deps.metrics);
+    this.#tokens = new AnswerTokens(deps);
   }
 
   /**
@@ -84,6 +95,7 @@ export class Journey implements Ticket {
       this.#request = GONE;
       this.#path = "";
       this.#requestId = "";
+      this.#cost = "";
     }
   }
 
@@ -104,8 +116,7 @@ export class Journey implements Ticket {
   }
 
   usage(usage: Usage): void {
-    this.#tokens.ended(usage);
-    if (this.#local) this.#countTokens("actual", usage.cachedTokens ?? 0);
+    this.#tokens.ended(usage, this.#local);
   }
 
   finish(complete = false): void {
@@ -128,7 +139,7 @@ export class Journey implements Ticket {
     if (isRefused(selection)) return this.#refuse(selection);
     this.#deps.metrics.observe("tandem_router_pick_duration_seconds", (this.#deps.clock.monotonic() - started) / 1000);
     this.#deps.onPick?.(selection.pick.verdict);
-    this.#assign(selection);
+    this.#assign(selection, facts);
     const remote = selection.pick.prefill.length > 0;
     return this.#conclude(facts, selection, remote ? await this.#handOver(facts, selection) : LOCAL);
   }
@@ -153,12 +164,18 @@ export class Journey implements Ticket {
     return refuse(this.#deps, problem, this.#request.path);
   }
 
-  #assign({ prompt, pick }: Selection): void {
+  #assign(selection: Selection, facts: RequestFacts): void {
+    const { prompt, pick } = selection;
+    const { explainer, config } = this.#deps;
+    // Before the request is load itself.
+    const forecast = forecastOf(selection, facts);
+    this.#tokens.expect(forecast, explainer?.record(this.#requestId, selection, forecast));
+    if (config.explainHeaders) this.#cost = costHeader(selection);
     this.#placement = new Placement(this.#deps, pick.decode.endpoint, prompt.keys);
     // The client went away before its request was here whole.
     if (this.#over) this.#placement.end();
     this.#countTokens("prompt", prompt.tokens);
-    this.#countTokens("predicted", (pick.prefill[0]?.candidate ?? pick.decode).cachedTokens);
+    this.#countTokens("predicted", forecast.cachedTokens);
   }
 
   #handOver(facts: RequestFacts, selection: Selection): Promise<Handover> {
@@ -178,7 +195,7 @@ export class Journey implements Ticket {
     const why = leg.kind === "local" ? (leg.why ?? selection.local) : undefined;
     if (why !== undefined) this.#deps.metrics.count("tandem_router_local_prefills_total", { reason: why });
     if (leg.kind === "local") this.#placement?.prefillHere(selection.pick.localOwnMs);
-    else this.#countTokens("actual", leg.cachedTokens ?? 0);
+    else this.#tokens.cached(leg.cachedTokens);
     const reason: Reason = leg.kind === "local" ? "LocalPrefill" : "Picked";
     this.#deps.metrics.count("tandem_router_requests_total", { outcome: "forwarded", reason });
     return this.#forward(facts, selection, leg);
@@ -197,9 +214,13 @@ export class Journey implements Ticket {
         ...decodeHeaders,
         ...this.#newPath(),
       ],
-      responseHeaders: this.#deps.config.explainHeaders ? explain(selection, leg) : NO_HEADERS,
+      responseHeaders: this.#deps.config.explainHeaders ? this.#explained(selection, leg) : NO_HEADERS,
       body: leg.kind === "handed" ? leg.leg.body : wholeBody(this.#request.body, facts),
     };
+  }
+
+  #explained(selection: Selection, leg: Forwarded): HeaderList {
+    return explainHeaders(selection, this.#cost, leg.kind === "handed" ? leg : undefined);
   }
 
   /** Engines are not asked for the segment that named the tenant. */
@@ -207,28 +228,13 @@ export class Journey implements Ticket {
     return this.#path === this.#request.path ? [] : [[":path", this.#path]];
   }
 
-  #countTokens(kind: "prompt" | "predicted" | "actual", tokens: number): void {
+  #countTokens(kind: "prompt" | "predicted", tokens: number): void {
     if (tokens > 0) this.#deps.metrics.count("tandem_router_cached_tokens_total", { kind }, tokens);
   }
 }
 
 type Forwarded = Extract<Handover, { kind: "handed" | "local" }>;
 const LOCAL: Handover = { kind: "local" };
-
-/** What was chosen and expected, for the client who may see it. */
-function explain({ pick }: Selection, leg: Forwarded): HeaderList {
-  const { endpoint } = pick.decode;
-  const by = leg.kind === "handed" ? leg.by.candidate : pick.decode;
-  const reported: HeaderList =
-    leg.kind === "handed" && leg.cachedTokens !== undefined ? [[HEADER.cachedTokens, String(leg.cachedTokens)]] : [];
-  return [
-    [HEADER.decodeEndpoint, endpoint.address],
-    [HEADER.prefillEndpoint, by.endpoint.address],
-    [HEADER.predictedCachedTokens, String(by.cachedTokens)],
-    [HEADER.reason, leg.kind === "local" ? "LocalPrefill" : "Picked"],
-    ...reported,
-  ];
-}
 
 /** The caller's id for its traces, made unique: engines key KV transfers by it, and two callers may share one. */
 const uniqueId = (given: string, random: Random): string =>

@@ -32,8 +32,8 @@ export function promptOf(
 }
 
 /** Learned where the prompt is text alone: lists of tokens and media have rates of their own. */
-function rateOf({ config, rates }: PromptDependencies, { prompt }: RequestFacts, model: string): number {
-  const isText = prompt.media === 0 && prompt.bytesPerToken === config.index.bytesPerToken;
+function rateOf({ rates }: PromptDependencies, { prompt }: RequestFacts, model: string): number {
+  const isText = prompt.media === 0 && !prompt.listed;
   return (isText ? rates?.of(model) : undefined) ?? prompt.bytesPerToken;
 }
 

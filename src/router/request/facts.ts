@@ -108,7 +108,7 @@ function headFacts(config: FactsConfig, { api, headers, tenant }: FactsInput): R
     adapter: undefined,
     stream: false,
     maxTokens: undefined,
-    prompt: { parts: [], bytes: 0, extraTokens: 0, media: 0, bytesPerToken: config.rates.bytesPerToken },
+    prompt: { parts: [], bytes: 0, extraTokens: 0, media: 0, listed: false, bytesPerToken: config.rates.bytesPerToken },
     single: false,
     oneAnswer: false,
     priority: undefined,
