@@ -14,6 +14,7 @@ await build({
     tandem: new URL("../src/main.ts", import.meta.url).pathname,
     // src/cli/roles/scraping.ts looks for it under this name.
     "scrape-worker": new URL("../src/cli/roles/scrape-worker.ts", import.meta.url).pathname,
+    "event-worker": new URL("../src/cli/roles/event-worker.ts", import.meta.url).pathname,
     "token-worker": new URL("../src/cli/roles/token-worker.ts", import.meta.url).pathname,
   },
   outdir,

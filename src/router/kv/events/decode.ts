@@ -75,7 +75,8 @@ export class EventDecoder {
     try {
       this.#reader.begin(payload, from, to);
       this.#batch(batch);
-      return this.#reader.at === to ? undefined : "shape";
+      if (this.#reader.at !== to) fail("shape");
+      return undefined;
     } catch (error) {
       batch.reset();
       if (error instanceof Malformed) return error.reason;
@@ -167,13 +168,7 @@ function readHashes(reader: MsgpackReader, batch: EventBatch, event: BlockEvent)
   const count = reader.array();
   if (batch.hashCount + count > MAX_HASHES) fail("tooLarge");
   batch.reserveHashes(count);
-  const { hashes } = batch;
-  let at = 2 * batch.hashCount;
-  for (let left = count; left > 0; left--) {
-    reader.hash();
-    hashes[at++] = reader.low;
-    hashes[at++] = reader.high;
-  }
+  reader.hashes(batch.hashes, 2 * batch.hashCount, count);
   event.hashAt = batch.hashCount;
   event.hashCount = count;
   batch.hashCount += count;
@@ -184,10 +179,9 @@ function readTokens(reader: MsgpackReader, batch: EventBatch, event: BlockEvent)
   const count = Math.max(0, reader.arrayOrNil());
   if (batch.tokenCount + count > MAX_TOKENS) fail("tooLarge");
   batch.reserveTokens(count);
-  const { tokens } = batch;
-  let at = batch.tokenCount;
-  const pairs = count > 0 && reader.isArray();
-  for (let left = count; left > 0; left--) tokens[at++] = pairs ? firstOf(reader) : reader.token();
+  const { tokens, tokenCount: from } = batch;
+  if (count > 0 && reader.isArray()) for (let at = from; at < from + count; at++) tokens[at] = firstOf(reader);
+  else reader.tokens(tokens, from, count);
   event.tokenAt = batch.tokenCount;
   event.tokenCount = count;
   batch.tokenCount += count;

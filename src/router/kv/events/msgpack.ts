@@ -59,8 +59,7 @@ export class MsgpackReader {
 
   /** Reads `bytes` from `from` up to `to`. */
   begin(bytes: Uint8Array, from: number, to: number): void {
-    if (bytes.buffer !== this.bytes.buffer || bytes.byteOffset !== this.bytes.byteOffset)
-      this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.bytes = bytes;
     this.at = from;
     this.end = to;
@@ -193,22 +192,55 @@ export class MsgpackReader {
     }
   }
 
-  /** A token: an integer of 32 bits; others keep their lower 32. */
+  /** A token: an integer, of which the lower 32 bits are kept. */
   token(): number {
-    const { bytes, at, end } = this;
-    if (at + 5 > end) return this.number() | 0;
-    const type = bytes[at] as number;
-    if (type < 0x80) {
-      this.at = at + 1;
-      return type;
+    return this.number() | 0;
+  }
+
+  /** `count` tokens into `out` from `to` on. One loop over locals: it is most of what an event costs. */
+  tokens(out: Int32Array, to: number, count: number): void {
+    const end = to + count;
+    for (let index = to; index < end; index++) {
+      index = this.#plainTokens(out, index, end);
+      if (index < end) out[index] = this.token();
     }
-    if (type === 0xcd) {
-      this.at = at + 3;
-      return ((bytes[at + 1] as number) << 8) | (bytes[at + 2] as number);
+  }
+
+  /** Those of one, three and five bytes: the index of the first that is something else. */
+  #plainTokens(out: Int32Array, from: number, to: number): number {
+    const { bytes } = this;
+    // Behind it a token may end beyond what was given.
+    const safe = this.end - 5;
+    let at = this.at;
+    let index = from;
+    for (; index < to && at <= safe; index++) {
+      const type = bytes[at] as number;
+      if (type === 0xce) {
+        out[index] =
+          ((bytes[at + 1] as number) << 24) |
+          ((bytes[at + 2] as number) << 16) |
+          ((bytes[at + 3] as number) << 8) |
+          (bytes[at + 4] as number);
+        at += 5;
+      } else if (type === 0xcd) {
+        out[index] = ((bytes[at + 1] as number) << 8) | (bytes[at + 2] as number);
+        at += 3;
+      } else if (type < 0x80) {
+        out[index] = type;
+        at += 1;
+      } else break;
     }
-    if (type !== 0xce) return this.number() | 0;
-    this.at = at + 5;
-    return this.#view.getInt32(at + 1);
+    this.at = at;
+    return index;
+  }
+
+  /** The same of hashes, into pairs of words. */
+  hashes(out: Int32Array, to: number, count: number): void {
+    for (let index = to; index < to + 2 * count; index += 2) {
+      this.hash();
+      out[index] = this.low;
+      out[index + 1] = this.high;
+    }
   }
 
   /**

@@ -22,6 +22,8 @@ export class Speculation {
   readonly #sliceMs: number;
   readonly #ids = new Map<string, number>();
   readonly #free: number[] = [];
+  /** Numbers that were given up, and in which slice: what was recorded under them is still in the table. */
+  readonly #resting: { readonly id: number; readonly slice: number }[] = [];
   #fresh = 0;
   #slice = 0;
 
@@ -30,7 +32,7 @@ export class Speculation {
     this.#table = new HolderTable({ slots: SLOTS, endpoints, rows: ROWS });
     this.#table.given(0);
     this.#clock = clock;
-    this.#sliceMs = keepMs / (SLICES - 1);
+    this.#sliceMs = Math.max(1, keepMs / (SLICES - 1));
     this.#slice = this.#now();
   }
 
@@ -58,8 +60,7 @@ export class Speculation {
     if (id === undefined) return;
     this.#ids.delete(endpoint);
     this.#table.live[id] = 0;
-    this.#table.sweep(SLOTS);
-    this.#free.push(id);
+    this.#resting.push({ id, slice: this.#slice });
   }
 
   keep(endpoints: ReadonlySet<string>): void {
@@ -76,6 +77,8 @@ export class Speculation {
     if (now === this.#slice) return;
     this.#table.sweep(now - this.#slice >= MARKS - SLICES ? SLOTS : (SLOTS / (MARKS - SLICES)) * (now - this.#slice));
     this.#slice = now;
+    for (let first = this.#resting[0]; first !== undefined && now - first.slice >= MARKS; first = this.#resting[0])
+      this.#free.push(this.#resting.shift()?.id ?? first.id);
     this.#table.live.fill(this.#living(), 0, this.#fresh);
   }
 
