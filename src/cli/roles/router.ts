@@ -9,6 +9,7 @@ import type { Verdict } from "../../kinds/verdict.ts";
 import { compatible } from "../../profiles/connectors.ts";
 import { idSetOf } from "../../router/directory.ts";
 import { createEngineClient } from "../../router/disagg/client.ts";
+import { createExplainer } from "../../router/explain/explainer.ts";
 import type { RequestRouter } from "../../router/exchange.ts";
 import { startExtProcServer } from "../../router/extproc/server.ts";
 import { startHealthServer } from "../../router/health/server.ts";
@@ -22,9 +23,11 @@ import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
 import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
+import type { Pages } from "../../telemetry/server.ts";
 import { UsageError } from "../input.ts";
 import { callbackEdge, type CallbackEdge } from "./callbacks.ts";
 import { engineAccess } from "./engine.ts";
+import { explainPages } from "./explain-pages.ts";
 import { named } from "./files.ts";
 import type { Role, RolePorts } from "./ports.ts";
 import { proxyTls } from "./proxy-tls.ts";
@@ -67,6 +70,7 @@ interface Composed {
   readonly scraper: RemoteScraper;
   readonly history: History;
   readonly edge: CallbackEdge | undefined;
+  readonly pages: Pages;
 }
 
 /** What picks, and what it knows. What begins is noted in `begun`, to be undone where something behind it fails. */
@@ -102,14 +106,17 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const incompatible = (prefill: Endpoint, decode: Endpoint): string | undefined =>
     compatible(prefill.compatibility, decode.compatibility);
   const tokenizer = startTokenizing(ports, { client, events: NO_EVENTS }, begun);
+  const explainer = createExplainer({ config: config.explain, clock, random, log });
   const router = createRouter({
     ...{ config, directory, loads, index: told, hasher, client, incompatible, clock, random, timers, metrics, log },
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
     ...(tokenizer === undefined ? {} : { tokenizer }),
+    ...(explainer === undefined ? {} : { explainer }),
     ...(edge === undefined ? {} : { callbacks: edge.callbacks }),
     ...salt,
   });
-  return { router, loads, scraper, history: { index, endpoints: () => idSetOf(directory.list()), sent }, edge };
+  const history = { index, endpoints: () => idSetOf(directory.list()), sent };
+  return { router, loads, scraper, history, edge, pages: explainPages(explainer) };
 }
 
 /** What listens, with the router behind it. */
@@ -118,7 +125,7 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const { maxStreams, maxConnections, maxBufferedBytes, ...config } = ports.config.router;
   const listen = listenOf(config.listen);
   const certificates = proxyTls(ports);
-  const { router, loads, scraper, history, edge } = composeRouter(ports, options, begun);
+  const { router, loads, scraper, history, edge, pages } = composeRouter(ports, options, begun);
   let [draining, drainMs, listens] = [false, 0, false];
   const ready = (): boolean => listens && !draining && options.synced();
   const healthListen = parseListen(config.healthListen);
@@ -138,6 +145,7 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
     address: server.address,
     scraper,
     ready,
+    pages,
     stop: async () => {
       draining = true;
       // Proxies learn by asking that it goes; who does not know yet opens streams still.

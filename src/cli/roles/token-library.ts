@@ -5,8 +5,9 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Template } from "@huggingface/jinja";
+import { isObject } from "../../kinds/kube.ts";
 import type * as tokenizers from "tokenizers";
-import { isRecord, type Json } from "../../router/tokenize/chat.ts";
+import type { Json } from "../../router/tokenize/chat.ts";
 import type { ModelFiles } from "../../router/tokenize/model.ts";
 import type { AddedToken } from "../../router/tokenize/segments.ts";
 
@@ -66,17 +67,17 @@ function read(file: string): string {
 
 function jsonOf(file: string): Json {
   const value: unknown = existsSync(file) ? JSON.parse(read(file)) : {};
-  if (!isRecord(value)) throw new Error(`${file}: no JSON object`);
+  if (!isObject(value)) throw new Error(`${file}: no JSON object`);
   return value;
 }
 
 function addedOf(file: unknown): AddedToken[] {
-  const added: unknown = isRecord(file) ? file["added_tokens"] : undefined;
+  const added: unknown = isObject(file) ? file["added_tokens"] : undefined;
   return Array.isArray(added) ? added.filter(isAdded) : [];
 }
 
 const isAdded = (token: unknown): token is AddedToken =>
-  isRecord(token) && typeof token["content"] === "string" && Number.isSafeInteger(token["id"]);
+  isObject(token) && typeof token["content"] === "string" && Number.isSafeInteger(token["id"]);
 
 /** A file of its own comes before what stands in the configuration, as in Transformers. */
 function templatesOf(folder: string, { chat_template: given }: Json): Map<string, string> {
@@ -94,7 +95,7 @@ function templatesOf(folder: string, { chat_template: given }: Json): Map<string
 function namedIn(given: unknown): (readonly [name: string, template: string])[] {
   const entries: unknown[] = Array.isArray(given) ? given : [{ name: "default", template: given }];
   return entries.flatMap((entry) => {
-    const { name, template } = isRecord(entry) ? entry : {};
+    const { name, template } = isObject(entry) ? entry : {};
     return typeof name === "string" && typeof template === "string" ? [[name, template] as const] : [];
   });
 }
@@ -102,7 +103,7 @@ function namedIn(given: unknown): (readonly [name: string, template: string])[] 
 /** `bos_token` and the like, as text or as an object that holds it. */
 function tokensOf(config: Json): Record<string, string> {
   const tokens = Object.entries(config).map(([key, value]) => {
-    const content = isRecord(value) ? value["content"] : value;
+    const content = isObject(value) ? value["content"] : value;
     return key.endsWith("_token") && typeof content === "string" ? ([key, content] as const) : undefined;
   });
   return Object.fromEntries(tokens.filter((each) => each !== undefined));

@@ -4,6 +4,7 @@
  *
  * Pure, and never right by force: what an engine might read in another way throws `Untold`, and the prompt has no tokens.
  */
+import { isObject } from "../../kinds/kube.ts";
 import type { ContentFormat } from "./format.ts";
 import type { Shape } from "./job.ts";
 
@@ -21,11 +22,8 @@ export interface ChatInput {
   readonly variables: Json;
 }
 
-export const isRecord = (value: unknown): value is Json =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
 const recordsOf = (value: unknown, what: string): readonly Json[] => {
-  if (!Array.isArray(value) || !value.every(isRecord)) throw new Untold(`${what} is no list of objects`);
+  if (!Array.isArray(value) || !value.every(isObject)) throw new Untold(`${what} is no list of objects`);
   return value;
 };
 
@@ -42,7 +40,7 @@ const TEXT_PARTS: ReadonlyMap<unknown, string> = new Map([
 
 const textOf = (part: unknown): string => {
   if (typeof part === "string") return part;
-  const text = isRecord(part) ? part[TEXT_PARTS.get(part["type"]) ?? ""] : undefined;
+  const text = isObject(part) ? part[TEXT_PARTS.get(part["type"]) ?? ""] : undefined;
   if (typeof text !== "string") throw new Untold("a part is no text");
   return text;
 };
@@ -58,7 +56,7 @@ function contentOf(content: unknown, dialect: EngineDialect, format: ContentForm
 /** Arguments are JSON in a string on the wire, and an object in templates; vLLM takes what is none for an empty one. */
 function callOf(call: Json, dialect: EngineDialect): Json {
   const { function: called } = call;
-  if (!isRecord(called)) throw new Untold("a call is of no function");
+  if (!isObject(called)) throw new Untold("a call is of no function");
   const { arguments: given } = called;
   return { ...call, function: { ...called, arguments: argumentsOf(given, dialect) } };
 }
@@ -105,7 +103,7 @@ function messageOf(message: Json, dialect: EngineDialect, format: ContentFormat)
 /** As the engine's data classes write them: `null` for what is absent, in the order of the class, the rest behind. */
 function toolOf(tool: Json, dialect: EngineDialect): Json {
   const { function: called, type = "function", ...rest } = tool;
-  if (!isRecord(called)) throw new Untold("a tool is no function");
+  if (!isObject(called)) throw new Untold("a tool is no function");
   const { name, description = null, parameters = null, ...more } = called;
   const strict = dialect === "sglang" ? { strict: more["strict"] ?? false } : {};
   const definition =
@@ -130,7 +128,7 @@ function variablesOf(body: Json): Json {
     continue_final_message: continues,
     ...(documents === undefined ? {} : { documents }),
     ...(effort === undefined ? {} : { reasoning_effort: effort }),
-    ...(isRecord(own) ? own : {}),
+    ...(isObject(own) ? own : {}),
   };
 }
 
@@ -214,7 +212,7 @@ function fromResponses(body: Json): Json {
   const head = typeof instructions === "string" ? [{ role: "system", content: instructions }] : [];
   const turns =
     typeof input === "string" ? [{ role: "user", content: input }] : recordsOf(input, "input").map(fromItem);
-  const effort = isRecord(reasoning) ? reasoning["effort"] : undefined;
+  const effort = isObject(reasoning) ? reasoning["effort"] : undefined;
   return { messages: [...head, ...turns], ...(effort === undefined ? {} : { reasoning_effort: effort }) };
 }
 
