@@ -10,7 +10,9 @@ import type { Callbacks } from "./disagg/callbacks.ts";
 import { prefillsAlone, splits } from "./disagg/connectors.ts";
 import { fleetOf, idsOf, onlyFleet, onlyModel, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
 import type { BlockHasher } from "./kv/blocks.ts";
+import type { EventMatches } from "./kv/events/index.ts";
 import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
+import type { TokenLookup } from "./kv/joint.ts";
 import type { LoadBook } from "./load.ts";
 import { pick, type Candidate, type Pick, type PickInput } from "./pick/pick.ts";
 import { isScoped, withinScope, type Scope } from "./scope.ts";
@@ -32,6 +34,8 @@ export interface SelectDependencies {
   readonly callbacks?: Callbacks;
   /** Bytes of a token, as far as answers have told. */
   readonly rates?: TokenRates;
+  /** What engines tell of their caches; absent where they are not asked. */
+  readonly events?: TokenLookup;
 }
 
 export interface Selection {
@@ -63,18 +67,22 @@ export function select(
   if (!isScoped(scoped)) return scoped;
   const problem = fleetProblem(deps, { ...fleet, decode: scoped }, model);
   if (problem !== undefined) return problem;
-  return choose(deps, facts, { fleet, decode: scoped, prompt: promptOf(deps, facts, model, tokens) });
+  const prompt = promptOf(deps, facts, model, tokens);
+  const matches = deps.index.match(prompt.keys);
+  const { adapter, salt, tenant } = facts;
+  const events = tokens && deps.events?.ofTokens(prompt.keys, tokens.ids, { model, adapter, salt, tenant });
+  return choose(deps, facts, { fleet, decode: scoped, held: { prompt, matches, events } });
 }
 
 /** A prompt, and who may serve it. */
 interface Choice {
   readonly fleet: Fleet;
   readonly decode: readonly KnownEndpoint[];
-  readonly prompt: Prompt;
+  readonly held: Held;
 }
 
-function choose(deps: SelectDependencies, facts: RequestFacts, { fleet, decode, prompt }: Choice): Selection | Problem {
-  const held = { prompt, matches: deps.index.match(prompt.keys) };
+function choose(deps: SelectDependencies, facts: RequestFacts, { fleet, decode, held }: Choice): Selection | Problem {
+  const { prompt } = held;
   const splitting = splittable(deps, facts, fleet.prefill);
   const input: PickInput = {
     prefill: unshunned(deps, candidates(deps, splitting, held)),
@@ -138,7 +146,10 @@ export function servedBy(
 /** A prompt, and who holds how much of it. */
 interface Held {
   readonly prompt: Prompt;
+  /** By what was sent where. */
   readonly matches: PrefixMatches;
+  /** By what engines tell, where the prompt's tokens are known. */
+  readonly events: EventMatches | undefined;
 }
 
 /** Engines always compute the last token themselves, so a prompt is never cached whole. */
@@ -217,14 +228,19 @@ const fresh = (stats: EngineStats | undefined, since: number): EngineStats | und
 
 function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], held: Held): Candidate[] {
   const ids = idsOf(known);
-  const [loads, blocks] = [deps.loads.all(ids), held.matches.all(ids)];
+  const [loads, blocks, told] = [deps.loads.all(ids), held.matches.all(ids), held.events?.all(ids)];
   const { blockBytes } = deps.config.index;
   const since = staleBefore(deps);
   return known.map(({ endpoint, stats }, index) => ({
     endpoint,
     stats: fresh(stats, since),
     load: loads[index] ?? deps.loads.of(endpoint.id),
-    cachedTokens: cachedTokens(blocks[index] ?? 0, held.prompt, blockBytes),
+    cachedTokens:
+      told?.live[index] === 1
+        ? Math.min(held.prompt.tokens - 1, told.device[index] ?? 0)
+        : cachedTokens(blocks[index] ?? 0, held.prompt, blockBytes),
+    hostTokens: told?.host[index] ?? 0,
+    sharedTokens: told?.shared[index] ?? 0,
     capacityTokens: capacityOf(stats, deps.config.index),
   }));
 }

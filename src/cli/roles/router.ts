@@ -16,7 +16,9 @@ import { startHealthServer } from "../../router/health/server.ts";
 import { Housekeeping } from "../../router/housekeeping.ts";
 import { createBlockHasher } from "../../router/kv/blocks.ts";
 import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
+import { eventTargets } from "../../router/kv/events/targets.ts";
 import type { PrefixIndex } from "../../router/kv/index.ts";
+import { JointIndex } from "../../router/kv/joint.ts";
 import { LoadBook } from "../../router/load.ts";
 import type { History } from "../../router/replicas/peers.ts";
 import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
@@ -27,6 +29,7 @@ import type { Pages } from "../../telemetry/server.ts";
 import { UsageError } from "../input.ts";
 import { callbackEdge, type CallbackEdge } from "./callbacks.ts";
 import { engineAccess } from "./engine.ts";
+import { startFollowing } from "./following.ts";
 import { explainPages } from "./explain-pages.ts";
 import { named } from "./files.ts";
 import type { Role, RolePorts } from "./ports.ts";
@@ -84,11 +87,15 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   begun.add(() => client.close());
   const loads = new LoadBook(config.maxInflightPerEndpoint);
   const { maxBytes, maxEndpoints } = config.index;
-  const index = new HistoryIndex(
+  const history = new HistoryIndex(
     geometryFor(maxBytes, maxEndpoints),
     indexCapacity({ stats: undefined }, config.index),
     (blocks) => metrics.count("tandem_router_index_full_total", {}, blocks),
   );
+  const following = startFollowing(ports);
+  if (following !== undefined) begun.add(() => following.feed.stop());
+  const joint = following && new JointIndex(history, following.index);
+  const index = joint ?? history;
   const scraper = startScraping(ports, options.endpoints, engines.current());
   begun.add(() => scraper.stop());
   begun.add(
@@ -99,24 +106,29 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   );
   const directory = new EndpointDirectory(options.endpoints, scraper);
   const housekeeping = new Housekeeping({ index, loads, config, metrics });
-  begun.add(timers.every(TIDY_MS, () => housekeeping.tidy(directory.list())));
+  const tidy = (): void => {
+    housekeeping.tidy(directory.list());
+    following?.feed.follow(eventTargets(directory.list(), config));
+  };
+  begun.add(timers.every(TIDY_MS, tidy));
   const hasher = createBlockHasher();
   const { sent, told } = telling(index, config);
   // Compatibility is a question between two endpoints: what keeps their KV blocks from travelling.
   const incompatible = (prefill: Endpoint, decode: Endpoint): string | undefined =>
     compatible(prefill.compatibility, decode.compatibility);
-  const tokenizer = startTokenizing(ports, { client, events: NO_EVENTS }, begun);
+  const tokenizer = startTokenizing(ports, { client, events: following?.index ?? NO_EVENTS }, begun);
   const explainer = createExplainer({ config: config.explain, clock, random, log });
   const router = createRouter({
     ...{ config, directory, loads, index: told, hasher, client, incompatible, clock, random, timers, metrics, log },
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
     ...(tokenizer === undefined ? {} : { tokenizer }),
+    ...(joint === undefined ? {} : { events: joint }),
     ...(explainer === undefined ? {} : { explainer }),
     ...(edge === undefined ? {} : { callbacks: edge.callbacks }),
     ...salt,
   });
-  const history = { index, endpoints: () => idSetOf(directory.list()), sent };
-  return { router, loads, scraper, history, edge, pages: explainPages(explainer) };
+  const sharing = { index, endpoints: () => idSetOf(directory.list()), sent };
+  return { router, loads, scraper, history: sharing, edge, pages: explainPages(explainer) };
 }
 
 /** What listens, with the router behind it. */

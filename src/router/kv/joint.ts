@@ -3,10 +3,19 @@
  * what engines are about to hold.
  */
 import type { BlockKeys } from "./blocks.ts";
-import type { EventIndex } from "./events/index.ts";
+import type { Asked, EventIndex, EventMatches } from "./events/index.ts";
 import type { PrefixIndex, PrefixMatches } from "./index.ts";
 
-export class JointIndex implements PrefixIndex {
+/** The question that only tokens can ask. */
+export interface TokenLookup {
+  /**
+   * Who holds how much of a prompt whose tokens are known, as events tell; undefined where they tell of nobody, or cannot.
+   * @param text its keys by its text, under which it will be recorded
+   */
+  ofTokens(text: BlockKeys, ids: Int32Array, asked: Asked): EventMatches | undefined;
+}
+
+export class JointIndex implements PrefixIndex, TokenLookup {
   readonly #history: PrefixIndex;
   readonly #events: EventIndex;
   /** Keys of the tokens of a prompt by the keys of its text, for as long as somebody has those. */
@@ -21,9 +30,12 @@ export class JointIndex implements PrefixIndex {
     return this.#history.blocks;
   }
 
-  /** These are the keys of one prompt, by its text and by its tokens. */
-  join(text: BlockKeys, tokens: BlockKeys): void {
-    this.#tokens.set(text, tokens);
+  ofTokens(text: BlockKeys, ids: Int32Array, asked: Asked): EventMatches | undefined {
+    if (!this.#events.anyLive) return undefined;
+    const keys = this.#events.keys(ids, asked);
+    if (keys === undefined) return undefined;
+    this.#tokens.set(text, keys);
+    return this.#events.match(keys);
   }
 
   match(keys: BlockKeys): PrefixMatches {

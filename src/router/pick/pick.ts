@@ -25,6 +25,9 @@ export interface Candidate {
   readonly stats: EngineStats | undefined;
   /** Leading prompt tokens that it is thought to hold. */
   readonly cachedTokens: number;
+  /** Leading tokens that are no farther than the host's memory, and than a disk or a pool; 0 where nobody tells. */
+  readonly hostTokens?: number;
+  readonly sharedTokens?: number;
   /** Tokens that its KV cache holds; default: nothing is known, and pinned blocks have no price. */
   readonly capacityTokens?: number;
 }

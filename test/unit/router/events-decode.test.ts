@@ -26,8 +26,7 @@ const goldens = JSON.parse(
   readFileSync(new URL("../../golden/events/payloads.json", import.meta.url), "utf8"),
 ) as Golden[];
 
-const wide = (low: number, high: number): string =>
-  String((BigInt(high >>> 0) << 32n) | BigInt(low >>> 0));
+const wide = (low: number, high: number): string => String((BigInt(high >>> 0) << 32n) | BigInt(low >>> 0));
 const TIERS = new Map<number, string>(Object.entries(TIER).map(([name, tier]) => [tier, name]));
 
 /** A batch in the form of the goldens. */
@@ -146,7 +145,8 @@ t.test("what msgpackr reads is what is read here, in all four shapes", (t) => {
 
 /** Fields by position. */
 function named([type, ...fields]: unknown[]): Record<string, unknown> {
-  if (type === "BlockStored") return { type, block_hashes: fields[0], parent_block_hash: fields[1], token_ids: fields[2] };
+  if (type === "BlockStored")
+    return { type, block_hashes: fields[0], parent_block_hash: fields[1], token_ids: fields[2] };
   return type === "BlockRemoved" ? { type, block_hashes: fields[0] } : { type };
 }
 

@@ -206,7 +206,6 @@ function readMedium(reader: MsgpackReader, _: EventBatch, event: BlockEvent): vo
   else event.tier = medium.startsWith("cpu") && !event.pooled ? TIER.host : TIER.shared;
 }
 
-
 /**
  * When a batch was published, by the engine's clock in seconds, off its first bytes: it says who published it, before it is
  * believed. 0 where it does not stand there.

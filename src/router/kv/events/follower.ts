@@ -58,7 +58,12 @@ export class Follower {
   allowance = 0;
   refilledAt = 0;
 
-  constructor(target: EventTarget, rank: number, make: (ask: (from: number) => void) => EventStream, ports: FollowerPorts) {
+  constructor(
+    target: EventTarget,
+    rank: number,
+    make: (ask: (from: number) => void) => EventStream,
+    ports: FollowerPorts,
+  ) {
     this.target = target;
     this.rank = rank;
     this.#ports = ports;

@@ -42,6 +42,14 @@ export interface EndpointEvents {
   readonly blocks: number;
 }
 
+/** Whose blocks a prompt may find. */
+export interface Asked {
+  readonly model: string;
+  readonly adapter: string | undefined;
+  readonly salt: string | undefined;
+  readonly tenant: string;
+}
+
 export interface EventIndexOptions {
   readonly geometry: Geometry;
   readonly hasher: BlockHasher;
@@ -78,6 +86,8 @@ export class EventIndex {
   /** Adapters that are served under names of their own. */
   #adapters = new Set<string>();
   #version = 0;
+  /** Endpoints that are live. */
+  #live = 0;
   #tables: readonly HolderTable[] = [];
   /** Blocks lie in other places than accelerators, so that more than one walk is needed. */
   #isTiered = false;
@@ -108,6 +118,7 @@ export class EventIndex {
       const ranksOf = Array.from({ length: ranks }, () => undefined);
       this.#known.set(id, { state: "blind", cause: "unreachable", since: this.#now(), ranks: ranksOf });
     }
+    this.#countLive();
     this.#version += 1;
   }
 
@@ -127,6 +138,11 @@ export class EventIndex {
     }
   }
 
+  /** Of any endpoint. */
+  get anyLive(): boolean {
+    return this.#live > 0;
+  }
+
   /** Every rank is live. */
   isLive(endpoint: string): boolean {
     return this.#known.get(endpoint)?.state === "live";
@@ -136,17 +152,22 @@ export class EventIndex {
     const known = this.#known.get(endpoint);
     if (known === undefined) return undefined;
     const { state, cause, since, ranks } = known;
-    return { state, cause, since, ranks: ranks.length, blocks: ranks.reduce((sum, rank) => sum + (rank?.blocks ?? 0), 0) };
+    return {
+      state,
+      cause,
+      since,
+      ranks: ranks.length,
+      blocks: ranks.reduce((sum, rank) => sum + (rank?.blocks ?? 0), 0),
+    };
   }
 
   /**
    * Keys of a prompt's tokens. Undefined where engines do not tell such prompts apart from others but we do: of a tenant
    * without a salt.
    */
-  keys(ids: Int32Array, asked: { model: string; adapter: string | undefined; salt: string | undefined; tenant: string }): BlockKeys | undefined {
-    const { model, salt, tenant } = asked;
+  keys(ids: Int32Array, { model, adapter: named, salt, tenant }: Asked): BlockKeys | undefined {
     if (tenant !== "" && salt === undefined) return undefined;
-    const adapter = asked.adapter ?? (this.#adapters.has(model) ? model : undefined);
+    const adapter = named ?? (this.#adapters.has(model) ? model : undefined);
     const bytes = new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength);
     return this.#options.hasher.keys([bytes], 4 * this.#options.blockTokens, eventSeed(adapter, salt));
   }
@@ -220,11 +241,18 @@ export class EventIndex {
     if (known === undefined) return;
     const worst = known.ranks.find((rank) => rank?.state !== "live") ?? known.ranks[0];
     const unheard = known.ranks.includes(undefined);
-    const [state, cause] = unheard || worst === undefined ? (["blind", "unreachable"] as const) : [worst.state, worst.cause];
+    const [state, cause] =
+      unheard || worst === undefined ? (["blind", "unreachable"] as const) : [worst.state, worst.cause];
     if (state !== known.state) known.since = this.#now();
     known.state = state;
     known.cause = cause;
     this.#version += 1;
+    this.#countLive();
+  }
+
+  #countLive(): void {
+    this.#live = 0;
+    for (const { state } of this.#known.values()) if (state === "live") this.#live += 1;
   }
 
   #now(): number {

@@ -92,5 +92,4 @@ function count({ tiers }: Shared, set: number, by: 1 | -1): void {
   for (let tier = 0; tier < 3; tier++) if ((set & (1 << tier)) !== 0) tiers[tier] = (tiers[tier] as number) + by;
 }
 
-const tiersOf = ({ tiers }: Shared): number =>
-  (tiers[0] > 0 ? 1 : 0) | (tiers[1] > 0 ? 2 : 0) | (tiers[2] > 0 ? 4 : 0);
+const tiersOf = ({ tiers }: Shared): number => (tiers[0] > 0 ? 1 : 0) | (tiers[1] > 0 ? 2 : 0) | (tiers[2] > 0 ? 4 : 0);

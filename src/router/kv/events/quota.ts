@@ -23,7 +23,8 @@ export interface Need {
 /** The largest table that fits with all around it. `engines`: numbers that may be in use at once. */
 export function eventGeometry(maxBytes: number, engines: number): Geometry {
   const rows = Math.max(64, Math.floor(maxBytes / 16 / engines));
-  const bytes = (slots: number): number => bytesOf({ slots, endpoints: engines, rows }) + slots * LOAD * BYTES_PER_BLOCK;
+  const bytes = (slots: number): number =>
+    bytesOf({ slots, endpoints: engines, rows }) + slots * LOAD * BYTES_PER_BLOCK;
   let slots = 1024;
   while (bytes(slots * 2) <= maxBytes) slots *= 2;
   return { slots, endpoints: engines, rows };

@@ -41,7 +41,8 @@ export class Speculation {
     const id = this.#idOf(endpoint);
     if (id === undefined) return;
     const holder = holderOf(id, this.#slice % MARKS);
-    for (let block = 0; block < keys.length / 2; block++) if (this.#table.put(keys, block, holder) === undefined) return;
+    for (let block = 0; block < keys.length / 2; block++)
+      if (this.#table.put(keys, block, holder) === undefined) return;
   }
 
   /** Leading blocks that each endpoint is about to hold; valid until the next call. */

@@ -110,7 +110,8 @@ export class ZmtpReader {
   }
 
   #greeting(bytes: Uint8Array, end: number): number {
-    const isOurs = (end < 1 || bytes[0] === 0xff) && (end < 10 || bytes[9] === 0x7f) && (end < 11 || (bytes[10] as number) >= 3);
+    const isOurs =
+      (end < 1 || bytes[0] === 0xff) && (end < 10 || bytes[9] === 0x7f) && (end < 11 || (bytes[10] as number) >= 3);
     const mechanism = end < GREETING_BYTES || Buffer.from(bytes.slice(12, 17)).toString("latin1") === "NULL\0";
     if (!isOurs || !mechanism) this.#error = "greeting";
     if (end < GREETING_BYTES || this.#error !== undefined) return 0;
