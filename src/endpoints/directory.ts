@@ -35,8 +35,15 @@ export const staticEndpoints = (entries: readonly StaticEndpointConfig[]): reado
     bootId: "static",
     ...(entry.kvPort === 0 ? {} : { kvPort: entry.kvPort }),
     ...(entry.ranks === 1 ? {} : { ranks: entry.ranks }),
+    ...eventsOf(entry),
+    ...(entry.domains.length === 0 ? {} : { domains: entry.domains }),
     ...(entry.prefillRunner === "sidecar" ? { prefillRunner: entry.prefillRunner } : {}),
   }));
+
+function eventsOf({ eventsPort: port, replayPort, ranks }: StaticEndpointConfig): Pick<Endpoint, "events"> {
+  if (port === 0) return {};
+  return { events: { port, ranks, ...(replayPort === 0 ? {} : { replayPort }) } };
+}
 
 export interface Joined {
   readonly endpoint: Endpoint;
