@@ -43,6 +43,7 @@ export const ANNOTATION = {
   topologyTier: "tandem.sh/topology-tier",
   kvConnector: "tandem.sh/kv-connector",
   compat: "tandem.sh/compat",
+  prefillRunner: "tandem.sh/prefill-runner",
   nodesPerInstance: "tandem.sh/nodes-per-instance",
   recovery: "tandem.sh/recovery",
   disruption: "tandem.sh/disruption",

@@ -3,7 +3,7 @@
  * and its parser. Decoding, denials and `docs/reference/labels.md` all come from it.
  */
 import { ANNOTATION, LABEL } from "../kinds/names.ts";
-import type { Connector, Role } from "../kinds/endpoint.ts";
+import type { Connector, PrefillRunner, Role } from "../kinds/endpoint.ts";
 import { BUILT_IN } from "../profiles/devices.ts";
 import type { DataParallelMode, EngineName, GangSetting, Mode, Parallelism, Stage, TopologyMode } from "./spec.ts";
 
@@ -307,6 +307,15 @@ export const KEYS = {
       "workload",
       "empty",
       "Prefill and decode pair only where this is equal; a new value keeps an upgrade from mixing.",
+    ),
+  ),
+  prefillRunner: oneOf(
+    ANNOTATION.prefillRunner,
+    ["router", "sidecar"] satisfies PrefillRunner[],
+    texts(
+      "workload",
+      "`sidecar` where llm-d's routing sidecar is in the pod, else `router`",
+      "Who runs the prefill leg of requests that the pods decode: a sidecar is told the prefill endpoint by header.",
     ),
   ),
   nodesPerInstance: manageOnly(

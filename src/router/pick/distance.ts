@@ -7,6 +7,7 @@ import type { Endpoint } from "../../kinds/endpoint.ts";
  */
 export function distanceOf({ domains: from }: Endpoint, { domains: to }: Endpoint): number {
   if (from === undefined || to === undefined) return 0;
+  if (from.at(-1) === to.at(-1)) return 0;
   const deepest = Math.max(from.length, to.length);
   let shared = 0;
   while (shared < deepest && from[shared] !== undefined && from[shared] === to[shared]) shared += 1;
