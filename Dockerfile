@@ -9,14 +9,15 @@ RUN npm ci
 COPY tsconfig.json ./
 COPY scripts scripts
 COPY src src
-RUN npm run build
+RUN npm run build && node scripts/native.ts dist
 
-# The bundle, and the manifests that `tandem demo` shows; no node_modules. Nothing is written at run time: run it with a
-# read-only root.
+# The bundle, the packages of machine code beside it, and the manifests that `tandem demo` shows. Nothing is written at run
+# time: run it with a read-only root.
 FROM ${RUNTIME}
 WORKDIR /app
 COPY --from=build /src/package.json ./
 COPY --from=build /src/dist/*.js dist/
+COPY --from=build /src/dist/node_modules dist/node_modules
 COPY manifests/examples manifests/examples
 COPY manifests/envoy manifests/envoy
 ENV NODE_ENV=production

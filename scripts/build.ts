@@ -6,11 +6,16 @@ import { build } from "esbuild";
 // Elsewhere for a test, which must not touch what people run.
 const outdir = process.argv[2] ?? new URL("../dist", import.meta.url).pathname;
 
+/** Packages that are machine code; the Dockerfile brings exactly these. */
+const NATIVE = ["tokenizers", "zeromq"];
+
 await build({
   entryPoints: {
     tandem: new URL("../src/main.ts", import.meta.url).pathname,
     // src/cli/roles/scraping.ts looks for it under this name.
     "scrape-worker": new URL("../src/cli/roles/scrape-worker.ts", import.meta.url).pathname,
+    "event-worker": new URL("../src/cli/roles/event-worker.ts", import.meta.url).pathname,
+    "token-worker": new URL("../src/cli/roles/token-worker.ts", import.meta.url).pathname,
   },
   outdir,
   bundle: true,
@@ -20,6 +25,8 @@ await build({
   sourcemap: true,
   minifySyntax: true,
   logLevel: "warning",
+  // Native: found beside the bundle at run time, and done without where they are not.
+  external: NATIVE,
   // CommonJS packages in an ESM bundle still call require and read __dirname.
   banner: {
     js: [

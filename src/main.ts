@@ -3,6 +3,7 @@ import { registerAdmit } from "./cli/admit.ts";
 import { registerCerts } from "./cli/certs.ts";
 import { registerDemo } from "./cli/demo.ts";
 import { registerDoctor } from "./cli/doctor.ts";
+import { registerExplain } from "./cli/explain.ts";
 import { runProgram, type Register } from "./cli/index.ts";
 import { registerPlace } from "./cli/place.ts";
 import { registerRelease } from "./cli/release.ts";
@@ -17,6 +18,7 @@ const commands: readonly Register[] = [
   registerDemo,
   registerRelease,
   registerDoctor,
+  registerExplain,
   registerCerts,
 ];
 

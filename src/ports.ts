@@ -113,6 +113,10 @@ export interface EngineRequest {
   readonly body?: Uint8Array;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
+  /** Called once a connection stands and the request is on its way; never where it comes to none. */
+  readonly onSent?: () => void;
+  /** Over plain HTTP and without the router's credential: a server beside the engine's API. */
+  readonly plain?: true;
 }
 
 /**

@@ -37,6 +37,7 @@ const VLLM = {
 /** Every connector that an engine has. */
 const SAMPLES: readonly Sample[] = [
   { ...VLLM, connector: "nixl" },
+  { ...VLLM, connector: "nixl-push" },
   { ...VLLM, connector: "mooncake" },
   { ...ASCEND, connector: "mooncake" },
   { ...ASCEND, connector: "mooncake-layerwise" },

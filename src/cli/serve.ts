@@ -129,6 +129,7 @@ async function startPages({ config, metrics }: RolePorts, roles: readonly Role[]
   if (adminAt !== undefined)
     pages.push(
       await startPageServer(adminAt, {
+        ...Object.fromEntries(roles.flatMap(({ pages: own = {} }) => Object.entries(own))),
         "/livez": () => text(200, "ok\n"),
         "/readyz": () => (ready() ? text(200, "ok\n") : text(503, "not ready\n")),
       }),

@@ -13,6 +13,12 @@ export const PickCost = Type.Object(
     decodeStepMs: number(0.03, 0, 1000, "Growth of a decode step with each request in the batch."),
     decodeTokens: integer(256, 1, 1000000, "Expected answer length where the request names no limit."),
     transferMsPerToken: number(0.003, 0, 1000, "KV transfer time of a token."),
+    transferPerStep: number(
+      0.25,
+      0,
+      100,
+      "Share by which each step of distance, as far as domains are known, lengthens the transfer of a token.",
+    ),
     transferSetupMs: number(
       25,
       0,

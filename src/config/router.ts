@@ -1,8 +1,11 @@
 /** `router` of the configuration: what is listened on, which requests are routed, and within which bounds. */
 import Type from "typebox";
 import { EngineAccess, PassedPath, PrefillLeg, StaticEndpoint } from "./engines.ts";
+import { KvEvents } from "./events.ts";
+import { ExplainPicks } from "./explain.ts";
 import { closed, flag, integer, listen, oneOf, text } from "./fields.ts";
 import { PickCost, PrefixIndex } from "./pick.ts";
+import { PromptTokenizer } from "./tokenizer.ts";
 
 export const Router = Type.Object(
   {
@@ -48,6 +51,21 @@ export const Router = Type.Object(
         }),
       },
       { ...closed, description: "Other replicas of the router." },
+    ),
+    callbacks: Type.Object(
+      {
+        listen: listen(
+          "",
+          "HTTP address on which decode engines ask for the prefill of their requests (connector mooncake-layerwise); that of `router.replicas.listen` is shared; empty: off, and such prompts are prefilled where they are decoded.",
+        ),
+        advertise: Type.String({
+          default: "",
+          pattern: "^(\\[?[0-9a-fA-F:]+\\]?|[A-Za-z0-9.-]{1,253})?$",
+          accepts: "an address or a name",
+          description: "Address of this replica, and of no other, as decode engines reach it; the Pod's.",
+        }),
+      },
+      { ...closed, description: "Calls of decode engines." },
     ),
     maxBodyBytes: integer(16777216, 1024, 268435456, "Largest request body; 413 above."),
     maxBufferedBytes: integer(134217728, 1048576, 8589934592, "Request bodies held at once; 429 above."),
@@ -133,6 +151,9 @@ export const Router = Type.Object(
     engine: EngineAccess,
     cost: PickCost,
     index: PrefixIndex,
+    events: KvEvents,
+    tokenizer: PromptTokenizer,
+    explain: ExplainPicks,
   },
   { ...closed, description: "ext_proc router." },
 );

@@ -3,6 +3,13 @@ import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
 import type { StaticEndpointConfig } from "../config/schema.ts";
 import type { Scraped, Scraper } from "./scrape.ts";
 
+/** Where nothing else is said. */
+const ENGINE_OF: Readonly<Record<string, string>> = {
+  mooncake: "vllm-ascend",
+  "mooncake-layerwise": "vllm-ascend",
+  sglang: "sglang",
+};
+
 /** Endpoints named in the configuration: always ready; that the engine is gone shows when a connection is refused. */
 export const staticEndpoints = (entries: readonly StaticEndpointConfig[]): readonly Endpoint[] =>
   entries.map((entry) => ({
@@ -19,14 +26,24 @@ export const staticEndpoints = (entries: readonly StaticEndpointConfig[]): reado
     models: [entry.model, ...entry.served],
     compatibility: {
       connector: entry.connector,
-      engine: entry.connector === "mooncake" ? "vllm-ascend" : "vllm",
+      engine: entry.engine || (ENGINE_OF[entry.connector] ?? "vllm"),
       tag: entry.compat,
       fabric: entry.fabric,
     },
     draining: false,
     ready: true,
     bootId: "static",
+    ...(entry.kvPort === 0 ? {} : { kvPort: entry.kvPort }),
+    ...(entry.ranks === 1 ? {} : { ranks: entry.ranks }),
+    ...eventsOf(entry),
+    ...(entry.domains.length === 0 ? {} : { domains: entry.domains }),
+    ...(entry.prefillRunner === "sidecar" ? { prefillRunner: entry.prefillRunner } : {}),
   }));
+
+function eventsOf({ eventsPort: port, replayPort, ranks }: StaticEndpointConfig): Pick<Endpoint, "events"> {
+  if (port === 0) return {};
+  return { events: { port, ranks, ...(replayPort === 0 ? {} : { replayPort }) } };
+}
 
 export interface Joined {
   readonly endpoint: Endpoint;

@@ -6,7 +6,10 @@
 export type Role = "prefill" | "decode" | "both";
 
 /** How KV blocks travel from prefill to decode. */
-export type Connector = "nixl" | "mooncake" | "mooncake-layerwise" | "sglang" | "none";
+export type Connector = "nixl" | "nixl-push" | "mooncake" | "mooncake-layerwise" | "sglang" | "none";
+
+/** Who runs the prefill leg of requests that the endpoint decodes: the router, or llm-d's sidecar in its pod. */
+export type PrefillRunner = "router" | "sidecar";
 
 /** What both sides of a KV transfer must agree on, as far as it is known. Unknown fields never refuse a pair. */
 export interface Compatibility {
@@ -47,6 +50,12 @@ export interface Endpoint {
   readonly bootId: string;
   /** First port of the connector, where it is known: NIXL's side channel, Mooncake's handshake, a bootstrap server. */
   readonly kvPort?: number;
+  /** Data-parallel ranks behind the address, where it is known that they are several. */
+  readonly ranks?: number;
+  /** Default: the router. */
+  readonly prefillRunner?: PrefillRunner;
+  /** What it lies in, the widest first and its node last, as far as it is known. */
+  readonly domains?: readonly string[];
   /** KV events over ZeroMQ, where the engine publishes them: ports of the first of `ranks` data-parallel ranks. */
   readonly events?: { readonly port: number; readonly replayPort?: number; readonly ranks: number };
 }

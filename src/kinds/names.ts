@@ -43,6 +43,7 @@ export const ANNOTATION = {
   topologyTier: "tandem.sh/topology-tier",
   kvConnector: "tandem.sh/kv-connector",
   compat: "tandem.sh/compat",
+  prefillRunner: "tandem.sh/prefill-runner",
   nodesPerInstance: "tandem.sh/nodes-per-instance",
   recovery: "tandem.sh/recovery",
   disruption: "tandem.sh/disruption",
@@ -195,6 +196,8 @@ export const HEADER = {
   /** Cached tokens that the prefill endpoint itself reported. */
   cachedTokens: "x-tandem-cached-tokens",
   reason: "x-tandem-reason",
+  /** The terms of the chosen cost, in milliseconds. */
+  cost: "x-tandem-cost",
 } as const;
 
 /** gRPC metadata of the ext_proc stream, set by Envoy for a route and out of clients' reach: the namespace it serves. */
@@ -215,6 +218,7 @@ export const UNTRUSTED_HEADERS: readonly string[] = [
   HEADER.predictedCachedTokens,
   HEADER.cachedTokens,
   HEADER.reason,
+  HEADER.cost,
 ];
 
 /** Dynamic metadata namespace of the endpoint picker protocol. */
@@ -303,6 +307,26 @@ export const METRICS = {
     help: "Prefill legs by what became of them.",
     labels: ["outcome"],
   },
+  tandem_router_decode_deserted_total: {
+    type: "counter",
+    help: "Decode legs whose prefill failed behind them: their engine waits until its own deadline.",
+    labels: ["connector"],
+  },
+  tandem_router_kv_stranded_total: {
+    type: "counter",
+    help: "Prefilled prompts whose client went away before decode was sent: their blocks stay pinned until the lease ends.",
+    labels: ["connector"],
+  },
+  tandem_router_callbacks_total: {
+    type: "counter",
+    help: "Calls of decode engines for the prefill of their request, by status: 404 for one that nobody waits for.",
+    labels: ["status"],
+  },
+  tandem_router_local_prefills_total: {
+    type: "counter",
+    help: "Requests prefilled on their decode endpoint, by reason: cheaper, noPartner, unsplit (an API, a batch or several answers that engines cannot split), refused, keptNothing.",
+    labels: ["reason"],
+  },
   tandem_router_prefill_duration_seconds: {
     type: "histogram",
     help: "Time of a successful prefill leg.",
@@ -311,7 +335,7 @@ export const METRICS = {
   },
   tandem_router_cached_tokens_total: {
     type: "counter",
-    help: "Prompt tokens predicted to be cached (kind predicted), reported as cached by engines (kind actual), and all (kind prompt).",
+    help: "Prompt tokens predicted to be cached (kind predicted), reported as cached by engines (kind actual), predicted of those prompts that were reported of (kind expected), and all (kind prompt).",
     labels: ["kind"],
   },
   tandem_router_answer_tokens_total: {
@@ -325,11 +349,53 @@ export const METRICS = {
     labels: [],
     buckets: LATENCY_SECONDS,
   },
+  tandem_router_first_token_ratio: {
+    type: "histogram",
+    help: "Time to the first token, over what the pick expected; profile exact.",
+    labels: [],
+    buckets: [0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 4, 10, 20, 100],
+  },
+  tandem_router_cache_forecasts_total: {
+    type: "counter",
+    help: "Answers that told how much of their prompt was cached, by what was expected: right (within 32 tokens or a tenth), over or under.",
+    labels: ["outcome"],
+  },
+  tandem_router_zero_hit_warnings_total: {
+    type: "counter",
+    help: "Times that cached prefixes were expected again and again and none was hit, by the likely cause: blockSize, tokenizer, prefixCaching.",
+    labels: ["cause"],
+  },
   tandem_router_output_token_seconds: {
     type: "histogram",
     help: "Mean time of an output token after the first, of each answer that says how many it has; profile exact.",
     labels: [],
     buckets: LATENCY_SECONDS,
+  },
+  tandem_router_tokenizations_total: {
+    type: "counter",
+    help: "Prompts whose tokens were wanted, by who was asked (tokenizer, engine, request, none) and outcome: made in time, late, full, unable, failed.",
+    labels: ["how", "outcome"],
+  },
+  tandem_router_tokenize_duration_seconds: {
+    type: "histogram",
+    help: "Time until the tokens of a prompt were here, in time or late.",
+    labels: ["how"],
+    buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1],
+  },
+  tandem_router_tokenizer_ready: {
+    type: "gauge",
+    help: "1 where the tokenizer of an entry of router.tokenizer.models is read.",
+    labels: ["model"],
+  },
+  tandem_router_tokenizer_cache_bytes: {
+    type: "gauge",
+    help: "Memory for tokens of pieces of prompts, in all threads.",
+    labels: [],
+  },
+  tandem_router_token_agreement_total: {
+    type: "counter",
+    help: "Prompts whose tokens were made here or asked for, by whether the engine counted as many: same or other.",
+    labels: ["how", "outcome"],
   },
   tandem_router_served_elsewhere_total: {
     type: "counter",
@@ -365,6 +431,32 @@ export const METRICS = {
     labels: [],
   },
   tandem_router_index_blocks: { type: "gauge", help: "Blocks in the prefix index.", labels: [] },
+  tandem_router_event_streams: {
+    type: "gauge",
+    help: "Streams of KV events, one for each data-parallel rank of an engine, by state: live, replaying, blind.",
+    labels: ["state"],
+  },
+  tandem_router_event_blocks_total: {
+    type: "counter",
+    help: "Blocks that engines told of, kind stored or removed, and kind cleared: caches that were cleared.",
+    labels: ["kind"],
+  },
+  tandem_router_event_ignored_total: {
+    type: "counter",
+    help: "Events, or blocks of them, that are not believed, by reason: group (no full attention), masked (tokens of left-out blocks), parent or block (not known here), size, memory, full (raise router.events.maxBytes), unknown (kind of event), strange (no event at all).",
+    labels: ["reason"],
+  },
+  tandem_router_event_breaks_total: {
+    type: "counter",
+    help: "Breaks in streams of KV events, by kind: gaps, lost (history that cannot be had again), restarts, duplicates, garbage.",
+    labels: ["kind"],
+  },
+  tandem_router_event_index_blocks: { type: "gauge", help: "Blocks in the table of KV events.", labels: [] },
+  tandem_router_event_index_bytes: {
+    type: "gauge",
+    help: "Bytes beside that table, in which the engines' own names of blocks are kept.",
+    labels: [],
+  },
   tandem_thread_restarts_total: {
     type: "counter",
     help: "Threads beside the serving one that failed and were started again, by what happened: crashed or hung.",

@@ -159,6 +159,8 @@ export const REASONS = {
   // router
   Picked: "The endpoint had the lowest cost.",
   LocalPrefill: "Prefill runs on the decode endpoint: remote prefill would cost more, or is not to be had.",
+  NoPartner:
+    "Decode engines that compute no prompt by themselves have no prefill endpoint that can serve the request with them.",
   NoEndpoint: "No endpoint that is ready, of the right role and compatible serves this model.",
   SubsetEmpty: "None of the endpoints that the proxy allows can take requests.",
   SubsetMalformed: "The proxy's list of allowed endpoints cannot be read.",

@@ -7,6 +7,18 @@
 import type { Compatibility, Connector } from "../kinds/endpoint.ts";
 import type { EngineId, Release } from "./engines.ts";
 
+/**
+ * `sequential`: prefill, then decode with what prefill answered. `concurrent`: both at once, they meet by themselves.
+ * `decode-first`: decode, which asks for its prefill when it has blocks for it.
+ */
+export type Legs = "sequential" | "concurrent" | "decode-first";
+
+/**
+ * `pull`: parameters of the prefill's answer. `push`: its coordinates, known beforehand. `bootstrap`: a server on the
+ * prefill engine that knows a transfer by an id. `room`: the same for SGLang. `metaserver`: a callback of decode.
+ */
+export type Wire = "pull" | "push" | "bootstrap" | "room" | "metaserver";
+
 /** What a connector is on one engine, and what it needs. */
 export interface ConnectorProfile {
   /** `kv_connector`, the class that vLLM loads; empty where the engine has flags of its own instead. */
@@ -23,8 +35,12 @@ export interface ConnectorProfile {
   readonly hostEnv?: string;
   /** Loads blocks asynchronously and reports those that failed, so that `kv_load_failure_policy` has a meaning. */
   readonly reportsFailures?: true;
-  /** The router hands KV over with it: it runs the prefill leg, then the decode leg with what the first one answered. */
-  readonly handedOver: boolean;
+  /** In which order the router runs the two legs. */
+  readonly legs: Legs;
+  /** How the legs find each other: what stands in their bodies and headers. */
+  readonly wire: Wire;
+  /** Milliseconds for which an engine of default settings keeps prefilled blocks that nobody fetches. */
+  readonly leaseMs: number;
   /** Its decode engine waits for a prefill and computes no prompt by itself. */
   readonly needsPrefill?: true;
   /** First release of the engine that has it. */
@@ -47,7 +63,26 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
       portEnv: "VLLM_NIXL_SIDE_CHANNEL_PORT",
       hostEnv: "VLLM_NIXL_SIDE_CHANNEL_HOST",
       reportsFailures: true,
-      handedOver: true,
+      legs: "sequential",
+      wire: "pull",
+      // `kv_lease_duration`, which waiting decoders renew; 480 s without renewal before vLLM 0.22.
+      leaseMs: 30_000,
+    },
+  },
+  "nixl-push": {
+    vllm: {
+      className: "NixlPushConnector",
+      // After 0.23; older ones do not know the class.
+      since: [24, 0],
+      needsBothSizes: false,
+      port: 5600,
+      ports: "rank",
+      portEnv: "VLLM_NIXL_SIDE_CHANNEL_PORT",
+      hostEnv: "VLLM_NIXL_SIDE_CHANNEL_HOST",
+      reportsFailures: true,
+      legs: "concurrent",
+      wire: "push",
+      leaseMs: 30_000,
     },
   },
   mooncake: {
@@ -60,8 +95,10 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
       ports: "one",
       portEnv: "VLLM_MOONCAKE_BOOTSTRAP_PORT",
       reportsFailures: true,
-      // Wants both legs at once.
-      handedOver: false,
+      legs: "concurrent",
+      wire: "bootstrap",
+      // `VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT`.
+      leaseMs: 480_000,
     },
     "vllm-ascend": {
       className: "MooncakeConnectorV1",
@@ -70,7 +107,10 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
       needsBothSizes: true,
       port: ASCEND_PORT,
       ports: "device",
-      handedOver: true,
+      legs: "sequential",
+      wire: "pull",
+      // `VLLM_MOONCAKE_ABORT_REQUEST_TIMEOUT`.
+      leaseMs: 480_000,
     },
   },
   "mooncake-layerwise": {
@@ -81,8 +121,9 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
       needsBothSizes: true,
       port: ASCEND_PORT,
       ports: "device",
-      // Decode calls prefill back.
-      handedOver: false,
+      legs: "decode-first",
+      wire: "metaserver",
+      leaseMs: 480_000,
     },
   },
   // `--disaggregation-mode` came with 0.4.5, `--disaggregation-transfer-backend` with 0.4.5.post1 (sglang#5328), as the
@@ -94,8 +135,10 @@ const PROFILES: Readonly<Record<Connector, Readonly<Partial<Record<EngineId, Con
       needsBothSizes: false,
       port: 8998,
       ports: "one",
-      // Wants both legs at once, with a room that they meet in.
-      handedOver: false,
+      legs: "concurrent",
+      wire: "room",
+      // `SGLANG_DISAGGREGATION_WAITING_TIMEOUT`.
+      leaseMs: 300_000,
       needsPrefill: true,
     },
   },
@@ -117,8 +160,13 @@ const profilesOf = (connector: Connector, engine: string): readonly ConnectorPro
 };
 
 /** Whether the router hands KV over with a connector: the one list, for routing and for what admission says of it. */
-export const isHandedOver = (connector: Connector, engine: string): boolean =>
-  profilesOf(connector, engine).some(({ handedOver }) => handedOver);
+export const isHandedOver = (connector: Connector, engine: string): boolean => profilesOf(connector, engine).length > 0;
+
+/** How the router runs the legs of a connector; undefined where it is `none`, or none that the engine has. */
+export const legsOf = (
+  connector: Connector,
+  engine: string,
+): Pick<ConnectorProfile, "legs" | "wire" | "leaseMs" | "port"> | undefined => profilesOf(connector, engine)[0];
 
 /** Whether a decode engine with the connector prefills prompts that nobody prefilled for it. */
 export const prefillsAlone = (connector: Connector, engine: string): boolean =>

@@ -86,6 +86,7 @@ export function transferConfigs(prefill: TransferSide, decode: TransferSide): Tr
 const CLASS_NAMES: Readonly<Record<string, Connector>> = {
   NixlConnector: "nixl",
   NixlPullConnector: "nixl",
+  NixlPushConnector: "nixl-push",
   MooncakeConnector: "mooncake",
   MooncakeConnectorV1: "mooncake",
   MooncakeHybridConnector: "mooncake",

@@ -1,6 +1,6 @@
 /** The endpoints that exist, with what their engines say of themselves: the router's view of the world. */
 import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
-import { handsOver, prefillsAlone } from "./disagg/connectors.ts";
+import { handsOver } from "./disagg/connectors.ts";
 
 export interface KnownEndpoint {
   readonly endpoint: Endpoint;
@@ -25,7 +25,7 @@ export interface Fleet {
 /** Fleets of each list by namespace and model: lists live for a second, and a thousand requests ask for the same one. */
 const fleets = new WeakMap<readonly KnownEndpoint[], Map<string, Fleet>>();
 
-/** The endpoints, of one namespace, that may serve a model now, as far as the legs of their connectors can be run. */
+/** The endpoints, of one namespace, that may serve a model now; prefill engines as far as their connector hands KV over. */
 export function fleetOf(known: readonly KnownEndpoint[], model: string, namespace?: string): Fleet {
   const found = fleets.get(known) ?? new Map<string, Fleet>();
   fleets.set(known, found);
@@ -53,7 +53,7 @@ function fleetAmong(serving: readonly KnownEndpoint[]): Fleet {
     modelKnown: serving.length > 0,
     ambiguous: new Set(serving.map(({ endpoint }) => endpoint.namespace)).size > 1,
     prefill: fit.filter(({ endpoint }) => endpoint.role === "prefill" && handsOver(endpoint)),
-    decode: fit.filter(({ endpoint }) => endpoint.role !== "prefill" && prefillsAlone(endpoint)),
+    decode: fit.filter(({ endpoint }) => endpoint.role !== "prefill"),
   };
 }
 

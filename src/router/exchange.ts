@@ -70,8 +70,11 @@ export interface Ticket {
   firstToken(): void;
   /** What the answer says of its tokens, at its end. Seen in the `exact` profile only. */
   usage(usage: Usage): void;
-  /** The answer is complete, or the client went away; releases everything that the request holds. */
-  finish(): void;
+  /**
+   * The request is over; releases everything that it holds. `complete`: its answer was seen to its end; otherwise the
+   * client went away, or nobody can tell.
+   */
+  finish(complete?: boolean): void;
 }
 
 /** A request under way. The outcome carries the body, so it is apart from the ticket, which lives as long as the answer. */

@@ -4,18 +4,22 @@
  */
 import { HEADER } from "../kinds/names.ts";
 import type { Reason, Verdict } from "../kinds/verdict.ts";
-import type { EngineClient, EngineRequest, Log, Metrics, Random, Timers } from "../ports.ts";
+import type { EngineClient, Log, Metrics, Random, Timers } from "../ports.ts";
 import { engineAnswer, problemAnswer, type Problem } from "./answers.ts";
-import { decodeBody, prefillBody } from "./disagg/bodies.ts";
-import { legHeaders } from "./disagg/headers.ts";
-import { runPrefillLeg, type LegOutcome, type Meaning } from "./disagg/leg.ts";
+import { wholeBody } from "./disagg/bodies.ts";
+import type { PeerBook } from "./disagg/peers.ts";
 import type { Answer, CompleteRequest, Forward, Routed, Ticket, Usage } from "./exchange.ts";
+import type { Explainer } from "./explain/explainer.ts";
+import { costHeader, explainHeaders } from "./explain/headers.ts";
+import { forecastOf } from "./forecast.ts";
+import type { HitWatch } from "./hits.ts";
 import { headerOf, type HeaderList } from "./headers.ts";
-import type { PricedPrefill } from "./pick/pick.ts";
-import { Placement, SHUN_MS } from "./placement.ts";
+import { PrefillLegs, type Handover } from "./legs.ts";
+import { Placement } from "./placement.ts";
 import { isProblem, readFacts, type FactsConfig, type RequestFacts } from "./request/facts.ts";
-import { errorsOf, isLocated, locate, pathOf, type Located } from "./request/head.ts";
+import { errorsOf, isLocated, locate, type Located } from "./request/head.ts";
 import { isRefused, select, servedBy, type SelectDependencies, type Selection } from "./select.ts";
+import type { TokenRates } from "./tokenize/rates.ts";
 import type { PromptTokenizer, PromptTokens } from "./tokenize/tokens.ts";
 import { AnswerTokens } from "./tokens.ts";
 
@@ -31,18 +35,22 @@ export interface RouterDependencies extends SelectDependencies {
   readonly saltKey?: Buffer;
   /** Where tokens of prompts are to be had. */
   readonly tokenizer?: PromptTokenizer;
+  /** Keeps picks that can be asked for. */
+  readonly explainer?: Explainer;
 }
 
 export interface JourneyDependencies extends RouterDependencies {
   readonly facts: FactsConfig;
+  readonly rates: TokenRates;
+  readonly hits: HitWatch;
+  /** What prefill engines said of themselves. */
+  readonly peers: PeerBook;
 }
 
 const GONE: CompleteRequest = { method: "", path: "", headers: [], body: Buffer.alloc(0) };
 
 /** One for all: it is kept as long as the stream. */
 const NO_HEADERS: HeaderList = [];
-
-type Leg = LegOutcome<PricedPrefill>;
 
 const LOST: Problem = { status: 503, reason: "PrefillLost", message: "the prefill engine was lost; try again" };
 
@@ -55,14 +63,16 @@ export function refuse({ metrics }: { metrics: Metrics }, problem: Problem, path
 export class Journey implements Ticket {
   readonly #deps: JourneyDependencies;
   #request: CompleteRequest;
-  /** There while a prefill leg runs. */
-  #leg: AbortController | undefined;
+  /** There where prefill runs elsewhere. */
+  #legs: PrefillLegs | undefined;
   #requestId: string;
   readonly #tokens: AnswerTokens;
   #placement: Placement | undefined;
   /** Prefill ran where the answer is generated, so that its usage tells of the cache. */
   #local = false;
   #streams = false;
+  /** Terms of the cost, where the client may see them. */
+  #cost = "";
   /** What engines are asked for. */
   #path = "";
   #over = false;
@@ -71,7 +81,7 @@ export class Journey implements Ticket {
     this.#deps = deps;
     this.#request = request;
     this.#requestId = uniqueId(headerOf(request.headers, HEADER.requestId), deps.random);
-    this.#tokens = new AnswerTokens(deps.clock, deps.metrics);
+    this.#tokens = new AnswerTokens(deps);
   }
 
   /**
@@ -85,6 +95,7 @@ export class Journey implements Ticket {
       this.#request = GONE;
       this.#path = "";
       this.#requestId = "";
+      this.#cost = "";
     }
   }
 
@@ -95,21 +106,22 @@ export class Journey implements Ticket {
   responseStarted(): void {
     this.#placement?.settled();
     if (!this.#streams) this.#placement?.prefilled();
+    this.#legs?.started(!this.#streams);
   }
 
   firstToken(): void {
     this.#tokens.started();
     this.#placement?.prefilled();
+    this.#legs?.fetched();
   }
 
   usage(usage: Usage): void {
-    this.#tokens.ended(usage);
-    if (this.#local) this.#countTokens("actual", usage.cachedTokens ?? 0);
+    this.#tokens.ended(usage, this.#local);
   }
 
-  finish(): void {
+  finish(complete = false): void {
     this.#over = true;
-    this.#leg?.abort();
+    this.#legs?.end(complete);
     this.#placement?.end();
   }
 
@@ -121,16 +133,15 @@ export class Journey implements Ticket {
     const facts = this.#read(located);
     if (isProblem(facts)) return this.#refuse(facts);
     this.#streams = facts.stream;
-    const asked = this.#deps.tokenizer === undefined ? undefined : this.#tokensOf(facts);
+    const asked = this.#deps.tokenizer?.idle === false ? this.#tokensOf(facts) : undefined;
     // Nothing asked, nothing awaited: a turn of the microtask queue is a turn of every stream.
     const selection = select(this.#deps, facts, this.#request, asked === undefined ? undefined : await asked);
     if (isRefused(selection)) return this.#refuse(selection);
     this.#deps.metrics.observe("tandem_router_pick_duration_seconds", (this.#deps.clock.monotonic() - started) / 1000);
     this.#deps.onPick?.(selection.pick.verdict);
-    this.#assign(selection);
-    const leg: Leg = selection.pick.prefill.length === 0 ? { kind: "local" } : await this.#prefillLeg(facts, selection);
-    this.#leg = undefined;
-    return this.#conclude(facts, selection, leg);
+    this.#assign(selection, facts);
+    const remote = selection.pick.prefill.length > 0;
+    return this.#conclude(facts, selection, remote ? await this.#handOver(facts, selection) : LOCAL);
   }
 
   #read({ api, tenant, opaque }: Located): RequestFacts | Problem {
@@ -153,79 +164,63 @@ export class Journey implements Ticket {
     return refuse(this.#deps, problem, this.#request.path);
   }
 
-  #assign({ prompt, pick }: Selection): void {
+  #assign(selection: Selection, facts: RequestFacts): void {
+    const { prompt, pick } = selection;
+    const { explainer, config } = this.#deps;
+    // Before the request is load itself.
+    const forecast = forecastOf(selection, facts);
+    this.#tokens.expect(forecast, explainer?.record(this.#requestId, selection, forecast));
+    if (config.explainHeaders) this.#cost = costHeader(selection);
     this.#placement = new Placement(this.#deps, pick.decode.endpoint, prompt.keys);
     // The client went away before its request was here whole.
     if (this.#over) this.#placement.end();
     this.#countTokens("prompt", prompt.tokens);
-    this.#countTokens("predicted", (pick.prefill[0]?.candidate ?? pick.decode).cachedTokens);
+    this.#countTokens("predicted", forecast.cachedTokens);
   }
 
-  #prefillLeg(facts: RequestFacts, { prompt, pick }: Selection): Promise<Leg> {
-    const abort = new AbortController();
-    this.#leg = abort;
-    return runPrefillLeg({
-      endpoints: pick.prefill,
-      attempts: this.#deps.config.prefill.attempts,
-      client: this.#deps.client,
-      request: (priced) => this.#legRequest(facts, priced, abort.signal),
-      onStart: (priced) => {
-        this.#deps.index.record(priced.candidate.endpoint.id, prompt.keys);
-        return this.#trackLeg(priced);
-      },
-    });
+  #handOver(facts: RequestFacts, selection: Selection): Promise<Handover> {
+    const { body, headers } = this.#request;
+    if (this.#over) return Promise.resolve({ kind: "aborted" });
+    const legs = new PrefillLegs(this.#deps);
+    this.#legs = legs;
+    return legs.run({ body, headers, facts, path: this.#path, requestId: this.#requestId }, selection);
   }
 
-  #legRequest(facts: RequestFacts, { candidate: { endpoint } }: PricedPrefill, signal: AbortSignal): EngineRequest {
-    return {
-      address: endpoint.address,
-      method: "POST",
-      path: pathOf(this.#path),
-      headers: legHeaders(this.#request.headers, this.#deps.config.prefill.headers, this.#requestId),
-      body: prefillBody(this.#request.body, facts, endpoint.compatibility.connector),
-      timeoutMs: this.#deps.config.prefill.timeoutMs,
-      signal,
-    };
-  }
-
-  /** Work on the prefill endpoint until the returned function tells how it ended. */
-  #trackLeg({ candidate: { endpoint }, ownMs }: PricedPrefill): (meaning: Meaning) => void {
-    const { loads, metrics, clock, log } = this.#deps;
-    const started = clock.monotonic();
-    const releases = [loads.request(endpoint.id), loads.prefill(endpoint.id, ownMs)];
-    return (outcome) => {
-      for (const release of releases) release();
-      metrics.count("tandem_router_prefill_legs_total", { outcome });
-      if (outcome === "done")
-        metrics.observe("tandem_router_prefill_duration_seconds", (clock.monotonic() - started) / 1000);
-      if (outcome === "untouched") loads.shun(endpoint.id, clock.monotonic() + SHUN_MS);
-      if (outcome === "untouched" || outcome === "lost") log.warn("prefill leg", { endpoint: endpoint.name, outcome });
-    };
-  }
-
-  #conclude(facts: RequestFacts, selection: Selection, leg: Leg): Routed {
+  #conclude(facts: RequestFacts, selection: Selection, leg: Handover): Routed {
     if (leg.kind === "refusal") return engineAnswer(leg.status, leg.body);
     if (leg.kind === "failed") return this.#refuse(LOST);
     // The client went away: nobody reads this, and no engine failed.
     if (leg.kind === "aborted") return problemAnswer(LOST);
     this.#local = leg.kind === "local";
+    const why = leg.kind === "local" ? (leg.why ?? selection.local) : undefined;
+    if (why !== undefined) this.#deps.metrics.count("tandem_router_local_prefills_total", { reason: why });
     if (leg.kind === "local") this.#placement?.prefillHere(selection.pick.localOwnMs);
-    else this.#countTokens("actual", leg.cachedTokens ?? 0);
+    else this.#tokens.cached(leg.cachedTokens);
     const reason: Reason = leg.kind === "local" ? "LocalPrefill" : "Picked";
     this.#deps.metrics.count("tandem_router_requests_total", { outcome: "forwarded", reason });
     return this.#forward(facts, selection, leg);
   }
 
-  #forward(facts: RequestFacts, selection: Selection, leg: Extract<Leg, { kind: "transferred" | "local" }>): Forward {
+  #forward(facts: RequestFacts, selection: Selection, leg: Forwarded): Forward {
     const { decode, fallbacks } = selection.pick;
+    const decodeHeaders = leg.kind === "handed" ? leg.leg.headers : NO_HEADERS;
     const destination = [decode.endpoint, ...fallbacks].map(({ address }) => address).join(",");
     return {
       kind: "forward",
       destination,
-      requestHeaders: [[HEADER.destination, destination], [HEADER.requestId, this.#requestId], ...this.#newPath()],
-      responseHeaders: this.#deps.config.explainHeaders ? explain(selection, leg) : NO_HEADERS,
-      body: decodeBody(this.#request.body, facts, leg.kind === "transferred" ? leg.params : undefined),
+      requestHeaders: [
+        [HEADER.destination, destination],
+        [HEADER.requestId, this.#requestId],
+        ...decodeHeaders,
+        ...this.#newPath(),
+      ],
+      responseHeaders: this.#deps.config.explainHeaders ? this.#explained(selection, leg) : NO_HEADERS,
+      body: leg.kind === "handed" ? leg.leg.body : wholeBody(this.#request.body, facts),
     };
+  }
+
+  #explained(selection: Selection, leg: Forwarded): HeaderList {
+    return explainHeaders(selection, this.#cost, leg.kind === "handed" ? leg : undefined);
   }
 
   /** Engines are not asked for the segment that named the tenant. */
@@ -233,27 +228,13 @@ export class Journey implements Ticket {
     return this.#path === this.#request.path ? [] : [[":path", this.#path]];
   }
 
-  #countTokens(kind: "prompt" | "predicted" | "actual", tokens: number): void {
+  #countTokens(kind: "prompt" | "predicted", tokens: number): void {
     if (tokens > 0) this.#deps.metrics.count("tandem_router_cached_tokens_total", { kind }, tokens);
   }
 }
 
-/** What was chosen and expected, for the client who may see it. */
-function explain({ pick }: Selection, leg: Extract<Leg, { kind: "transferred" | "local" }>): HeaderList {
-  const { endpoint } = pick.decode;
-  const by = leg.kind === "transferred" ? leg.by.candidate : pick.decode;
-  const reported: HeaderList =
-    leg.kind === "transferred" && leg.cachedTokens !== undefined
-      ? [[HEADER.cachedTokens, String(leg.cachedTokens)]]
-      : [];
-  return [
-    [HEADER.decodeEndpoint, endpoint.address],
-    [HEADER.prefillEndpoint, by.endpoint.address],
-    [HEADER.predictedCachedTokens, String(by.cachedTokens)],
-    [HEADER.reason, leg.kind === "local" ? "LocalPrefill" : "Picked"],
-    ...reported,
-  ];
-}
+type Forwarded = Extract<Handover, { kind: "handed" | "local" }>;
+const LOCAL: Handover = { kind: "local" };
 
 /** The caller's id for its traces, made unique: engines key KV transfers by it, and two callers may share one. */
 const uniqueId = (given: string, random: Random): string =>

@@ -9,6 +9,8 @@ export interface EndpointLoad {
   readonly prefillMs: number;
   /** Requests on the endpoint, either leg. */
   readonly inflight: number;
+  /** Tokens whose blocks it keeps for decode engines that have not fetched them. This router's own word. */
+  readonly pinnedTokens: number;
   /** Number of the last assignment; 0 = never. Ties go to the smallest. */
   readonly assigned: number;
   /** Monotonic time until which the endpoint is left alone, after it refused a connection. */
@@ -25,7 +27,7 @@ type Own = { -readonly [K in keyof OwnLoad]: OwnLoad[K] } & { prefills: number }
 type Entry = { -readonly [K in keyof EndpointLoad]: EndpointLoad[K] } & { readonly own: Own };
 export type Release = () => void;
 
-const IDLE: EndpointLoad = { prefillMs: 0, inflight: 0, assigned: 0, shunnedUntil: 0 };
+const IDLE: EndpointLoad = { prefillMs: 0, inflight: 0, pinnedTokens: 0, assigned: 0, shunnedUntil: 0 };
 const NOTHING: OwnLoad = { prefillMs: 0, inflight: 0 };
 
 export class LoadBook {
@@ -83,14 +85,23 @@ export class LoadBook {
     return once(() => this.#addPrefill(endpoint, entry, -1, -ms));
   }
 
+  /** Blocks of so many tokens are kept on the endpoint until released. */
+  pinned(endpoint: string, tokens: number): Release {
+    const entry = this.#entry(endpoint);
+    entry.pinnedTokens += tokens;
+    return once(() => {
+      entry.pinnedTokens -= tokens;
+    });
+  }
+
   shun(endpoint: string, until: number): void {
     this.#entry(endpoint).shunnedUntil = until;
   }
 
   /** Forgets endpoints that no longer exist and carry nothing. */
   keep(endpoints: ReadonlySet<string>): void {
-    for (const [id, { inflight, prefillMs, own }] of this.#entries)
-      if (inflight === 0 && prefillMs === 0 && own.prefills === 0 && !endpoints.has(id)) {
+    for (const [id, { inflight, prefillMs, pinnedTokens, own }] of this.#entries)
+      if (inflight === 0 && prefillMs === 0 && pinnedTokens === 0 && own.prefills === 0 && !endpoints.has(id)) {
         this.#entries.delete(id);
         this.#version += 1;
       }

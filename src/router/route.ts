@@ -7,10 +7,13 @@
  */
 import { jsonAnswer, type Problem } from "./answers.ts";
 import { modelsOf } from "./directory.ts";
+import { PeerBook } from "./disagg/peers.ts";
 import type { Answer, Begun, CompleteRequest, RequestRouter } from "./exchange.ts";
+import { HitWatch } from "./hits.ts";
 import { Journey, refuse, type JourneyDependencies, type RouterDependencies } from "./journey.ts";
 import type { FactsConfig } from "./request/facts.ts";
 import { checkHead, isLocated, locate, tooLarge } from "./request/head.ts";
+import { TokenRates } from "./tokenize/rates.ts";
 
 export type { RouterDependencies } from "./journey.ts";
 
@@ -31,7 +34,8 @@ const SLACK_MS = 1000;
 
 export function createRouter(deps: RouterDependencies): RequestRouter {
   const { maxBodyBytes, bodyTimeoutMs, prefill } = deps.config;
-  const routing = { ...deps, facts: factsConfig(deps) };
+  const learned = { rates: new TokenRates(), hits: new HitWatch(deps), peers: new PeerBook(deps.client) };
+  const routing = { ...deps, ...learned, facts: factsConfig(deps) };
   return {
     maxBodyBytes,
     bodyTimeoutMs,

@@ -6,13 +6,19 @@ import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
 import type { Clock } from "../ports.ts";
 import type { Problem } from "./answers.ts";
 import { HEADER } from "../kinds/names.ts";
+import type { Callbacks } from "./disagg/callbacks.ts";
+import { prefillsAlone, splits } from "./disagg/connectors.ts";
 import { fleetOf, idsOf, onlyFleet, onlyModel, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
-import type { BlockHasher, BlockKeys } from "./kv/blocks.ts";
+import type { BlockHasher } from "./kv/blocks.ts";
+import type { EventMatches } from "./kv/events/index.ts";
 import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
+import type { TokenLookup } from "./kv/joint.ts";
 import type { LoadBook } from "./load.ts";
-import { pick, type Candidate, type Pick } from "./pick/pick.ts";
+import { pick, type Candidate, type Pick, type PickInput } from "./pick/pick.ts";
 import { isScoped, withinScope, type Scope } from "./scope.ts";
-import { seedFor, type RequestFacts } from "./request/facts.ts";
+import { promptOf, type Prompt } from "./prompt.ts";
+import type { RequestFacts } from "./request/facts.ts";
+import type { TokenRates } from "./tokenize/rates.ts";
 import type { PromptTokens } from "./tokenize/tokens.ts";
 
 export interface SelectDependencies {
@@ -24,20 +30,25 @@ export interface SelectDependencies {
   readonly clock: Clock;
   /** Undefined where KV blocks can travel from the first to the second, else the reason why not. */
   readonly incompatible: (prefill: Endpoint, decode: Endpoint) => string | undefined;
-}
-
-/** A prompt in the units of the pick. */
-export interface Prompt {
-  readonly model: string;
-  readonly keys: BlockKeys;
-  readonly tokens: number;
-  readonly bytesPerToken: number;
+  /** Where decode engines call back for their prefill; absent where none can. */
+  readonly callbacks?: Callbacks;
+  /** Bytes of a token, as far as answers have told. */
+  readonly rates?: TokenRates;
+  /** What engines tell of their caches; absent where they are not asked. */
+  readonly events?: TokenLookup;
 }
 
 export interface Selection {
   readonly prompt: Prompt;
+  /** What the pick was made from; its loads go on changing. */
+  readonly input: PickInput;
   readonly pick: Pick;
+  /** Why a decode endpoint prefills by itself, where it does. */
+  readonly local?: LocalReason;
 }
+
+/** `unsplit`: an API, a batch or several answers that engines cannot split. */
+export type LocalReason = "cheaper" | "noPartner" | "unsplit";
 
 export const isRefused = (value: Selection | Problem): value is Problem => "status" in value;
 
@@ -57,18 +68,57 @@ export function select(
   const problem = fleetProblem(deps, { ...fleet, decode: scoped }, model);
   if (problem !== undefined) return problem;
   const prompt = promptOf(deps, facts, model, tokens);
-  const held = { prompt, matches: deps.index.match(prompt.keys) };
-  const chosen = pick({
-    prefill: facts.single ? unshunned(deps, candidates(deps, fleet.prefill, held)) : [],
-    decode: unshunned(deps, withRoom(deps, candidates(deps, scoped, held))),
+  const matches = deps.index.match(prompt.keys);
+  const { adapter, salt, tenant } = facts;
+  const events = tokens && deps.events?.ofTokens(prompt.keys, tokens.ids, { model, adapter, salt, tenant });
+  return choose(deps, facts, { fleet, decode: scoped, held: { prompt, matches, events } });
+}
+
+/** A prompt, and who may serve it. */
+interface Choice {
+  readonly fleet: Fleet;
+  readonly decode: readonly KnownEndpoint[];
+  readonly held: Held;
+}
+
+function choose(deps: SelectDependencies, facts: RequestFacts, { fleet, decode, held }: Choice): Selection | Problem {
+  const { prompt } = held;
+  const splitting = splittable(deps, facts, fleet.prefill);
+  const input: PickInput = {
+    prefill: unshunned(deps, candidates(deps, splitting, held)),
+    decode: unshunned(deps, withRoom(deps, candidates(deps, decode, held))),
     promptTokens: prompt.tokens,
     outputTokens: facts.maxTokens ?? deps.config.cost.decodeTokens,
     constants: deps.config.cost,
     policy: deps.config.prefill.policy,
     fallbacks: deps.config.fallbacks,
     incompatible: deps.incompatible,
-  });
-  return chosen === undefined ? noEndpoint(model) : { prompt, pick: chosen };
+    ...(facts.api.work === "text" ? {} : { alone: prefillsAlone }),
+  };
+  const chosen = pick(input);
+  if (chosen === undefined) return unpaired(prompt.model);
+  const local = localReason(chosen, fleet.prefill.length > 0 && splitting.length === 0);
+  return { prompt, input, pick: chosen, ...(local === undefined ? {} : { local }) };
+}
+
+/** The prefill endpoints that can serve half of the request: the very list where all can, which readers know again. */
+function splittable(
+  { callbacks }: SelectDependencies,
+  facts: RequestFacts,
+  known: readonly KnownEndpoint[],
+): readonly KnownEndpoint[] {
+  const can = ({ endpoint }: KnownEndpoint): boolean => splits(facts, endpoint, callbacks !== undefined);
+  if (known.every(can)) return known;
+  const left = known.filter(can);
+  return left.length === 0 ? NONE : left;
+}
+
+const NONE: readonly KnownEndpoint[] = [];
+
+function localReason({ decode, prefill, verdict }: Pick, unsplit: boolean): LocalReason | undefined {
+  if (prefill.length > 0 || decode.endpoint.role !== "decode") return undefined;
+  if (verdict.numbers?.["remoteMs"] !== undefined) return "cheaper";
+  return unsplit ? "unsplit" : "noPartner";
 }
 
 interface Served {
@@ -93,25 +143,13 @@ export function servedBy(
   return found === undefined ? undefined : { model: model ?? "", fleet: found };
 }
 
-function promptOf(
-  { hasher, config }: SelectDependencies,
-  facts: RequestFacts,
-  model: string,
-  tokens: PromptTokens | undefined,
-): Prompt {
-  const { parts, bytes, extraTokens, bytesPerToken } = facts.prompt;
-  return {
-    model,
-    keys: hasher.keys(parts, config.index.blockBytes, seedFor(facts, model)),
-    tokens: Math.max(1, tokens?.ids.length ?? Math.ceil(bytes / bytesPerToken) + extraTokens),
-    bytesPerToken,
-  };
-}
-
 /** A prompt, and who holds how much of it. */
 interface Held {
   readonly prompt: Prompt;
+  /** By what was sent where. */
   readonly matches: PrefixMatches;
+  /** By what engines tell, where the prompt's tokens are known. */
+  readonly events: EventMatches | undefined;
 }
 
 /** Engines always compute the last token themselves, so a prompt is never cached whole. */
@@ -146,6 +184,13 @@ const noEndpoint = (model: string): Problem => ({
   status: 503,
   reason: "NoEndpoint",
   message: `no endpoint of \`${model}\` can take requests now`,
+});
+
+/** Only engines that wait for a prefill are left, and there is none, or none that could prefill for them. */
+const unpaired = (model: string): Problem => ({
+  status: 503,
+  reason: "NoPartner",
+  message: `no prefill endpoint of \`${model}\` can serve this request together with a decode endpoint now`,
 });
 
 const ownFull = ({ config, loads }: SelectDependencies, id: string): boolean =>
@@ -183,16 +228,26 @@ const fresh = (stats: EngineStats | undefined, since: number): EngineStats | und
 
 function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], held: Held): Candidate[] {
   const ids = idsOf(known);
-  const [loads, blocks] = [deps.loads.all(ids), held.matches.all(ids)];
+  const [loads, blocks, told] = [deps.loads.all(ids), held.matches.all(ids), held.events?.all(ids)];
   const { blockBytes } = deps.config.index;
   const since = staleBefore(deps);
   return known.map(({ endpoint, stats }, index) => ({
     endpoint,
     stats: fresh(stats, since),
     load: loads[index] ?? deps.loads.of(endpoint.id),
-    cachedTokens: cachedTokens(blocks[index] ?? 0, held.prompt, blockBytes),
+    cachedTokens:
+      told?.live[index] === 1
+        ? Math.min(held.prompt.tokens - 1, told.device[index] ?? 0)
+        : cachedTokens(blocks[index] ?? 0, held.prompt, blockBytes),
+    hostTokens: told?.host[index] ?? 0,
+    sharedTokens: told?.shared[index] ?? 0,
+    capacityTokens: capacityOf(stats, deps.config.index),
   }));
 }
+
+/** Of the KV cache, in tokens: as the engine tells, else as the configuration assumes. */
+const capacityOf = (stats: EngineStats | undefined, index: Config["router"]["index"]): number =>
+  stats?.blocks === undefined || stats.blockSize === undefined ? index.capacityTokens : stats.blocks * stats.blockSize;
 
 /**
  * No index of one endpoint grows beyond this many blocks, whatever its engine claims: 1 M blocks of 256 bytes stand for

@@ -1,38 +1,109 @@
-/** The tokens of one answer and their times, as far as the answer's body is seen (profile `exact`), told to metrics. */
+/**
+ * The tokens of one answer and their times, told to metrics, and beside them what the pick expected: cached tokens, time to
+ * the first token. What engines count teaches the estimate of the next prompts. Profile `exact` sees all of it, `light`
+ * what prefill engines say.
+ */
 import type { Clock, Metrics } from "../ports.ts";
 import type { Usage } from "./exchange.ts";
+import type { PickRecord } from "./explain/record.ts";
+import type { Forecast } from "./forecast.ts";
+import type { HitWatch } from "./hits.ts";
+import type { TokenRates } from "./tokenize/rates.ts";
+import type { PromptTokenizer } from "./tokenize/tokens.ts";
+
+export interface AnswerDependencies {
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly rates?: TokenRates;
+  readonly hits?: HitWatch;
+  readonly tokenizer?: PromptTokenizer;
+}
 
 export class AnswerTokens {
-  readonly #clock: Clock;
-  readonly #metrics: Metrics;
+  readonly #deps: AnswerDependencies;
   readonly #begun: number;
   #first: number | undefined;
+  #forecast: Forecast | undefined;
+  #record: PickRecord | undefined;
 
   /** To be made when the request is here whole. */
-  constructor(clock: Clock, metrics: Metrics) {
-    this.#clock = clock;
-    this.#metrics = metrics;
-    this.#begun = clock.monotonic();
+  constructor(deps: AnswerDependencies) {
+    this.#deps = deps;
+    this.#begun = deps.clock.monotonic();
+  }
+
+  /** @param record where somebody may ask for this pick */
+  expect(forecast: Forecast, record?: PickRecord): void {
+    this.#forecast = forecast;
+    this.#record = record;
   }
 
   /** The first bytes of the answer's body. */
   started(): void {
-    this.#first = this.#clock.monotonic();
-    this.#metrics.observe("tandem_router_first_token_seconds", (this.#first - this.#begun) / 1000);
+    const { clock, metrics } = this.#deps;
+    this.#first = clock.monotonic();
+    const ms = this.#first - this.#begun;
+    metrics.observe("tandem_router_first_token_seconds", ms / 1000);
+    if (this.#record !== undefined) this.#record.outcome.firstTokenMs = ms;
+    const { firstTokenMs = 0 } = this.#forecast ?? {};
+    // Below that a ratio says how long a network's round trip is.
+    if (firstTokenMs >= LEAST_FORECAST_MS) metrics.observe("tandem_router_first_token_ratio", ms / firstTokenMs);
   }
 
-  /** The answer has ended: what it said. */
-  ended({ promptTokens, cachedTokens, completionTokens }: Usage): void {
+  /** What the engine that computed the prompt says of its cache; undefined where it does not say. */
+  cached(tokens: number | undefined): void {
+    if (tokens === undefined || this.#forecast === undefined) return;
+    const { metrics, hits } = this.#deps;
+    const { cachedTokens: expected } = this.#forecast;
+    if (tokens > 0) metrics.count("tandem_router_cached_tokens_total", { kind: "actual" }, tokens);
+    if (expected > 0) metrics.count("tandem_router_cached_tokens_total", { kind: "expected" }, expected);
+    metrics.count("tandem_router_cache_forecasts_total", { outcome: outcomeOf(expected, tokens) });
+    hits?.saw(this.#forecast, tokens);
+    if (this.#record !== undefined) this.#record.outcome.cachedTokens = tokens;
+  }
+
+  /** The answer has ended: what it said. `local`: prefill ran where the answer was made. */
+  ended(usage: Usage, local: boolean): void {
+    const { promptTokens, cachedTokens, completionTokens } = usage;
     this.#count("prompt", promptTokens);
     this.#count("cached", cachedTokens);
     this.#count("completion", completionTokens);
+    if (local) this.cached(cachedTokens);
+    this.#learn(usage);
+    this.#timeTokens(completionTokens);
+  }
+
+  #learn(usage: Usage): void {
+    const { rates, tokenizer } = this.#deps;
+    const [forecast, { promptTokens }] = [this.#forecast, usage];
+    if (this.#record !== undefined) Object.assign(this.#record.outcome, known(usage));
+    if (forecast === undefined || promptTokens === undefined) return;
+    rates?.learn(forecast.model, forecast.bytes, promptTokens);
+    tokenizer?.counted({ model: forecast.model, tokens: forecast.how, count: forecast.promptTokens }, usage);
+  }
+
+  #timeTokens(completionTokens: number | undefined): void {
     if (this.#first === undefined || completionTokens === undefined || completionTokens < 2) return;
-    const ms = this.#clock.monotonic() - this.#first;
+    const ms = this.#deps.clock.monotonic() - this.#first;
     // A whole answer comes in one piece: nothing can be said of its tokens' times.
-    if (ms > 0) this.#metrics.observe("tandem_router_output_token_seconds", ms / (completionTokens - 1) / 1000);
+    if (ms > 0) this.#deps.metrics.observe("tandem_router_output_token_seconds", ms / (completionTokens - 1) / 1000);
   }
 
   #count(kind: "prompt" | "cached" | "completion", tokens: number | undefined): void {
-    if (tokens !== undefined && tokens > 0) this.#metrics.count("tandem_router_answer_tokens_total", { kind }, tokens);
+    if (tokens === undefined || tokens <= 0) return;
+    this.#deps.metrics.count("tandem_router_answer_tokens_total", { kind }, tokens);
   }
 }
+
+const LEAST_FORECAST_MS = 1;
+
+/** A forecast within two blocks of most engines, or a tenth, was right: engines cache whole blocks. */
+function outcomeOf(expected: number, actual: number): "right" | "over" | "under" {
+  if (Math.abs(expected - actual) <= Math.max(32, actual / 10)) return "right";
+  return expected > actual ? "over" : "under";
+}
+
+const known = ({ promptTokens, completionTokens }: Usage): object => ({
+  ...(promptTokens === undefined ? {} : { promptTokens }),
+  ...(completionTokens === undefined ? {} : { completionTokens }),
+});

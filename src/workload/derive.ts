@@ -187,7 +187,7 @@ type Choice = Pick<WorkloadSpec, "connector" | "offered">;
 
 type Transfer = Pick<
   WorkloadSpec,
-  "connector" | "offered" | "compat" | "kvPort" | "connectorModule" | "transferBackend" | "events"
+  "connector" | "offered" | "compat" | "prefillRunner" | "kvPort" | "connectorModule" | "transferBackend" | "events"
 >;
 
 /** What of the contract decides on the connector's port. */
@@ -198,9 +198,11 @@ export function transferOf(reading: Reader, base: Base, place: Place): Transfer 
   const connector = choice.offered ?? choice.connector;
   const port = givenKvPort(base.inferred, connector) ?? defaultKvPort(connector, base, place);
   const module = connectorModule(base.inferred, connector);
+  const runner = reading.read("prefillRunner");
   return {
     ...choice,
     compat: reading.read("compat") ?? "",
+    ...(runner === undefined ? {} : { prefillRunner: runner }),
     ...(port === undefined ? {} : { kvPort: port }),
     ...(module === undefined ? {} : { connectorModule: module }),
     ...(connector === "sglang" ? { transferBackend: backendOf(reading, base) } : {}),

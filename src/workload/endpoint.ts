@@ -8,6 +8,7 @@ import type { Compatibility, Connector, Endpoint } from "../kinds/endpoint.ts";
 import { annotationOf, isObject, labelOf, type JsonObject, type Pod } from "../kinds/kube.ts";
 import { DRAIN_UNREADY, LABEL, STATUS } from "../kinds/names.ts";
 import { UNCONFIGURED } from "../profiles/devices.ts";
+import { domainsOf, runnerOf } from "./beside.ts";
 import { workloadSpec } from "./decode.ts";
 import type { EventPorts } from "./events.ts";
 import { nodeRankOf } from "./instance.ts";
@@ -33,6 +34,8 @@ interface Facts {
   readonly container?: string;
   /** First port of the connector: side channel, handshake or bootstrap server. */
   readonly kvPort?: number;
+  /** Data-parallel ranks behind one API server, where they are several. */
+  readonly ranks?: number;
   /** Ports of KV events of data-parallel rank 0, and how many ranks the pod runs. */
   readonly events?: EventPorts & { readonly ranks: number };
 }
@@ -53,10 +56,18 @@ const factsOf = (spec: WorkloadSpec, events: EventPorts | undefined = spec.event
   ...transferFacts(spec, events),
 });
 
-const transferFacts = (spec: WorkloadSpec, events: EventPorts | undefined): Pick<Facts, "kvPort" | "events"> => ({
+const transferFacts = (
+  spec: WorkloadSpec,
+  events: EventPorts | undefined,
+): Pick<Facts, "kvPort" | "events" | "ranks"> => ({
+  ...(ranksBehind(spec) === 1 ? {} : { ranks: ranksBehind(spec) }),
   ...(spec.kvPort === undefined || spec.connector === "none" ? {} : { kvPort: spec.kvPort }),
   ...(events === undefined ? {} : { events: { ...events, ranks: spec.parallelism.dpLocal } }),
 });
+
+/** An API server balances over all ranks, or over those of its own node. */
+const ranksBehind = ({ rankPorts, dataParallelMode, parallelism: { dp, dpLocal } }: WorkloadSpec): number =>
+  rankPorts !== undefined || dataParallelMode === "external" ? 1 : dataParallelMode === "internal" ? dp : dpLocal;
 
 /** The annotation `status.tandem.sh/endpoint` of a Pod made from this contract, with its KV events' ports: JSON. */
 export const endpointFacts = (spec: WorkloadSpec, events: EventPorts | undefined = spec.events): string =>
@@ -106,6 +117,7 @@ function decodeFacts(value: JsonObject): Facts | undefined {
     ...optional("headless", value["headless"] === true ? true : undefined),
     ...optional("container", text(value["container"]) || undefined),
     ...optional("kvPort", isPort(value["kvPort"]) ? value["kvPort"] : undefined),
+    ...optional("ranks", positive(value["ranks"])),
     ...optional("events", eventsOf(value["events"])),
   };
 }
@@ -177,9 +189,11 @@ function endpoint(pod: Pod, { service, facts, ip, index }: Place): Endpoint {
   const name = pod.metadata.name ?? "";
   // Ranks of one instance go on over its pods: rank ports of node 1 follow those of node 0.
   const rank = nodeRankOf(pod) * (facts.rankPorts?.count ?? 1) + index;
+  const runner = runnerOf(pod);
+  const domains = domainsOf(pod);
   return {
     id: `${pod.metadata.uid ?? name}/${rank}`,
-    address: addressOf(ip, (facts.rankPorts?.first ?? facts.port) + index),
+    address: addressOf(ip, runner?.port ?? (facts.rankPorts?.first ?? facts.port) + index),
     name,
     namespace: pod.metadata.namespace ?? "default",
     ...service,
@@ -190,6 +204,9 @@ function endpoint(pod: Pod, { service, facts, ip, index }: Place): Endpoint {
     draining: isDraining(pod),
     ready: isReady(pod),
     bootId: bootIdOf(pod, facts.container),
+    ...(facts.ranks === undefined ? {} : { ranks: facts.ranks }),
+    ...(runner === undefined ? {} : { prefillRunner: runner.prefillRunner }),
+    ...(domains === undefined ? {} : { domains }),
     ...eventFacts(facts, { rank, nodeRank: nodeRankOf(pod) }),
   };
 }

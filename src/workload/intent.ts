@@ -18,6 +18,7 @@ const CARRIED: readonly string[] = [
   ANNOTATION.accelerator,
   ANNOTATION.kvConnector,
   ANNOTATION.compat,
+  ANNOTATION.prefillRunner,
   ANNOTATION.nodesPerInstance,
   ANNOTATION.skip,
 ];

@@ -3,7 +3,7 @@
  * and its parser. Decoding, denials and `docs/reference/labels.md` all come from it.
  */
 import { ANNOTATION, LABEL } from "../kinds/names.ts";
-import type { Connector, Role } from "../kinds/endpoint.ts";
+import type { Connector, PrefillRunner, Role } from "../kinds/endpoint.ts";
 import { BUILT_IN } from "../profiles/devices.ts";
 import type { DataParallelMode, EngineName, GangSetting, Mode, Parallelism, Stage, TopologyMode } from "./spec.ts";
 
@@ -125,7 +125,14 @@ const ROLES = ["prefill", "decode", "both"] as const satisfies readonly Role[];
 const ENGINES = ["vllm", "vllm-ascend", "sglang"] as const satisfies readonly EngineName[];
 const DP_MODES = ["internal", "hybrid", "external"] as const satisfies readonly DataParallelMode[];
 const TOPOLOGIES = ["required", "preferred", "off"] as const satisfies readonly TopologyMode[];
-const CONNECTORS = ["nixl", "mooncake", "mooncake-layerwise", "sglang", "none"] as const satisfies readonly Connector[];
+const CONNECTORS = [
+  "nixl",
+  "nixl-push",
+  "mooncake",
+  "mooncake-layerwise",
+  "sglang",
+  "none",
+] as const satisfies readonly Connector[];
 /** A HyperNode's `tierName`; what looks like a number is meant as one. */
 const TIER_NAME = /^(?![-+\d.]*$)[\x21-\x7e]{1,253}$/;
 const LABEL_WORDS = "a label value: letters, digits, `-`, `_`, `.`, at most 63";
@@ -300,6 +307,15 @@ export const KEYS = {
       "workload",
       "empty",
       "Prefill and decode pair only where this is equal; a new value keeps an upgrade from mixing.",
+    ),
+  ),
+  prefillRunner: oneOf(
+    ANNOTATION.prefillRunner,
+    ["router", "sidecar"] satisfies PrefillRunner[],
+    texts(
+      "workload",
+      "`sidecar` where llm-d's routing sidecar is in the pod, else `router`",
+      "Who runs the prefill leg of requests that the pods decode: a sidecar is told the prefill endpoint by header.",
     ),
   ),
   nodesPerInstance: manageOnly(

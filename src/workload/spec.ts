@@ -4,7 +4,7 @@
  * Every other part reads this value and never the keys themselves. Decoding never guesses in silence: what was taken
  * from where is a Verdict, and an invalid value is a denial.
  */
-import type { Connector, Role } from "../kinds/endpoint.ts";
+import type { Connector, PrefillRunner, Role } from "../kinds/endpoint.ts";
 import type { DeviceProfile } from "../profiles/devices.ts";
 import type { EventPorts } from "./events.ts";
 
@@ -70,6 +70,8 @@ export interface WorkloadSpec {
   /** The engine's own connector, where a script is not known to load any: its configuration is there for the script. */
   readonly offered?: Connector;
   readonly compat: string;
+  /** As declared. */
+  readonly prefillRunner?: PrefillRunner;
   readonly nodesPerInstance: number;
   readonly recovery: "tandem" | "platform";
   readonly disruption: "off" | "budget";

@@ -15,7 +15,7 @@ const asked = (context: StageContext): string | undefined => {
 
 /** Transfer over the pod's own network cards. Ascend's go over the devices' network, which comes with them. */
 const transfers = ({ spec }: StageContext): boolean =>
-  ["nixl", "mooncake"].includes(spec.connector) && spec.device?.vendor !== "ascend";
+  ["nixl", "nixl-push", "mooncake"].includes(spec.connector) && spec.device?.vendor !== "ascend";
 
 /** The site's resource, for an engine that transfers and asks for none itself. */
 export function rdmaWishes(context: StageContext): Wish[] {
@@ -33,7 +33,7 @@ export function lockMemory(context: StageContext): Wish[] {
 
 /** For the verdict: what KV will travel over. */
 export function rdmaHint(context: StageContext): string {
-  if (context.spec.connector !== "nixl") return "";
+  if (!context.spec.connector.startsWith("nixl")) return "";
   const named = asked(context);
   return named === undefined
     ? "; no RDMA resource is requested, so KV travels over TCP"

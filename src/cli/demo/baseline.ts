@@ -3,8 +3,9 @@
  * the same gateway and ext_proc server as the real router, so that the two differ in the choice alone.
  */
 import type { EngineClient } from "../../ports.ts";
-import { decodeBody, prefillBody } from "../../router/disagg/bodies.ts";
+import { PARAMS, wholeBody } from "../../router/disagg/bodies.ts";
 import { runPrefillLeg, type LegOutcome } from "../../router/disagg/leg.ts";
+import { pull } from "../../router/disagg/wires/pull.ts";
 import type { CompleteRequest, RequestRouter, Routed } from "../../router/exchange.ts";
 import { problemAnswer } from "../../router/answers.ts";
 import type { HeaderList } from "../../router/headers.ts";
@@ -20,6 +21,8 @@ const MAX_BODY_BYTES = 16 * 1024 * 1024;
 /** Nothing but the body counts here. */
 const PLAIN: FactsConfig = { aliases: {}, rates: { bytesPerToken: 4, mediaTokens: 0 }, unsalted: "route" };
 
+/** Pulled transfers are told everything by the prefill engine. */
+const FIXED = { chance: 0 };
 const nothing = (): void => undefined;
 const IDLE = { served: nothing, responseStarted: nothing, firstToken: nothing, usage: nothing, finish: nothing };
 
@@ -71,7 +74,8 @@ const runLeg = (
       method: "POST",
       path: request.path,
       headers: { "content-type": "application/json", [HEADER.requestId]: `round-robin-${number}` },
-      body: prefillBody(request.body, facts, endpoint.compatibility.connector),
+      body: pull.prefill({ body: request.body, facts, requestId: "" }, { prefill: endpoint, decode: endpoint }, FIXED)
+        .body,
       timeoutMs: TIMEOUT_MS,
     }),
   });
@@ -92,6 +96,9 @@ function forward(
       [HEADER.prefillEndpoint, moved?.by.address ?? decode],
       ...reported,
     ],
-    body: decodeBody(request.body, facts, moved?.params),
+    body:
+      moved === undefined
+        ? wholeBody(request.body, facts)
+        : wholeBody(request.body, facts, new Map([[PARAMS, moved.params]])),
   };
 }

@@ -2,6 +2,7 @@
 import type { Config } from "../../config/schema.ts";
 import type { Clock, Log, Random, Timers } from "../../ports.ts";
 import { systemClock, systemRandom, systemTimers } from "../../telemetry/process.ts";
+import type { Pages } from "../../telemetry/server.ts";
 import { createMetrics, type MetricsRegistry } from "../../telemetry/metrics.ts";
 
 export interface RolePorts {
@@ -17,6 +18,8 @@ export interface RolePorts {
 export interface Role {
   /** True while the role can do its work. */
   readonly ready: () => boolean;
+  /** What it shows of itself at the admin address, below /debug. */
+  readonly pages?: Pages;
   readonly stop: () => Promise<void>;
 }
 

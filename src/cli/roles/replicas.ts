@@ -7,6 +7,7 @@ import { Members } from "../../router/replicas/members.ts";
 import { Peers, type History } from "../../router/replicas/peers.ts";
 import { replicaRoutes } from "../../router/replicas/routes.ts";
 import { UsageError } from "../input.ts";
+import type { CallbackEdge } from "./callbacks.ts";
 import { fileOf } from "./files.ts";
 import type { RolePorts } from "./ports.ts";
 
@@ -20,7 +21,12 @@ export interface Replicas {
 const REQUEST_MS = 2000;
 
 /** Either may be off: without `listen` the others are not heard, without `peers` they are not told. */
-export async function startReplicas(ports: RolePorts, loads: LoadBook, history: History): Promise<Replicas> {
+export async function startReplicas(
+  ports: RolePorts,
+  loads: LoadBook,
+  history: History,
+  edge?: CallbackEdge,
+): Promise<Replicas> {
   const { clock, timers, random, log, metrics } = ports;
   const { listen, peers, tokenFile } = ports.config.router.replicas;
   const token = tokenFrom(tokenFile);
@@ -32,12 +38,16 @@ export async function startReplicas(ports: RolePorts, loads: LoadBook, history: 
   const app = fastify({ logger: false, requestTimeout: REQUEST_MS, forceCloseConnections: true });
   await app.register(replicaRoutes({ state, token, isMember, maxEndpoints, clock, metrics }));
   const at = parseListen(listen);
+  const listens = at !== undefined && edge?.shares(listen) === true ? await edge.mount(app) : undefined;
   const address = at === undefined ? "" : new URL(await app.listen(at)).host;
+  listens?.(address);
+  const endOwn = listens === undefined ? await edge?.start() : undefined;
   const push = peers === "" ? undefined : startPush({ members, token, state, clock, timers, log, metrics });
   return {
     address,
     stop: async () => {
       await push?.stop();
+      await endOwn?.();
       await app.close();
     },
   };

@@ -9,27 +9,35 @@ import type { Verdict } from "../../kinds/verdict.ts";
 import { compatible } from "../../profiles/connectors.ts";
 import { idSetOf } from "../../router/directory.ts";
 import { createEngineClient } from "../../router/disagg/client.ts";
+import { createExplainer } from "../../router/explain/explainer.ts";
 import type { RequestRouter } from "../../router/exchange.ts";
 import { startExtProcServer } from "../../router/extproc/server.ts";
 import { startHealthServer } from "../../router/health/server.ts";
 import { Housekeeping } from "../../router/housekeeping.ts";
 import { createBlockHasher } from "../../router/kv/blocks.ts";
 import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
+import { eventTargets } from "../../router/kv/events/targets.ts";
 import type { PrefixIndex } from "../../router/kv/index.ts";
+import { JointIndex } from "../../router/kv/joint.ts";
 import { LoadBook } from "../../router/load.ts";
 import type { History } from "../../router/replicas/peers.ts";
 import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
 import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
+import type { Pages } from "../../telemetry/server.ts";
 import { UsageError } from "../input.ts";
+import { callbackEdge, type CallbackEdge } from "./callbacks.ts";
 import { engineAccess } from "./engine.ts";
+import { startFollowing } from "./following.ts";
+import { explainPages } from "./explain-pages.ts";
 import { named } from "./files.ts";
 import type { Role, RolePorts } from "./ports.ts";
 import { proxyTls } from "./proxy-tls.ts";
 import { createStarted, type Started } from "./running.ts";
 import { startReplicas } from "./replicas.ts";
 import { startScraping } from "./scraping.ts";
+import { startTokenizing } from "./tokenizing.ts";
 
 export interface RouterRole extends Role {
   /** `host:port` of ext_proc. */
@@ -45,6 +53,8 @@ export interface RouterRoleOptions {
 }
 
 const TIDY_MS = 1000;
+/** No engine is listened to. */
+const NO_EVENTS = { anyLive: false, isLive: () => false };
 
 /** Throws a UsageError where the configuration cannot be; then nothing of it is left running. */
 export async function startRouterRole(ports: RolePorts, options: RouterRoleOptions): Promise<RouterRole> {
@@ -62,6 +72,8 @@ interface Composed {
   readonly loads: LoadBook;
   readonly scraper: RemoteScraper;
   readonly history: History;
+  readonly edge: CallbackEdge | undefined;
+  readonly pages: Pages;
 }
 
 /** What picks, and what it knows. What begins is noted in `begun`, to be undone where something behind it fails. */
@@ -69,16 +81,21 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const { clock, timers, random, log, metrics } = ports;
   const config = ports.config.router;
   const salt = saltKeyOf(config.tenant.saltKeyFile);
+  const edge = callbackEdge(ports);
   const engines = engineAccess(ports);
   const client = createEngineClient(engines.current());
   begun.add(() => client.close());
   const loads = new LoadBook(config.maxInflightPerEndpoint);
   const { maxBytes, maxEndpoints } = config.index;
-  const index = new HistoryIndex(
+  const history = new HistoryIndex(
     geometryFor(maxBytes, maxEndpoints),
     indexCapacity({ stats: undefined }, config.index),
     (blocks) => metrics.count("tandem_router_index_full_total", {}, blocks),
   );
+  const following = startFollowing(ports);
+  if (following !== undefined) begun.add(() => following.feed.stop());
+  const joint = following && new JointIndex(history, following.index);
+  const index = joint ?? history;
   const scraper = startScraping(ports, options.endpoints, engines.current());
   begun.add(() => scraper.stop());
   begun.add(
@@ -89,18 +106,29 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   );
   const directory = new EndpointDirectory(options.endpoints, scraper);
   const housekeeping = new Housekeeping({ index, loads, config, metrics });
-  begun.add(timers.every(TIDY_MS, () => housekeeping.tidy(directory.list())));
+  const tidy = (): void => {
+    housekeeping.tidy(directory.list());
+    following?.feed.follow(eventTargets(directory.list(), config));
+  };
+  begun.add(timers.every(TIDY_MS, tidy));
   const hasher = createBlockHasher();
   const { sent, told } = telling(index, config);
   // Compatibility is a question between two endpoints: what keeps their KV blocks from travelling.
   const incompatible = (prefill: Endpoint, decode: Endpoint): string | undefined =>
     compatible(prefill.compatibility, decode.compatibility);
+  const tokenizer = startTokenizing(ports, { client, events: following?.index ?? NO_EVENTS }, begun);
+  const explainer = createExplainer({ config: config.explain, clock, random, log });
   const router = createRouter({
     ...{ config, directory, loads, index: told, hasher, client, incompatible, clock, random, timers, metrics, log },
     ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
+    ...(tokenizer === undefined ? {} : { tokenizer }),
+    ...(joint === undefined ? {} : { events: joint }),
+    ...(explainer === undefined ? {} : { explainer }),
+    ...(edge === undefined ? {} : { callbacks: edge.callbacks }),
     ...salt,
   });
-  return { router, loads, scraper, history: { index, endpoints: () => idSetOf(directory.list()), sent } };
+  const sharing = { index, endpoints: () => idSetOf(directory.list()), sent };
+  return { router, loads, scraper, history: sharing, edge, pages: explainPages(explainer) };
 }
 
 /** What listens, with the router behind it. */
@@ -109,7 +137,7 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const { maxStreams, maxConnections, maxBufferedBytes, ...config } = ports.config.router;
   const listen = listenOf(config.listen);
   const certificates = proxyTls(ports);
-  const { router, loads, scraper, history } = composeRouter(ports, options, begun);
+  const { router, loads, scraper, history, edge, pages } = composeRouter(ports, options, begun);
   let [draining, drainMs, listens] = [false, 0, false];
   const ready = (): boolean => listens && !draining && options.synced();
   const healthListen = parseListen(config.healthListen);
@@ -117,7 +145,7 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
     healthListen === undefined ? undefined : await at("router.healthListen", startHealthServer(healthListen, ready));
   begun.add(() => health?.stop());
   // They go behind the server: what still runs while it drains is work on the endpoints.
-  const replicas = await startReplicas(ports, loads, history);
+  const replicas = await startReplicas(ports, loads, history, edge);
   begun.add(() => replicas.stop());
   const serving = { router, maxStreams, maxConnections, maxBufferedBytes, clock, timers, log, metrics };
   const server = await at("router.listen", startExtProcServer(listen, { ...serving, ...certificates.current() }));
@@ -129,6 +157,7 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
     address: server.address,
     scraper,
     ready,
+    pages,
     stop: async () => {
       draining = true;
       // Proxies learn by asking that it goes; who does not know yet opens streams still.

@@ -1,53 +1,54 @@
 /**
- * Bodies of the two legs, by splicing: the prefill leg generates one token and keeps its KV blocks, the decode leg
- * carries what the prefill engine answered, byte for byte.
- *
- * Formats: vLLM's NixlConnector and vLLM-Ascend's MooncakeConnectorV1 (reference kv-cache-and-pd.md, 5.1 and 5.3).
+ * Bodies of the two legs, by splicing: nothing is parsed and written again, so that what a client sent reaches both
+ * engines byte for byte. Which members a connector adds is its wire's to say (`wires/`).
  */
-import type { Connector } from "../../kinds/endpoint.ts";
 import type { RequestFacts } from "../request/facts.ts";
-import { editBytes, editObject, valueBytes } from "../request/edit.ts";
+import { editBytes, editObject, valueBytes, type Edits } from "../request/edit.ts";
 import { scanObject, ScanError } from "../request/scan.ts";
 
-const PARAMS = "kv_transfer_params";
+/** vLLM's member of a KV transfer. */
+export const PARAMS = "kv_transfer_params";
 
-/** Members by which an engine is told of another host: vLLM's, and SGLang's for its bootstrap. Never a client's to set. */
-const NAMES_HOSTS = [PARAMS, "bootstrap_host", "bootstrap_port", "bootstrap_room"];
+/** Members by which an engine is told of another host or rank: vLLM's, and SGLang's. Never a client's to set. */
+const NAMES_HOSTS = [
+  PARAMS,
+  "bootstrap_host",
+  "bootstrap_port",
+  "bootstrap_room",
+  "bootstrap_pair_key",
+  "routed_dp_rank",
+  "disagg_prefill_dp_rank",
+];
 const WITHOUT_HOSTS = NAMES_HOSTS.map((key) => [key, undefined] as const);
-
-/** Asks the engine to keep the blocks of the prompt for a remote decode. */
-const KEEP_FOR_REMOTE = JSON.stringify({
-  do_remote_decode: true,
-  do_remote_prefill: false,
-  remote_engine_id: null,
-  remote_block_ids: null,
-  remote_host: null,
-  remote_port: null,
-});
 
 const has = (facts: RequestFacts, key: string): boolean => facts.scan.members.some((member) => member.key === key);
 
-/** The prefill leg: one token, no stream. Mooncake must finish by `length`, which `min_tokens: 1` makes sure of. */
-export function prefillBody(body: Buffer, facts: RequestFacts, connector: Connector): Buffer {
+/** A leg that makes one token and no stream, with the members given. */
+export function onlyPrefill(
+  body: Buffer,
+  facts: RequestFacts,
+  members: Edits,
+  options: { readonly minTokens?: true } = {},
+): Buffer {
   const edits = new Map<string, Uint8Array | string | undefined>([
     ...facts.edits,
     ...WITHOUT_HOSTS,
     ["stream", "false"],
     ["stream_options", undefined],
-    [PARAMS, KEEP_FOR_REMOTE],
+    ...members,
   ]);
   const { within } = facts.api.leg ?? {};
-  const limits = legLimits(facts, connector);
+  const limits = legLimits(facts, options.minTokens === true ? "1" : undefined);
   if (within === undefined) for (const [key, value] of limits) edits.set(key, value);
   else edits.set(within, editBytes(memberOf(facts, body, within) ?? Buffer.from("{}"), limits));
   return editObject(body, facts.scan, edits);
 }
 
-function legLimits(facts: RequestFacts, connector: Connector): Map<string, string | undefined> {
+function legLimits(facts: RequestFacts, minTokens: string | undefined): Map<string, string | undefined> {
   const { limit = "max_tokens", limitToo } = facts.api.leg ?? {};
   const limits = new Map([
     [limit, "1"],
-    ["min_tokens", connector === "mooncake" ? "1" : undefined],
+    ["min_tokens", minTokens],
   ]);
   if (limitToo !== undefined && has(facts, limitToo)) limits.set(limitToo, "1");
   return limits;
@@ -59,19 +60,17 @@ function memberOf({ scan }: RequestFacts, body: Buffer, key: string): Buffer | u
   return member === undefined || body[member.start] !== 0x7b ? undefined : valueBytes(body, member);
 }
 
+const NO_MEMBERS: Edits = new Map();
+
 /**
- * The decode leg. Without `params` the engine prefills by itself; a client's own members that name hosts are taken out.
- * Returns the very same buffer where nothing changes.
+ * The whole request, with the members given; a client's own that name hosts are taken out. Without any the engine
+ * prefills by itself. Returns the very same buffer where nothing changes.
  */
-export function decodeBody(body: Buffer, facts: RequestFacts, params: Buffer | undefined): Buffer {
+export function wholeBody(body: Buffer, facts: RequestFacts, members: Edits = NO_MEMBERS): Buffer {
   const named = NAMES_HOSTS.filter((key) => has(facts, key));
-  if (params === undefined && named.length === 0 && facts.edits.size === 0) return body;
+  if (members.size === 0 && named.length === 0 && facts.edits.size === 0) return body;
   const without = named.map((key) => [key, undefined] as const);
-  return editObject(
-    body,
-    facts.scan,
-    new Map([...facts.edits, ...without, ...(params === undefined ? [] : [[PARAMS, params] as const])]),
-  );
+  return editObject(body, facts.scan, new Map([...facts.edits, ...without, ...members]));
 }
 
 export interface PrefillResult {

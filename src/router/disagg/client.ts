@@ -38,6 +38,8 @@ export interface EngineTls {
   readonly key?: string;
 }
 
+const PLAIN: EngineAccess = {};
+
 export interface ClosableEngineClient extends EngineClient {
   /** Of the calls to come; those under way end as they began. */
   use(access: EngineAccess): void;
@@ -48,16 +50,17 @@ export interface ClosableEngineClient extends EngineClient {
 interface Way {
   readonly access: EngineAccess;
   readonly agent: Agent;
+  readonly told: Dispatcher;
 }
 
 export function createEngineClient(access: EngineAccess = {}): ClosableEngineClient {
-  let way: Way = { access, agent: agentOf(access) };
+  let way = wayOf(access);
   const ending = new Set<Agent>();
   return {
     send: (request) => send(way, request),
     use: (next) => {
       const { agent } = way;
-      way = { access: next, agent: agentOf(next) };
+      way = wayOf(next);
       ending.add(agent);
       void agent.close().finally(() => ending.delete(agent));
     },
@@ -85,12 +88,40 @@ const agentOf = ({ tls = {} }: EngineAccess): Agent =>
     bodyTimeout: 0,
   });
 
-async function send({ agent, access }: Way, request: EngineRequest): Promise<EngineReply> {
+function wayOf(access: EngineAccess): Way {
+  const agent = agentOf(access);
+  return { access, agent, told: agent.compose(tellSent) };
+}
+
+interface Told {
+  readonly onSent?: (() => void) | undefined;
+}
+
+/** undici starts a request when it writes it to a socket that is connected. */
+const telling = (handler: Dispatcher.DispatchHandler, onSent: () => void): Dispatcher.DispatchHandler => ({
+  onRequestStart: (...given) => {
+    handler.onRequestStart?.(...given);
+    onSent();
+  },
+  onRequestUpgrade: (...given) => handler.onRequestUpgrade?.(...given),
+  onResponseStart: (...given) => handler.onResponseStart?.(...given),
+  onResponseData: (...given) => handler.onResponseData?.(...given),
+  onResponseEnd: (...given) => handler.onResponseEnd?.(...given),
+  onResponseError: (...given) => handler.onResponseError?.(...given),
+});
+
+const tellSent: Dispatcher.DispatcherComposeInterceptor = (dispatch) => (options, handler) => {
+  const { onSent } = options as Told;
+  return dispatch(options, onSent === undefined ? handler : telling(handler, onSent));
+};
+
+async function send({ told, access }: Way, request: EngineRequest): Promise<EngineReply> {
   const deadline = AbortSignal.timeout(request.timeoutMs);
   const signal = request.signal === undefined ? deadline : AbortSignal.any([deadline, request.signal]);
-  const { tls, credential } = access;
+  const { tls, credential } = request.plain === true ? PLAIN : access;
   try {
-    const response = await agent.request({
+    const options: Parameters<Dispatcher["request"]>[0] & Told = {
+      onSent: request.onSent,
       origin: `${tls === undefined ? "http" : "https"}://${request.address}`,
       method: request.method,
       path: request.path,
@@ -100,7 +131,8 @@ async function send({ agent, access }: Way, request: EngineRequest): Promise<Eng
           ? null
           : Buffer.from(request.body.buffer, request.body.byteOffset, request.body.byteLength),
       signal,
-    });
+    };
+    const response = await told.request(options);
     if (response.statusCode === 401 && credential !== undefined) {
       await response.body.dump();
       return { kind: "refused", detail: `${request.address}: the engine does not take the router's credential` };

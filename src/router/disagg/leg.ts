@@ -4,8 +4,11 @@
  * Nothing sent (connection refused, or the engine says it is busy): the next endpoint, then prefill on the decode
  * endpoint. Lost after sending (reset, deadline, 500): one retry elsewhere, be it the decode endpoint, then failure,
  * because a prompt that kills engines must not visit them all. A refusal of the request itself (4xx) is the client's answer.
+ *
+ * Where the legs run at once, a leg counts as sent as soon as its request is on its way: what becomes of it behind that is
+ * told and cannot be mended, as decode was told whom to wait for.
  */
-import type { EngineClient, EngineReply } from "../../ports.ts";
+import type { EngineClient, EngineReply, EngineRequest } from "../../ports.ts";
 import { readPrefillResult } from "./bodies.ts";
 
 /** What a reply means for the leg. */
@@ -36,7 +39,9 @@ export function next(
 
 export type LegOutcome<T> =
   | { readonly kind: "transferred"; readonly by: T; readonly params: Buffer; readonly cachedTokens: number | undefined }
-  | { readonly kind: "local" }
+  | { readonly kind: "sent"; readonly by: T }
+  /** `kept`: an engine ended the leg well and kept nothing; absent where none took it. */
+  | { readonly kind: "local"; readonly kept?: "nothing" }
   | { readonly kind: "refusal"; readonly status: number; readonly body: Uint8Array }
   | { readonly kind: "failed"; readonly detail: string }
   | { readonly kind: "aborted" };
@@ -46,10 +51,16 @@ export interface LegInput<T> {
   readonly endpoints: readonly T[];
   readonly attempts: number;
   readonly client: EngineClient;
+  /** Ends it between two tries. */
+  readonly signal?: AbortSignal;
+  /** What must be known of an endpoint before it is asked; false where it cannot be known: it counts as refusing. */
+  readonly ready?: (endpoint: T) => Promise<boolean>;
   /** The request for one of them. */
-  readonly request: (endpoint: T) => Parameters<EngineClient["send"]>[0];
-  /** Called around each try, for accounting. */
-  readonly onStart: (endpoint: T) => (meaning: Meaning) => void;
+  readonly request: (endpoint: T) => EngineRequest;
+  /** Called around each try, for accounting; `late` where decode was sent before the leg ended. */
+  readonly onStart: (endpoint: T) => (meaning: Meaning, late: boolean, reply: EngineReply) => void;
+  /** Whether decode need not wait for the answer of this endpoint. */
+  readonly concurrent?: (endpoint: T) => boolean;
 }
 
 export async function runPrefillLeg<T>(input: LegInput<T>): Promise<LegOutcome<T>> {
@@ -60,24 +71,54 @@ export async function runPrefillLeg<T>(input: LegInput<T>): Promise<LegOutcome<T
   while (next(history, limits) === "again") {
     endpoint = input.endpoints[history.length];
     if (endpoint === undefined) break;
-    // Made before anything is counted: a throw must not leave work on the endpoint.
-    const request = input.request(endpoint);
-    const finished = input.onStart(endpoint);
-    reply = await input.client.send(request);
+    // Awaited only where something is asked: a turn of the microtask queue is a turn of every stream.
+    const unready = input.ready === undefined || (await input.ready(endpoint)) ? undefined : UNREADY;
+    if (input.signal?.aborted === true) return { kind: "aborted" };
+    const ended = unready ?? (await attempt(input, endpoint));
+    if (ended === "sent") return { kind: "sent", by: endpoint };
+    reply = ended;
     history.push(meaning(reply));
-    finished(meaning(reply));
   }
-  return endpoint === undefined ? { kind: "local" } : conclude(next(history, limits), reply, endpoint);
+  return endpoint === undefined ? { kind: "local" } : conclude(input, { step: next(history, limits), reply, endpoint });
 }
 
-function conclude<T>(step: ReturnType<typeof next>, reply: EngineReply, by: T): LegOutcome<T> {
+const UNREADY: EngineReply = { kind: "refused", detail: "what decode must know of it is not to be had" };
+
+async function attempt<T>(input: LegInput<T>, endpoint: T): Promise<EngineReply | "sent"> {
+  // Made before anything is counted: a throw must not leave work on the endpoint.
+  const request = input.request(endpoint);
+  const finished = input.onStart(endpoint);
+  if (input.concurrent?.(endpoint) !== true) {
+    const reply = await input.client.send(request);
+    finished(meaning(reply), false, reply);
+    return reply;
+  }
+  let late = false;
+  const sent = Promise.withResolvers<"sent">();
+  const ended = input.client.send({ ...request, onSent: () => sent.resolve("sent") }).then((reply) => {
+    finished(meaning(reply), late, reply);
+    return reply;
+  });
+  const first = await Promise.race([ended, sent.promise]);
+  late = first === "sent";
+  return first;
+}
+
+interface Ended<T> {
+  readonly step: ReturnType<typeof next>;
+  readonly reply: EngineReply;
+  readonly endpoint: T;
+}
+
+function conclude<T>(input: LegInput<T>, { step, reply, endpoint: by }: Ended<T>): LegOutcome<T> {
   if (step === "fail")
     return { kind: "failed", detail: reply.kind === "answer" ? `status ${reply.status}` : reply.detail };
   if (step === "local") return { kind: "local" };
   if (reply.kind !== "answer") return { kind: "aborted" };
   if (meaning(reply) === "refusal") return { kind: "refusal", status: reply.status, body: reply.body };
+  if (input.concurrent?.(by) === true) return { kind: "sent", by };
   const result = readPrefillResult(Buffer.from(reply.body));
   // An engine that finished the answer, or was started without a connector, keeps nothing: decode computes it all.
-  if (result?.params === undefined) return { kind: "local" };
+  if (result?.params === undefined) return { kind: "local", kept: "nothing" };
   return { kind: "transferred", by, params: result.params, cachedTokens: result.cachedTokens };
 }

@@ -246,16 +246,16 @@ class Exchange implements StreamListener, Owner {
     if (ticket === undefined) return;
     if (action.kind === "served") ticket.served(action.address);
     else if (action.kind === "abandoned") ticket.finish();
-    else if (action.kind === "responseEnded") this.#settle(ticket);
+    else if (action.kind === "responseEnded") this.#settle(ticket, true);
     else ticket[action.kind]();
   }
 
   /** The request is over; what its answer said of its tokens is told once, however it ended. */
-  #settle(ticket: Ticket): void {
+  #settle(ticket: Ticket, complete = false): void {
     this.#ticket = undefined;
     const { usage } = this.#machine;
     if (usage !== undefined) ticket.usage(usage);
-    ticket.finish();
+    ticket.finish(complete);
   }
 
   #untimed(): void {

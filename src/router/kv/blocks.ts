@@ -16,6 +16,8 @@ export interface BlockHasher {
    * @param seed separates models, adapters and tenants: the same text under another seed has other keys
    */
   keys(parts: readonly Uint8Array[], blockBytes: number, seed: string): BlockKeys;
+  /** What the first block of a seed is chained to, as a key of one block. */
+  root(seed: string): BlockKeys;
 }
 
 export const blockCount = (keys: BlockKeys): number => keys.length / 2;
@@ -25,6 +27,8 @@ const WINDOW_AT = 64;
 const WINDOW_BYTES = 65_536;
 const KEYS_AT = WINDOW_AT + WINDOW_BYTES;
 const PAGE_BYTES = 65_536;
+/** A seed is cut to the window, which is this large for blocks of any size that divides it. */
+const ROOT_BYTES = 64;
 
 /** What chain.wat exports. */
 interface Chain {
@@ -39,7 +43,10 @@ interface Chain {
 export function createBlockHasher(): BlockHasher {
   const module = new WebAssembly.Module(Buffer.from(CHAIN_WASM, "base64"));
   const { memory, chain } = new WebAssembly.Instance(module).exports as unknown as Chain;
-  return { keys: (parts, blockBytes, seed) => new PromptHash(memory, chain, blockBytes).keys(parts, seed) };
+  return {
+    keys: (parts, blockBytes, seed) => new PromptHash(memory, chain, blockBytes).keys(parts, seed),
+    root: (seed) => new PromptHash(memory, chain, ROOT_BYTES).root(seed),
+  };
 }
 
 /** One prompt on its way through the memory. */
@@ -68,6 +75,11 @@ class PromptHash {
     for (const part of parts) this.#part(part, keys);
     this.#flush(keys);
     return keys;
+  }
+
+  root(seed: string): BlockKeys {
+    this.#seed(seed);
+    return new Int32Array(this.#memory.buffer.slice(0, 8));
   }
 
   #reserve(words: number): void {

@@ -25,6 +25,7 @@ export class MatchWalk implements Matches {
   #count = 0;
   #running = 0;
   #value: Value = { low: 0, high: 0 };
+  #marks = 0xff;
 
   constructor(live: Uint8Array, pool: RowPool) {
     this.#live = live;
@@ -38,7 +39,9 @@ export class MatchWalk implements Matches {
     return this.#depths[endpoint] ?? 0;
   }
 
-  begin(): void {
+  /** @param marks those that count, as bits */
+  begin(marks: number): void {
+    this.#marks = marks;
     for (let at = 0; at < this.#count; at++) this.#depths[this.#found[at] ?? 0] = 0;
     this.#count = 0;
     this.#running = 0;
@@ -73,7 +76,7 @@ export class MatchWalk implements Matches {
   }
 
   #holds(endpoint: number): boolean {
-    return (this.#pool.marks(this.#value, endpoint) & (this.#live[endpoint] ?? 0)) !== 0;
+    return (this.#pool.marks(this.#value, endpoint) & this.#marks & (this.#live[endpoint] ?? 0)) !== 0;
   }
 
   #start(): void {

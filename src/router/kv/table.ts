@@ -75,9 +75,9 @@ export class HolderTable {
     this.#walk.endpoints = endpoints;
   }
 
-  /** Leading blocks of `keys` that each endpoint holds; valid until the next call. */
-  match(keys: BlockKeys): Matches {
-    this.#walk.begin();
+  /** Leading blocks of `keys` that each endpoint holds under one of these marks (as bits); valid until the next call. */
+  match(keys: BlockKeys, marks = 0xff): Matches {
+    this.#walk.begin(marks);
     const count = keys.length / 2;
     let block = 0;
     while (block < count) {

@@ -42,6 +42,31 @@ export function prefillCost(
 export const decodeCost = (requests: number, tokens: number, constants: CostConstants): number =>
   constants.decodeStepMs * requests * tokens;
 
-/** Moving the KV blocks of a prompt between two endpoints, with the fixed cost of the second request. */
-export const transferCost = (tokens: number, constants: CostConstants): number =>
-  constants.transferSetupMs + constants.transferMsPerToken * tokens;
+/**
+ * Moving the KV blocks of a prompt between two endpoints, with the fixed cost of the second request.
+ * @param distance steps between them: 0 for one node, or where nothing is known; each makes a token's way longer
+ */
+export const transferCost = (tokens: number, constants: CostConstants, distance = 0): number =>
+  constants.transferSetupMs + constants.transferMsPerToken * tokens * (1 + constants.transferPerStep * distance);
+
+/** Where nearly all of a cache is pinned, the price is that of the rest, and not without bound. */
+const MOST_PINNED = 0.95;
+
+/**
+ * What blocks that wait to be fetched add to a prefill: `own * mu * s / (1 - s)`, `s` their share of the KV cache.
+ *
+ * `own * mu` is the price of evicting somebody's cache. Pinned blocks cannot be evicted, so that what a prompt displaces
+ * comes out of the share `1 - s` that is left: each of its blocks is `1 / (1 - s)` times as likely to be wanted again,
+ * and the price of `own * (1 + mu)` becomes `own * (1 + mu / (1 - s))`. This is the difference: nothing at none pinned,
+ * once mu at half the cache.
+ */
+export function pinnedCost(
+  own: number,
+  pinnedTokens: number,
+  capacityTokens: number,
+  constants: CostConstants,
+): number {
+  if (pinnedTokens <= 0 || capacityTokens <= 0) return 0;
+  const share = Math.min(MOST_PINNED, pinnedTokens / capacityTokens);
+  return (own * constants.mu * share) / (1 - share);
+}

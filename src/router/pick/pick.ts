@@ -8,7 +8,16 @@
 import type { Endpoint, EngineStats } from "../../kinds/endpoint.ts";
 import { allowed, type Verdict } from "../../kinds/verdict.ts";
 import type { EndpointLoad } from "../load.ts";
-import { decodeCost, ownPrefillMs, prefillCost, requestsOn, transferCost, type CostConstants } from "./cost.ts";
+import {
+  decodeCost,
+  ownPrefillMs,
+  pinnedCost,
+  prefillCost,
+  requestsOn,
+  transferCost,
+  type CostConstants,
+} from "./cost.ts";
+import { distanceOf } from "./distance.ts";
 
 export interface Candidate {
   readonly endpoint: Endpoint;
@@ -16,6 +25,11 @@ export interface Candidate {
   readonly stats: EngineStats | undefined;
   /** Leading prompt tokens that it is thought to hold. */
   readonly cachedTokens: number;
+  /** Leading tokens that are no farther than the host's memory, and than a disk or a pool; 0 where nobody tells. */
+  readonly hostTokens?: number;
+  readonly sharedTokens?: number;
+  /** Tokens that its KV cache holds; default: nothing is known, and pinned blocks have no price. */
+  readonly capacityTokens?: number;
 }
 
 export interface PickInput {
@@ -31,6 +45,8 @@ export interface PickInput {
   readonly fallbacks?: number;
   /** Undefined where KV blocks can travel from the first to the second, else the reason why not. */
   readonly incompatible: (prefill: Endpoint, decode: Endpoint) => string | undefined;
+  /** Whether it computes prompts by itself; default: every one does. */
+  readonly alone?: (decode: Endpoint) => boolean;
 }
 
 /** A prefill endpoint with its price; the cheapest first. */
@@ -61,7 +77,8 @@ export function pick(input: PickInput): Pick | undefined {
   // One loop over numbers: a thousand endpoints are compared for each request, and one of them is chosen.
   const costs = costsOf(priced, input);
   const decode = leastRecent(input.decode, costs);
-  if (decode === undefined) return undefined;
+  // Nobody prefills for it, and it does not itself.
+  if (decode === undefined || !Number.isFinite(costs[input.decode.indexOf(decode)] ?? Infinity)) return undefined;
   const chosen = settle(decode, priced, input);
   return { ...chosen, fallbacks: fallbacks(chosen, costs, input) };
 }
@@ -73,7 +90,7 @@ function fallbacks(chosen: Settled, costs: Float64Array, input: PickInput): read
   const prefill = chosen.prefill[0]?.candidate.endpoint;
   return input.decode
     .map((candidate, index) => ({ candidate, costMs: costs[index] ?? Infinity }))
-    .filter(({ candidate }) => candidate !== chosen.decode)
+    .filter(({ candidate, costMs }) => candidate !== chosen.decode && costMs < Infinity)
     .filter(({ candidate }) => prefill === undefined || pairs(prefill, candidate.endpoint, input))
     .sort((a, b) => a.costMs - b.costMs)
     .slice(0, count)
@@ -84,7 +101,8 @@ function price(candidate: Candidate, input: PickInput): PricedPrefill {
   const { load, stats, endpoint, cachedTokens } = candidate;
   const ownMs = ownPrefillMs(input.promptTokens, cachedTokens, input.constants);
   const there = { prefillMs: load.prefillMs, requests: requestsOn(load, stats) };
-  return { candidate, ownMs, costMs: prefillCost(ownMs, endpoint.role, there, input.constants) };
+  const pinnedMs = pinnedCost(ownMs, load.pinnedTokens, candidate.capacityTokens ?? 0, input.constants);
+  return { candidate, ownMs, costMs: prefillCost(ownMs, endpoint.role, there, input.constants) + pinnedMs };
 }
 
 function byCost(a: PricedPrefill, b: PricedPrefill): number {
@@ -103,17 +121,33 @@ interface Terms {
 }
 
 function termsOf(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): Terms {
-  const { ownMs: localOwnMs, costMs: localMs } = price(decode, input);
-  const partner = priced.find(({ candidate }) => pairs(candidate.endpoint, decode.endpoint, input));
-  const remoteMs = (partner?.costMs ?? Infinity) + transferCost(input.promptTokens, input.constants);
-  const remote = partner !== undefined && (input.policy === "always" || remoteMs < localMs);
+  const { ownMs: localOwnMs, costMs } = price(decode, input);
+  const localMs = input.alone?.(decode.endpoint) === false ? Infinity : costMs;
+  const remoteMs = cheapestPartner(decode.endpoint, priced, input);
+  const remote = remoteMs < Infinity && (input.policy === "always" || remoteMs < localMs);
   const decodeMs = decodeCost(requestsOn(decode.load, decode.stats), input.outputTokens, input.constants);
   return { localOwnMs, localMs, remoteMs, decodeMs, remote, costMs: decodeMs + (remote ? remoteMs : localMs) };
 }
 
+/** Prefill on a partner and the way from there. They come cheapest first: none behind can be cheaper by being near. */
+function cheapestPartner(decode: Endpoint, priced: readonly PricedPrefill[], input: PickInput): number {
+  const nearest = transferCost(input.promptTokens, input.constants);
+  let lowest = Infinity;
+  for (const { candidate, costMs } of priced) {
+    if (costMs + nearest >= lowest) break;
+    if (pairs(candidate.endpoint, decode, input))
+      lowest = Math.min(lowest, costMs + transferTo(decode, candidate, input));
+  }
+  return lowest;
+}
+
+const transferTo = (decode: Endpoint, { endpoint }: Candidate, { promptTokens, constants }: PickInput): number =>
+  transferCost(promptTokens, constants, distanceOf(endpoint, decode));
+
 /** The cost alone, of an endpoint for which there is no remote prefill: as most are compared. */
 function costOf(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): number {
   if (priced.length > 0) return termsOf(decode, priced, input).costMs;
+  if (input.alone?.(decode.endpoint) === false) return Infinity;
   const { load, stats, endpoint, cachedTokens } = decode;
   const requests = requestsOn(load, stats);
   const ownMs = ownPrefillMs(input.promptTokens, cachedTokens, input.constants);
@@ -129,11 +163,20 @@ type Settled = Omit<Pick, "fallbacks">;
 /** The chosen endpoint, with all prefill endpoints that pair with it. */
 function settle(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): Settled {
   const { remote, localOwnMs, costMs, ...terms } = termsOf(decode, priced, input);
-  const prefill = remote ? priced.filter(({ candidate }) => pairs(candidate.endpoint, decode.endpoint, input)) : [];
+  const prefill = remote ? partnersOf(decode.endpoint, priced, input) : [];
   return { decode, prefill, localOwnMs, costMs, verdict: explain(decode, prefill[0], terms) };
 }
 
-const pairs = (prefill: Endpoint, decode: Endpoint, input: PickInput): boolean =>
+/** All that pair with it, cheapest first with the way to it. */
+function partnersOf(decode: Endpoint, priced: readonly PricedPrefill[], input: PickInput): readonly PricedPrefill[] {
+  const partners = priced.filter(({ candidate }) => pairs(candidate.endpoint, decode, input));
+  if (decode.domains === undefined) return partners;
+  const total = ({ candidate, costMs }: PricedPrefill): number => costMs + transferTo(decode, candidate, input);
+  return partners.sort((a, b) => total(a) - total(b));
+}
+
+/** Whether the second can go on with what the first computed. */
+export const pairs = (prefill: Endpoint, decode: Endpoint, input: PickInput): boolean =>
   prefill.namespace === decode.namespace &&
   prefill.service === decode.service &&
   prefill.group === decode.group &&

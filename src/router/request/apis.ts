@@ -39,8 +39,10 @@ export interface Api {
   readonly limits: readonly string[];
   /** `generate`: prefill and decode. `encode`: prefill alone. `text`: no device works. */
   readonly work: "generate" | "encode" | "text";
-  /** How the prefill leg limits the answer; absent where engines hand no KV over for the API. */
+  /** How the prefill leg limits the answer; absent where vLLM hands no KV over for the API. */
   readonly leg?: Leg;
+  /** SGLang takes the room of a bootstrap server in it. */
+  readonly rooms?: true;
   /** The member that separates prefix caches; absent where engines take none. */
   readonly salt?: string;
   /** The member that names an adapter beside the model. */
@@ -68,6 +70,7 @@ export const APIS: readonly Api[] = [
     limits: ["max_tokens"],
     work: "generate",
     leg: { limit: "max_tokens" },
+    rooms: true,
   },
   {
     ...openai,
@@ -79,6 +82,7 @@ export const APIS: readonly Api[] = [
     limits: ["max_completion_tokens", "max_tokens"],
     work: "generate",
     leg: { limit: "max_tokens", limitToo: "max_completion_tokens" },
+    rooms: true,
   },
   {
     ...openai,
@@ -178,6 +182,7 @@ export const APIS: readonly Api[] = [
     needs: [["text"], ["input_ids"]],
     limits: ["sampling_params.max_new_tokens"],
     work: "generate",
+    rooms: true,
     salt: "extra_key",
     adapter: "lora_path",
   },

@@ -32,6 +32,8 @@ export interface RequestFacts {
   readonly prompt: PromptText;
   /** One prompt, one answer. Engines hand over KV blocks of one sequence: the decode leg of a batch would read the wrong ones. */
   readonly single: boolean;
+  /** One answer to each prompt. */
+  readonly oneAnswer: boolean;
   /** The engine's own: lower goes first at vLLM. */
   readonly priority: number | undefined;
   /** Who asks, as the client says: good for fairness within a tenant, no identity. */
@@ -106,8 +108,9 @@ function headFacts(config: FactsConfig, { api, headers, tenant }: FactsInput): R
     adapter: undefined,
     stream: false,
     maxTokens: undefined,
-    prompt: { parts: [], bytes: 0, extraTokens: 0, media: 0, bytesPerToken: config.rates.bytesPerToken },
+    prompt: { parts: [], bytes: 0, extraTokens: 0, media: 0, listed: false, bytesPerToken: config.rates.bytesPerToken },
     single: false,
+    oneAnswer: false,
     priority: undefined,
     user: undefined,
     session: undefined,
@@ -165,7 +168,7 @@ function bodyFacts(config: FactsConfig, input: FactsInput): RequestFacts | Probl
     stream: fields.first("stream") === "t",
     maxTokens: api.work === "generate" ? limitOf(api, fields) : 1,
     prompt: promptOf(api, fields, { body, media: scan.media, rates: config.rates }),
-    single: api.leg !== undefined && isSingle(api, fields),
+    ...answersOf(api, fields),
     priority: integerOf(fields.value("priority")),
     user: userOf(fields),
     session: nameOf(fields.value("prompt_cache_key")) ?? nameOf(fields.value("previous_response_id")),
@@ -224,13 +227,17 @@ const ONE_ANSWER: readonly (readonly [key: string, values: readonly string[]])[]
   ["use_beam_search", ["false", "null"]],
 ];
 
-function isSingle({ prompt, leg }: Api, fields: Fields): boolean {
-  const sampling = leg?.within === undefined ? fields : fields.inside(leg.within);
-  const one = ONE_ANSWER.every(([key, values]) => {
+function answersOf({ prompt, leg, rooms }: Api, fields: Fields): Pick<RequestFacts, "single" | "oneAnswer"> {
+  if (leg === undefined && rooms === undefined) return { single: false, oneAnswer: false };
+  // SGLang's own API has its sampling parameters in an object too, as vLLM's has.
+  const within = leg === undefined ? "sampling_params" : leg.within;
+  const sampling = within === undefined ? fields : fields.inside(within);
+  const oneAnswer = ONE_ANSWER.every(([key, values]) => {
     const raw = sampling.raw(key);
     return raw === undefined || values.includes(raw.toString("latin1", 0, 8));
   });
-  return one && prompt.every((member) => member.key !== "prompt" || isOnePrompt(fields.raw(member.key)));
+  const onePrompt = prompt.every((member) => member.key !== "prompt" || isOnePrompt(fields.raw(member.key)));
+  return { single: leg !== undefined && oneAnswer && onePrompt, oneAnswer };
 }
 
 /** Text or tokens; a list of texts or of token lists is a batch, be it of one. */

@@ -28,6 +28,8 @@ export interface PromptText {
   readonly extraTokens: number;
   /** Images, videos and sounds, as far as they show. */
   readonly media: number;
+  /** Tokens in numbers, not text. */
+  readonly listed: boolean;
   /** As configured, but for prompts that are lists of tokens. */
   readonly bytesPerToken: number;
 }
@@ -54,12 +56,14 @@ export function promptOf(
   const payloads =
     media.payloads.filter(({ start }) => inside(start)).length + pieces.filter(({ opaque }) => opaque).length;
   const named = media.parts.filter(inside).length;
+  const listed = isTokenList(given, fields);
   return {
     parts,
     bytes: parts.reduce((sum, part) => sum + part.length, 0),
     extraTokens: Math.max(0, named - payloads) * rates.mediaTokens,
     media: Math.max(named, payloads),
-    bytesPerToken: isTokenList(given, fields) ? BYTES_OF_LISTED_TOKEN : rates.bytesPerToken,
+    listed,
+    bytesPerToken: listed ? BYTES_OF_LISTED_TOKEN : rates.bytesPerToken,
   };
 }
 

@@ -26,6 +26,8 @@ export interface PromptQuery {
 }
 
 export interface PromptTokenizer {
+  /** True while no prompt's tokens would change a pick: then nothing is asked. */
+  readonly idle: boolean;
   /**
    * Undefined at once where tokens are not to be had or would change nothing; else what is known when the budget ends.
    * Never rejects.
@@ -45,5 +47,7 @@ export interface CountedPrompt {
 
 /** Which endpoints tell of their caches now. */
 export interface LiveEvents {
+  /** Of all endpoints. */
+  readonly anyLive: boolean;
   isLive(endpoint: string): boolean;
 }

@@ -27,9 +27,12 @@ export interface PullRequest {
   readonly transferMs: number;
 }
 
-/** The way to other engines. `done(false)`: nothing usable is pinned there, so the prompt is computed here. */
+/** `none`: nothing usable is pinned there, so the prompt is computed here; `failed`: it was waited for in vain. */
+export type Pulled = "matched" | "none" | "failed";
+
+/** The way to other engines. */
 export interface RemoteKv {
-  pull(request: PullRequest, done: (matched: boolean) => void): void;
+  pull(request: PullRequest, done: (pulled: Pulled) => void): void;
   /** The blocks will never be pulled. */
   drop(source: RemoteSource): void;
 }
@@ -170,12 +173,19 @@ export class EngineCore {
     const { promptTokens, digest } = sequence.spec;
     const tokens = promptTokens - sequence.computed;
     const ms = transferMs(this.#settings.profile, tokens);
-    this.#ports.remote.pull({ source, tokens: promptTokens, digest, transferMs: ms }, (matched) => {
+    this.#ports.remote.pull({ source, tokens: promptTokens, digest, transferMs: ms }, (pulled) => {
       if (sequence.phase !== "pulling") return;
       sequence.remote = undefined;
-      if (matched) sequence.cancelTimer = this.#ports.timers.after(ms, () => this.#pulled(sequence, tokens, ms));
+      if (pulled === "failed") this.#fail(sequence);
+      else if (pulled === "matched")
+        sequence.cancelTimer = this.#ports.timers.after(ms, () => this.#pulled(sequence, tokens, ms));
       else this.#computeHere(sequence);
     });
+  }
+
+  #fail(sequence: Sequence): void {
+    this.#abort(sequence);
+    sequence.listener.failed?.();
   }
 
   #computeHere(sequence: Sequence): void {

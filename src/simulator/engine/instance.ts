@@ -1,9 +1,10 @@
 /** One engine in memory: its settings with their defaults, and its parts wired together. No connection yet. */
 import type { Clock, Random, Timers } from "../../ports.ts";
 import type { EngineSettings } from "./batch.ts";
+import { Arrivals } from "./arrivals.ts";
 import { HttpRemoteKv } from "./client.ts";
 import { EngineCore } from "./engine.ts";
-import { newCounts, type EngineCounts, type EngineFacts } from "./facts.ts";
+import { newCounts, type EngineCounts, type EngineFacts, type TransferFailure } from "./facts.ts";
 import { EngineMetrics } from "./metrics.ts";
 import type { Serving } from "./serving.ts";
 import { H200_LLAMA_8B, speedUp, type TimingProfile } from "./timing.ts";
@@ -31,6 +32,12 @@ export interface EngineOptions {
   readonly timeScale?: number;
   /** How long a finished prefill leg keeps its blocks; 30,000 by default, as vLLM. */
   readonly leaseMs?: number;
+  /** How long KV is waited for that may still be computed; then the request fails. 300,000 by default, as SGLang. */
+  readonly waitMs?: number;
+  /** Port of the bootstrap server, where the connector has one: 8998 in the field; 0, the default, takes any. */
+  readonly bootstrapPort?: number;
+  /** Data-parallel ranks behind the one API server; 1 by default. */
+  readonly ranks?: number;
   /** Longest prompt and answer together: 131,072 by default, and never more than the KV cache holds. */
   readonly maxModelLen?: number;
   /** Sequences and tokens of a step at most; 256 and 8,192 by default. */
@@ -53,6 +60,7 @@ export interface EngineInstance {
   readonly settings: InstanceSettings;
   readonly core: EngineCore;
   readonly pins: Pins;
+  readonly arrivals: Arrivals;
   readonly metrics: EngineMetrics;
   readonly counts: EngineCounts;
   readonly remote: HttpRemoteKv;
@@ -69,6 +77,9 @@ function complete(options: EngineOptions, random: Random): InstanceSettings {
     engineId: random.id(),
     timeScale: 1,
     leaseMs: 30_000,
+    waitMs: 300_000,
+    bootstrapPort: 0,
+    ranks: 1,
     maxSequences: 256,
     tokenBudget: 8192,
     tensorParallel: 1,
@@ -85,16 +96,17 @@ function complete(options: EngineOptions, random: Random): InstanceSettings {
 export function newInstance(options: EngineOptions, ports: HostPorts, port: () => number): EngineInstance {
   const settings = complete(options, ports.random);
   const counts = newCounts();
-  const remote = new HttpRemoteKv(ports.timers, (why) => (counts.transferFailures[why] += 1));
+  const arrivals = new Arrivals();
+  const failed = (why: TransferFailure): void => void (counts.transferFailures[why] += 1);
+  const remote = new HttpRemoteKv({ ...ports, arrivals, waitMs: settings.waitMs, failed });
   const sped: EngineSettings = { ...settings, profile: speedUp(settings.profile, settings.timeScale) };
   const metrics = newMetrics(settings, counts, () => facts());
   const core = new EngineCore(sped, { ...ports, remote, monitor: metrics });
   const pins = new Pins(ports.timers, settings.leaseMs, (blocks) => core.free(blocks), counts);
   const facts = (): EngineFacts => snapshot(counts, core, pins);
-  const renew: Serving["renew"] = (source) => remote.renew(source);
   const address = (): { host: string; port: number } => ({ host: settings.host, port: port() });
-  const serving: Serving = { ...ports, core, pins, renew, settings: { ...settings, address } };
-  return { settings, core, pins, metrics, counts, remote, serving, facts };
+  const serving: Serving = { ...ports, core, pins, remote, settings: { ...settings, address } };
+  return { settings, core, pins, arrivals, metrics, counts, remote, serving, facts };
 }
 
 const newMetrics = (settings: InstanceSettings, counts: EngineCounts, facts: () => EngineFacts): EngineMetrics =>

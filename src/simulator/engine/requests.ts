@@ -13,7 +13,7 @@ import {
   WireError,
   type Body,
 } from "./fields.ts";
-import { readTransfer, type TransferIntent } from "./transfer.ts";
+import type { TransferIntent } from "./transfer.ts";
 import { MAX_PIECE_LENGTH, renderChat, tokenize, type ChatMessage } from "./tokenizer.ts";
 
 export type GenerationKind = "completion" | "chat";
@@ -186,8 +186,14 @@ function checkLength(request: GenerationRequest, limits: Limits): void {
     );
 }
 
-/** Decodes a request for completions or for a chat. Throws WireError. */
-export function readGeneration(kind: GenerationKind, body: Body, limits: Limits): GenerationRequest {
+/** Decodes a request for completions or for a chat, whose transfer is read already. Throws WireError. */
+export function readGeneration(
+  kind: GenerationKind,
+  body: Body,
+  limits: Limits,
+  transfer: TransferIntent = { kind: "none" },
+): GenerationRequest {
+  optionalRecord(body, "kv_transfer_params");
   const model = readModel(body, limits);
   checkSampling(body);
   const maxTokens = readMaxTokens(body, kind);
@@ -200,7 +206,7 @@ export function readGeneration(kind: GenerationKind, body: Body, limits: Limits)
     samples: readSamples(body),
     ignoreEos: optionalBoolean(body, "ignore_eos"),
     salt: readSalt(body),
-    transfer: readTransfer(optionalRecord(body, "kv_transfer_params")),
+    transfer,
     requestId: optionalString(body, "request_id"),
     prompts: kind === "chat" ? [readChat(body, limits)] : readPrompts(body, limits),
   };

@@ -8,6 +8,8 @@ export interface RemoteSource {
   readonly requestId: string;
   readonly host: string;
   readonly port: number;
+  /** It may still be prefilled there: waited for, and without it the request fails. */
+  readonly waits?: true;
 }
 
 export interface SequenceSpec {
@@ -44,6 +46,8 @@ export interface SequenceListener {
   token(count: number): void;
   /** After the last token; never after an abort. */
   finished(end: SequenceEnd): void;
+  /** In its place: the KV that it waited for never came. */
+  failed?(): void;
 }
 
 export type Phase = "arriving" | "waiting" | "pulling" | "ready" | "running" | "done";

@@ -4,7 +4,7 @@
  * What it never does: run a model. Texts are filler and times are the profile's; batching, caching, transfers, errors
  * and metrics behave as vLLM's do.
  */
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { PIN_PATHS } from "./client.ts";
 import type { EngineFacts } from "./facts.ts";
@@ -12,7 +12,8 @@ import { newInstance, type EngineInstance, type EngineOptions, type HostPorts } 
 import { parseBody, WireError, type Body } from "./fields.ts";
 import { readGeneration, readTokenize, type GenerationKind } from "./requests.ts";
 import { serve, type Reply } from "./serving.ts";
-import { readTransfer } from "./transfer.ts";
+import { readIntent } from "./intents.ts";
+import type { TransferIntent } from "./transfer.ts";
 
 export type { EngineFacts } from "./facts.ts";
 export type { EngineOptions, HostPorts } from "./instance.ts";
@@ -21,6 +22,8 @@ export interface RunningEngine {
   /** `ip:port` */
   readonly address: string;
   readonly engineId: string;
+  /** Of the bootstrap server; 0 where there is none. */
+  readonly bootstrapPort: number;
   /** Refuses connections at once, cuts the open ones, forgets everything. Calling it twice is harmless. */
   stop(): Promise<void>;
   facts(): EngineFacts;
@@ -44,15 +47,33 @@ export async function startEngine(options: EngineOptions, ports: HostPorts): Pro
     server.once("error", reject).listen(options.port, options.host, resolve);
   });
   address.port = (server.address() as AddressInfo).port;
+  const bootstrap = await startBootstrap(instance);
   const stop = (): Promise<void> =>
     new Promise((resolve) => {
       server.close(() => resolve());
       server.closeAllConnections();
+      bootstrap?.close();
+      bootstrap?.closeAllConnections();
       instance.core.stop();
+      instance.remote.stop();
       instance.pins.stop();
     });
   const { engineId } = instance.settings;
-  return { address: `${options.host}:${address.port}`, engineId, stop, facts: instance.facts };
+  const bootstrapPort = bootstrap === undefined ? 0 : (bootstrap.address() as AddressInfo).port;
+  return { address: `${options.host}:${address.port}`, engineId, bootstrapPort, stop, facts: instance.facts };
+}
+
+const WITH_BOOTSTRAP: readonly string[] = ["sglang", "mooncake-bootstrap"];
+
+/** Where decode engines, and routers, ask for the ranks of a prefill engine and find its blocks. */
+async function startBootstrap(instance: EngineInstance): Promise<Server | undefined> {
+  const { connector, role, host, bootstrapPort } = instance.settings;
+  if (!WITH_BOOTSTRAP.includes(connector) || role === "decode") return undefined;
+  const server = createServer((request, response) => void answer(instance, request, response));
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject).listen(bootstrapPort, host, resolve);
+  });
+  return server;
 }
 
 /** One exchange; `body` reads and parses the request's body when the route wants one. */
@@ -80,7 +101,9 @@ const ROUTES: Readonly<Record<string, Handler>> = {
     const page = await instance.metrics.page();
     response.writeHead(200, { "content-type": instance.metrics.contentType }).end(page);
   },
+  "GET /query": ({ instance, response }) => sendJson(response, 200, rankList(instance)),
   [`POST ${PIN_PATHS.pull}`]: pullPin,
+  [`POST ${PIN_PATHS.push}`]: takePush,
   [`POST ${PIN_PATHS.renew}`]: (exchange) => touchPin(exchange, (id) => exchange.instance.pins.renew(id)),
   [`POST ${PIN_PATHS.drop}`]: (exchange) => touchPin(exchange, (id) => exchange.instance.pins.drop(id)),
 };
@@ -130,21 +153,42 @@ async function readBody(request: IncomingMessage): Promise<Body> {
 
 async function generate(kind: GenerationKind, { instance, request, response }: Exchange): Promise<void> {
   const body = await readBody(request);
-  const transfer = readTransfer(body["kv_transfer_params"]);
+  const { connector, role } = instance.settings;
+  const given = body["request_id"];
+  const id = requestId(request) ?? (typeof given === "string" ? given : instance.serving.random.id());
+  const transfer = onRank(instance, readIntent(body, { connector, role, id }), request);
   try {
-    const decoded = readGeneration(kind, body, instance.settings);
+    const decoded = readGeneration(kind, body, instance.settings, transfer);
     if (transfer.kind === "broken") instance.counts.transferFailures.broken += 1;
     instance.counts.requests += 1;
-    const id = requestId(request) ?? decoded.requestId ?? instance.serving.random.id();
     const abort = serve(instance.serving, decoded, id, replyOver(response));
     response.once("close", abort);
     if (response.destroyed) abort();
   } catch (error) {
     // A refused decode leg must not leave the other engine's blocks pinned until their lease ends.
-    if (transfer.kind === "decode") instance.remote.drop(transfer.source);
+    if (transfer.kind === "decode" && transfer.source.waits !== true) instance.remote.drop(transfer.source);
     throw error;
   }
 }
+
+/** Blocks of several ranks are told apart by the rank's engine id. */
+function onRank({ settings }: EngineInstance, transfer: TransferIntent, request: IncomingMessage): TransferIntent {
+  if (transfer.kind !== "prefill" || transfer.meeting === undefined || settings.ranks === 1) return transfer;
+  const rank = Number(request.headers["x-data-parallel-rank"] ?? 0);
+  return { ...transfer, meeting: { ...transfer.meeting, id: `${rankId(settings, rank)}|${transfer.meeting.id}` } };
+}
+
+const rankId = ({ engineId, ranks }: EngineInstance["settings"], rank: number): string =>
+  ranks === 1 ? engineId : `${engineId}_dp${rank}`;
+
+/** The bootstrap server of vLLM's MooncakeConnector. */
+const rankList = ({ settings }: EngineInstance): unknown =>
+  Object.fromEntries(
+    Array.from({ length: settings.ranks }, (_, rank) => [
+      String(rank),
+      { engine_id: rankId(settings, rank), worker_addr: { 0: { 0: `tcp://${settings.host}:0` } } },
+    ]),
+  );
 
 function requestId(request: IncomingMessage): string | undefined {
   const header = request.headers["x-request-id"];
@@ -186,7 +230,11 @@ const NO_PIN = new WireError(404, "NotFoundError", "Nothing is pinned under this
 /** The request whose pin is meant, if this is the engine that is meant. */
 function pinnedRequest(instance: EngineInstance, body: Body): string {
   const { engine_id, request_id } = body;
-  if (engine_id !== instance.settings.engineId || typeof request_id !== "string") throw NO_PIN;
+  const { engineId, connector, ranks } = instance.settings;
+  if (typeof engine_id !== "string" || typeof request_id !== "string") throw NO_PIN;
+  if (ranks > 1 && connector !== "sglang") return `${engine_id}|${request_id}`;
+  // SGLang's rooms are known by their number alone.
+  if (connector !== "sglang" && engine_id !== engineId) throw NO_PIN;
   return request_id;
 }
 
@@ -196,6 +244,13 @@ async function pullPin({ instance, request, response }: Exchange): Promise<void>
   const pin = instance.pins.claim(id, typeof body["transfer_ms"] === "number" ? body["transfer_ms"] : 0);
   if (pin === undefined) throw NO_PIN;
   sendJson(response, 200, { tokens: pin.tokens, digest: pin.digest });
+}
+
+async function takePush({ instance, request, response }: Exchange): Promise<void> {
+  const { request_id, tokens, digest } = await readBody(request);
+  if (typeof request_id !== "string" || typeof tokens !== "number" || typeof digest !== "number") throw NO_PIN;
+  instance.arrivals.put(request_id, { tokens, digest });
+  sendJson(response, 200, {});
 }
 
 async function touchPin({ instance, request, response }: Exchange, act: (id: string) => boolean): Promise<void> {

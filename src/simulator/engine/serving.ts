@@ -4,12 +4,14 @@
  */
 import type { Cancel, Clock, Random, Timers } from "../../ports.ts";
 import { roleChunk, tokenChunk, usageChunk, wholeAnswer, type AnswerHead, type Choice, type Usage } from "./answers.ts";
+import type { HttpRemoteKv } from "./client.ts";
 import type { EngineCore } from "./engine.ts";
+import { WireError } from "./fields.ts";
 import { blockKeys, sequenceDigest } from "./keys.ts";
 import { planOutput, type OutputPlan } from "./output.ts";
 import type { GenerationRequest } from "./requests.ts";
 import type { RemoteSource, SequenceEnd, SequenceSpec } from "./sequence.ts";
-import { keepsBlocks, transferParams, type PairConnector, type Pins } from "./transfer.ts";
+import { keepsBlocks, transferParams, type Meeting, type PairConnector, type Pins } from "./transfer.ts";
 
 /** Where an answer goes. Calls after the connection is gone do nothing. */
 export interface Reply {
@@ -40,8 +42,7 @@ export interface Serving {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly random: Random;
-  /** Keeps a prefix on another engine pinned for one more lease. */
-  readonly renew: (source: RemoteSource) => void;
+  readonly remote: Pick<HttpRemoteKv, "renew" | "push" | "announce">;
   readonly settings: ServingSettings;
 }
 
@@ -52,6 +53,8 @@ interface Part {
   readonly digest: number;
   readonly output: OutputPlan;
   readonly spec: SequenceSpec;
+  /** Where a prefill leg that answers no parameters leaves its blocks. */
+  readonly meeting?: Meeting;
 }
 
 const PREFIX = { completion: "cmpl", chat: "chatcmpl" } as const;
@@ -71,8 +74,31 @@ export function serve(serving: Serving, request: GenerationRequest, id: string, 
   );
   const answer = request.stream ? new Streamed(head, request, parts, reply) : new Whole(head, parts, reply);
   const aborts = parts.map((part) => start(serving, part, answer));
+  if (request.transfer.kind === "decode" && request.transfer.metaserver !== undefined)
+    serving.remote.announce(request.transfer.metaserver, whereabouts(serving, head.id));
   return () => aborts.forEach((abort) => abort());
 }
+
+/** What vLLM-Ascend's layerwise connector posts to the metaserver, as far as it is used here. */
+const whereabouts = ({ settings }: Serving, id: string): Record<string, unknown> => ({
+  request_id: id,
+  do_remote_prefill: false,
+  do_remote_decode: true,
+  remote_engine_id: settings.engineId,
+  remote_block_ids: [],
+  remote_block_size: settings.blockSize,
+  remote_host: settings.address().host,
+  remote_port: settings.address().port,
+  remote_tp_size: settings.tensorParallel,
+  remote_pcp_size: 1,
+  remote_dcp_size: 1,
+  remote_cached_tokens: 0,
+  token_ids: [],
+});
+
+/** Each request of a batch has the next room. */
+const nth = (id: string, index: number): string =>
+  index === 0 ? id : id.replace(/^room-(\d+)$/, (_, room) => `room-${Number(room) + index}`);
 
 interface Place {
   readonly prompt: readonly number[];
@@ -106,13 +132,24 @@ function plan(serving: Serving, request: GenerationRequest, { prompt, sample, in
     leg: isPrefill ? "prefill" : "decode",
     finish: output.finish,
     keep: isPrefill && keepsBlocks(settings.connector, output.finish),
-    ...(request.transfer.kind === "decode" ? { remote: request.transfer.source } : {}),
+    ...(request.transfer.kind === "decode" ? { remote: sourceOf(request.transfer.source, index) } : {}),
   };
-  return { index, prompt, digest, output, spec };
+  const meeting = request.transfer.kind === "prefill" ? request.transfer.meeting : undefined;
+  return {
+    ...{ index, prompt, digest, output, spec },
+    ...(meeting === undefined ? {} : { meeting: { ...meeting, id: nth(meeting.id, index) } }),
+  };
 }
+
+const sourceOf = (source: RemoteSource, index: number): RemoteSource => ({
+  ...source,
+  requestId: nth(source.requestId, index),
+});
 
 /** What an answer hears of its sequences. */
 interface Answer {
+  /** KV that it waited for, or that was waited for, never got across. */
+  failed(): void;
   token(part: Part, count: number): void;
   finished(part: Part, end: SequenceEnd, transfer: Record<string, unknown> | null): void;
 }
@@ -124,27 +161,59 @@ function start(serving: Serving, part: Part, answer: Answer): Cancel {
       stopRenewing();
       answer.token(part, count);
     },
-    finished: (end) => answer.finished(part, end, pin(serving, part, end)),
+    finished: (end) => leave(serving, { part, end, answer }),
+    failed: () => answer.failed(),
   });
   return () => {
     stopRenewing();
     abort();
+    // Nobody reads the answer that would come with the KV.
+    if (part.meeting?.awaited === true) serving.pins.drop(part.meeting.id);
   };
 }
 
 /** vLLM's decode engines renew a lease six times before it would end. */
 const RENEWALS_PER_LEASE = 6;
 
-function keepRenewing({ timers, settings, renew }: Serving, source: RemoteSource | undefined): Cancel {
-  if (source === undefined) return () => undefined;
-  return timers.every(settings.leaseMs / RENEWALS_PER_LEASE, () => renew(source));
+function keepRenewing({ timers, settings, remote }: Serving, source: RemoteSource | undefined): Cancel {
+  if (source === undefined || source.waits === true) return () => undefined;
+  return timers.every(settings.leaseMs / RENEWALS_PER_LEASE, () => remote.renew(source));
+}
+
+interface Ended {
+  readonly part: Part;
+  readonly end: SequenceEnd;
+  readonly answer: Answer;
+}
+
+/** A sequence is done: its blocks go where its connector has them go, and its answer when that has it answer. */
+function leave(serving: Serving, { part, end, answer }: Ended): void {
+  const { meeting, spec, digest, prompt } = part;
+  if (!spec.keep || meeting === undefined) {
+    answer.finished(part, end, pin(serving, part, end));
+    return;
+  }
+  const left = { blocks: end.kept, tokens: prompt.length, digest };
+  if (meeting.pushTo !== undefined) {
+    serving.remote.push(meeting.pushTo, meeting.id, { tokens: prompt.length, digest });
+    serving.core.free(end.kept);
+  } else if (meeting.awaited === true) {
+    const ended = (pulled: boolean): void => (pulled ? answer.finished(part, end, null) : answer.failed());
+    serving.pins.hold(meeting.id, { ...left, ended });
+    return;
+  } else serving.pins.hold(meeting.id, left);
+  answer.finished(part, end, serving.settings.connector === "nixl-push" ? paramsOf(serving, part, end) : null);
 }
 
 /** Pins the blocks that a prefill leg leaves, and says where they are. */
 function pin({ pins, settings }: Serving, part: Part, end: SequenceEnd): Record<string, unknown> | null {
   if (!part.spec.keep) return null;
   pins.hold(part.spec.id, { blocks: end.kept, tokens: part.prompt.length, digest: part.digest });
-  return transferParams(settings.connector, {
+  return paramsOf({ settings }, part, end);
+}
+
+const paramsOf = ({ settings }: Pick<Serving, "settings">, part: Part, end: SequenceEnd): Record<string, unknown> =>
+  transferParams(settings.connector, {
     engineId: settings.engineId,
     requestId: part.spec.id,
     ...settings.address(),
@@ -154,7 +223,6 @@ function pin({ pins, settings }: Serving, part: Part, end: SequenceEnd): Record<
     lastTokenId: part.output.ids.at(-1) ?? 0,
     tensorParallel: settings.tensorParallel,
   });
-}
 
 /** As vLLM: prompts are counted once for each prompt, cached tokens of the last one that finished. */
 class Tally {
@@ -175,6 +243,8 @@ class Tally {
 
 const wholeText = (part: Part): string => part.output.ids.map((_, index) => part.output.text(index)).join("");
 
+const NEVER_CAME = new WireError(500, "InternalServerError", "KVTransferError: the KV cache of the prompt never came");
+
 class Whole implements Answer {
   readonly #head: AnswerHead;
   readonly #reply: Reply;
@@ -192,6 +262,10 @@ class Whole implements Answer {
 
   token(): void {
     this.#tally.completionTokens += 1;
+  }
+
+  failed(): void {
+    this.#reply.json(500, NEVER_CAME.body);
   }
 
   finished(part: Part, end: SequenceEnd, transfer: Record<string, unknown> | null): void {
@@ -227,6 +301,12 @@ class Streamed implements Answer {
     const isLast = count === part.spec.outputTokens;
     const delta = { index: part.index, text: part.output.text(count - 1), finish: isLast ? part.output.finish : null };
     this.#reply.event(tokenChunk(this.#head, delta, this.#soFar(part, count)));
+  }
+
+  /** The head is out: an error is an event, as both engines do. */
+  failed(): void {
+    this.#reply.event(NEVER_CAME.body);
+    this.#reply.close();
   }
 
   finished(_: Part, end: SequenceEnd): void {

@@ -11,14 +11,31 @@ import type { EngineCounts } from "./facts.ts";
 import type { FinishReason } from "./output.ts";
 import type { RemoteSource } from "./sequence.ts";
 
-export type PairConnector = "nixl" | "mooncake";
+/** `mooncake`: vLLM-Ascend's MooncakeConnectorV1; `mooncake-bootstrap`: upstream vLLM's MooncakeConnector. */
+export type PairConnector = "nixl" | "nixl-push" | "mooncake" | "mooncake-bootstrap" | "mooncake-layerwise" | "sglang";
+
+/** Where the legs meet that know each other by an id alone. */
+export interface Meeting {
+  readonly id: string;
+  /** The prefill leg answers when decode has its KV. */
+  readonly awaited?: true;
+  /** The blocks go to this engine by themselves. */
+  readonly pushTo?: { readonly host: string; readonly port: number };
+}
 
 /** `broken`: a decode leg whose parameters are incomplete; the engine warns and computes the prompt itself. */
 export type TransferIntent =
-  { readonly kind: "none" | "prefill" | "broken" } | { readonly kind: "decode"; readonly source: RemoteSource };
+  | { readonly kind: "none" | "broken" }
+  | { readonly kind: "prefill"; readonly meeting?: Meeting }
+  | {
+      readonly kind: "decode";
+      readonly source: RemoteSource;
+      /** Told where this engine is before it waits. */
+      readonly metaserver?: string;
+    };
 
 /** Longest identifier believed; engine ids are UUIDs, request ids a header of a client. */
-const MAX_ID_LENGTH = 512;
+export const MAX_ID_LENGTH = 512;
 
 const isId = (value: unknown): value is string =>
   typeof value === "string" && value.length > 0 && value.length <= MAX_ID_LENGTH;
@@ -44,7 +61,7 @@ function readSource(params: Readonly<Record<string, unknown>>): TransferIntent {
 
 /** A prefill leg keeps its blocks when it ends as its connector wants: Mooncake only by length, NIXL also by a stop. */
 export const keepsBlocks = (connector: PairConnector, finish: FinishReason): boolean =>
-  connector === "nixl" || finish === "length";
+  connector !== "mooncake" || finish === "length";
 
 export interface PrefillResult {
   readonly engineId: string;
@@ -66,7 +83,7 @@ export const transferParams = (connector: PairConnector, result: PrefillResult):
   remote_request_id: result.requestId,
   remote_host: result.host,
   remote_port: result.port,
-  ...(connector === "nixl" ? nixlFields(result) : mooncakeFields(result)),
+  ...(connector === "mooncake" ? mooncakeFields(result) : nixlFields(result)),
 });
 
 /** Block ids are a list for each group of KV layers; there is one group here. */
@@ -92,6 +109,8 @@ export interface Pin {
   readonly blocks: readonly number[];
   readonly tokens: number;
   readonly digest: number;
+  /** Told what became of it. */
+  readonly ended?: (pulled: boolean) => void;
 }
 
 export type PinCounts = Pick<EngineCounts, "pinsPulled" | "pinsRenewed" | "pinsExpired">;
@@ -122,6 +141,8 @@ export class Pins {
   }
 
   hold(requestId: string, pin: Pin): void {
+    // Two that give one name to their meeting: the newer stands, as in a dictionary.
+    this.drop(requestId);
     this.#pins.set(requestId, { ...pin, cancel: this.#lease(requestId) });
   }
 
@@ -140,6 +161,7 @@ export class Pins {
     const pin = this.#take(requestId);
     if (pin === undefined) return undefined;
     this.#counts.pinsPulled += 1;
+    pin.ended?.(true);
     const cancel = this.#timers.after(Math.min(transferMs, this.#leaseMs), () => {
       this.#pulling.delete(cancel);
       this.#free(pin.blocks);
@@ -151,6 +173,7 @@ export class Pins {
   drop(requestId: string): boolean {
     const pin = this.#take(requestId);
     if (pin !== undefined) this.#free(pin.blocks);
+    pin?.ended?.(false);
     return pin !== undefined;
   }
 

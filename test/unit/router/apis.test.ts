@@ -7,7 +7,8 @@ import type { HeaderList } from "../../../src/router/headers.ts";
 import { API_PATHS, apiOf, APIS, OPAQUE } from "../../../src/router/request/apis.ts";
 import { isProblem, readFacts, type FactsConfig, type RequestFacts } from "../../../src/router/request/facts.ts";
 import { apisReference } from "../../../src/router/request/reference.ts";
-import { prefillBody } from "../../../src/router/disagg/bodies.ts";
+import { onlyPrefill, PARAMS } from "../../../src/router/disagg/bodies.ts";
+import { KEEP_FOR_REMOTE } from "../../../src/router/disagg/wires/pull.ts";
 import { Routing } from "../../support/routing.ts";
 
 const CONFIG: FactsConfig = {
@@ -144,7 +145,7 @@ t.test("an image counts as its tokens, by its digest; a URL by its text and an e
 t.test("the prefill leg limits the answer where its API keeps the limit", (t) => {
   const leg = (path: string, body: object): object => {
     const bytes = Buffer.from(JSON.stringify(body));
-    return JSON.parse(prefillBody(bytes, facts(path, body), "mooncake").toString()) as object;
+    return JSON.parse(onlyPrefill(bytes, facts(path, body), new Map([[PARAMS, KEEP_FOR_REMOTE]]), { minTokens: true }).toString()) as object;
   };
   const tokens = { token_ids: [1], sampling_params: { seed: 5, max_tokens: 99 }, stream: true };
   t.match(leg("/inference/v1/generate", tokens), {

@@ -15,9 +15,9 @@ const names = (all: readonly { endpoint: Endpoint }[]): string[] => all.map(({ e
 for (const [connector, engine, prefill, decode] of [
   ["nixl", "vllm", ["p"], ["d", "b"]],
   ["mooncake", "vllm-ascend", ["p"], ["d", "b"]],
-  ["mooncake", "vllm", [], ["d", "b"]],
-  ["mooncake-layerwise", "vllm-ascend", [], ["d", "b"]],
-  ["sglang", "sglang", [], ["b"]],
+  ["mooncake", "vllm", ["p"], ["d", "b"]],
+  ["mooncake-layerwise", "vllm-ascend", ["p"], ["d", "b"]],
+  ["sglang", "sglang", ["p"], ["d", "b"]],
   ["none", "vllm", [], ["d", "b"]],
 ] as const)
   t.test(`${connector} of ${engine}`, (t) => {

@@ -26,7 +26,7 @@ const endpoint = (id: string, role: Role, more: Partial<Endpoint> = {}): Endpoin
 });
 const candidate = (id: string, role: Role, load: Partial<Candidate["load"]> = {}, cachedTokens = 0): Candidate => ({
   endpoint: endpoint(id, role),
-  load: { prefillMs: 0, inflight: 0, assigned: 0, shunnedUntil: 0, ...load },
+  load: { prefillMs: 0, inflight: 0, pinnedTokens: 0, assigned: 0, shunnedUntil: 0, ...load },
   stats: undefined,
   cachedTokens,
 });

@@ -55,7 +55,7 @@ function checkStory({ story, arrival: { prompt, output, abortAfter } }: Told): v
 /** Serves the load to its end and gives back everything that happened. */
 function run(arrivals: readonly Arrival[]): string {
   const remote: RemoteKv = {
-    pull: ({ source }, done) => void rig.time.after(3, () => done(source.requestId === "match")),
+    pull: ({ source }, done) => void rig.time.after(3, () => done(source.requestId === "match" ? "matched" : "none")),
     drop: () => undefined,
   };
   const rig = newRig(BOUNDS, remote);

@@ -184,7 +184,7 @@ function scripted(rigTime: () => { after(ms: number, task: () => void): unknown 
   const remote: RemoteKv = {
     pull: (request, done) => {
       pulls.push(request);
-      rigTime().after(delay, () => done(matches));
+      rigTime().after(delay, () => done(matches ? "matched" : "none"));
     },
     drop: (source) => drops.push(source.requestId),
   };

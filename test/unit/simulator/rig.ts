@@ -31,7 +31,7 @@ export interface Rig {
 }
 
 /** Nobody to pull from. */
-export const NOBODY: RemoteKv = { pull: (_, done) => done(false), drop: () => undefined };
+export const NOBODY: RemoteKv = { pull: (_, done) => done("none"), drop: () => undefined };
 
 export const SOURCE: RemoteSource = { engineId: "e", requestId: "r", host: "127.0.0.1", port: 1 };
 

@@ -149,3 +149,39 @@ t.test("a broken annotation falls back to the containers", (t) => {
   }
   t.end();
 });
+
+t.test("llm-d's sidecar runs the prefill legs of its pod, and takes requests in the engine's place", (t) => {
+  const sidecar = { name: "routing-proxy", image: "ghcr.io/llm-d/llm-d-routing-sidecar:v0.8.0" };
+  const bare = pod({ container: { args: ["--model", "m", "--port", "8200"] } });
+  const beside = (more: object, annotations = {}): Pod => ({
+    ...bare,
+    metadata: { ...bare.metadata, annotations },
+    spec: { ...bare.spec, initContainers: [{ ...sidecar, ...more }] },
+  });
+  const table: readonly [string, Pod, string | undefined, string][] = [
+    ["none", bare, undefined, "10.0.0.7:8200"],
+    ["its argument", beside({ args: ["--port=8001", "--vllm-port=8200"] }), "sidecar", "10.0.0.7:8001"],
+    ["its port", beside({ ports: [{ containerPort: 8002 }] }), "sidecar", "10.0.0.7:8002"],
+    ["its default", beside({}), "sidecar", "10.0.0.7:8000"],
+    ["not to be used", beside({}, { "tandem.sh/prefill-runner": "router" }), undefined, "10.0.0.7:8200"],
+  ];
+  for (const [name, given, runner, address] of table) {
+    const [endpoint] = endpointsOf(given);
+    t.equal(endpoint?.prefillRunner, runner, name);
+    t.equal(endpoint?.address, address, name);
+  }
+  const declared = pod({
+    metadata: { annotations: { "tandem.sh/prefill-runner": "sidecar" }, labels: bare.metadata.labels },
+  });
+  t.match(endpointsOf(declared), [{ prefillRunner: "sidecar", address: "10.0.0.7:8000" }]);
+  t.end();
+});
+
+t.test("what a pod lies in, and the ranks behind its one API server", (t) => {
+  const bare = pod({ container: { args: ["--model", "m", "-dp", "4"] } });
+  const labels = { ...bare.metadata.labels, "tandem.sh/cell": "7", "topology.kubernetes.io/zone": "z" };
+  const bound = { ...bare, metadata: { ...bare.metadata, labels }, spec: { ...bare.spec, nodeName: "n1" } };
+  t.match(endpointsOf(bound), [{ domains: ["z", "7", "n1"], ranks: 4 }]);
+  t.notOk("domains" in (endpointsOf(bare)[0] ?? {}), "no node yet");
+  t.end();
+});

@@ -1,0 +1,112 @@
+/**
+ * What is known of prefill engines before a decode leg can name them: engine ids, and coordinates.
+ *
+ * Asked of the engine's own bootstrap server, or heard in an engine's first answer; kept for the life of the engine's
+ * process, so that a restarted one is asked anew. Nothing here chooses an endpoint.
+ */
+import type { Endpoint } from "../../kinds/endpoint.ts";
+import { isObject } from "../../kinds/kube.ts";
+import type { EngineClient } from "../../ports.ts";
+import { connectorPort, hostOf } from "./addresses.ts";
+import type { Peer } from "./wires.ts";
+import { COORDINATES } from "./wires/push.ts";
+
+/** A bootstrap server answers from memory. */
+const ASK_TIMEOUT_MS = 1000;
+/** Engines of a fleet that are kept; beyond, the oldest is asked again. */
+const MOST = 4096;
+const MOST_RANKS = 1024;
+const LONGEST_ID = 512;
+
+export class PeerBook {
+  readonly #client: EngineClient;
+  readonly #peers = new Map<string, Peer>();
+  readonly #asking = new Map<string, Promise<Peer | undefined>>();
+  /** Engines that are several behind one address: their coordinates differ from answer to answer. */
+  readonly #several = new Set<string>();
+
+  constructor(client: EngineClient) {
+    this.#client = client;
+  }
+
+  known(endpoint: Endpoint): Peer | undefined {
+    return this.#peers.get(keyOf(endpoint));
+  }
+
+  /** The peer by its bootstrap server; undefined where that does not answer as it should. Asked once at a time. */
+  async ask(endpoint: Endpoint): Promise<Peer | undefined> {
+    const key = keyOf(endpoint);
+    const known = this.#peers.get(key);
+    if (known !== undefined) return known;
+    const asking = this.#asking.get(key) ?? this.#query(endpoint).finally(() => this.#asking.delete(key));
+    this.#asking.set(key, asking);
+    return asking;
+  }
+
+  /** Parameters that an engine answered a prefill leg with: what of them holds for every later one. */
+  hear(endpoint: Endpoint, params: Buffer): void {
+    const key = keyOf(endpoint);
+    if (this.#several.has(key)) return;
+    const coordinates = coordinatesOf(params);
+    const before = this.#peers.get(key)?.coordinates;
+    if (coordinates === undefined || (before !== undefined && JSON.stringify(before) === JSON.stringify(coordinates)))
+      return;
+    if (before !== undefined) this.#several.add(key);
+    this.#peers.delete(key);
+    if (before === undefined) this.#keep(key, { engineIds: [], coordinates });
+  }
+
+  async #query(endpoint: Endpoint): Promise<Peer | undefined> {
+    const reply = await this.#client.send({
+      address: `${hostOf(endpoint.address)}:${connectorPort(endpoint)}`,
+      method: "GET",
+      path: "/query",
+      timeoutMs: ASK_TIMEOUT_MS,
+      plain: true,
+    });
+    if (reply.kind !== "answer" || reply.status !== 200) return undefined;
+    const engineIds = engineIdsOf(Buffer.from(reply.body));
+    if (engineIds === undefined) return undefined;
+    const peer = { engineIds };
+    this.#keep(keyOf(endpoint), peer);
+    return peer;
+  }
+
+  #keep(key: string, peer: Peer): void {
+    const [oldest] = this.#peers.keys();
+    if (this.#peers.size >= MOST && oldest !== undefined) this.#peers.delete(oldest);
+    this.#peers.set(key, peer);
+  }
+}
+
+const keyOf = ({ id, bootId }: Endpoint): string => `${id}\0${bootId}`;
+
+function parsed(text: Buffer): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value: unknown = JSON.parse(text.toString("utf8"));
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const isId = (value: unknown): value is string =>
+  typeof value === "string" && value !== "" && value.length <= LONGEST_ID;
+
+/** `{"0":{"engine_id":...,"worker_addr":...},...}`: ranks from 0 on, each with its id. */
+function engineIdsOf(text: Buffer): readonly string[] | undefined {
+  const ranks = parsed(text);
+  const count = Object.keys(ranks ?? {}).length;
+  if (ranks === undefined || count === 0 || count > MOST_RANKS) return undefined;
+  const ids = Array.from({ length: count }, (_, rank) => {
+    const entry = ranks[String(rank)];
+    return isObject(entry) ? entry["engine_id"] : undefined;
+  });
+  return ids.every(isId) ? ids : undefined;
+}
+
+function coordinatesOf(params: Buffer): Readonly<Record<string, unknown>> | undefined {
+  const told = parsed(params);
+  if (told === undefined || !isId(told["remote_engine_id"]) || !isId(told["remote_host"])) return undefined;
+  return Object.fromEntries(COORDINATES.flatMap((key) => (told[key] === undefined ? [] : [[key, told[key]] as const])));
+}

@@ -1,0 +1,46 @@
+/** What a pick expects of one request: kept until its answer ends, to be compared with what came. A few numbers a stream. */
+import type { RequestFacts } from "./request/facts.ts";
+import { transferCost } from "./pick/cost.ts";
+import { distanceOf } from "./pick/distance.ts";
+import type { Candidate } from "./pick/pick.ts";
+import type { Selection } from "./select.ts";
+import type { PromptTokens } from "./tokenize/tokens.ts";
+
+export interface Forecast {
+  readonly model: string;
+  readonly promptTokens: number;
+  /** Who counted them; undefined where they are estimated. */
+  readonly how: PromptTokens["how"] | undefined;
+  /** Of the prompt's text; 0 where it teaches nothing of other prompts: images, batches, lists of tokens. */
+  readonly bytes: number;
+  /** Prompt tokens that the engine which prefills is thought to hold. */
+  readonly cachedTokens: number;
+  /** Until the first token: work that waits there, this prompt's own, and the way to the decode engine. */
+  readonly firstTokenMs: number;
+  /** Tokens of a KV block of the engine that prefills, where it is known. */
+  readonly blockSize: number | undefined;
+}
+
+/** To be made before anything of the request is counted as load. */
+export function forecastOf({ prompt, pick, input }: Selection, facts: RequestFacts): Forecast {
+  const [first] = pick.prefill;
+  const by = first?.candidate ?? pick.decode;
+  const ownMs = first?.ownMs ?? pick.localOwnMs;
+  const distance = first === undefined ? 0 : distanceOf(by.endpoint, pick.decode.endpoint);
+  const transferMs = first === undefined ? 0 : transferCost(prompt.tokens, input.constants, distance);
+  return {
+    model: prompt.model,
+    promptTokens: prompt.tokens,
+    how: prompt.how,
+    bytes: teaches(facts) ? facts.prompt.bytes : 0,
+    cachedTokens: by.cachedTokens,
+    firstTokenMs: by.load.prefillMs + ownMs + transferMs,
+    blockSize: blockSizeOf(by),
+  };
+}
+
+const teaches = ({ prompt, single, scan }: RequestFacts): boolean =>
+  single && prompt.media === 0 && !prompt.listed && scan.open === undefined;
+
+const blockSizeOf = ({ endpoint, stats }: Candidate): number | undefined =>
+  stats?.blockSize ?? endpoint.compatibility.blockSize;

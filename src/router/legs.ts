@@ -1,0 +1,277 @@
+/**
+ * The prefill leg of one request: run before decode, beside it, or when decode asks for it, or left to a sidecar.
+ *
+ * Decides nothing of where: the pick did, and what bodies say is the wires'. A leg that fails before decode is sent goes
+ * on as `disagg/leg.ts` says; one that fails behind it is counted, and its endpoint left alone, as decode cannot be told.
+ */
+import type { Endpoint } from "../kinds/endpoint.ts";
+import { HEADER } from "../kinds/names.ts";
+import type { Cancel, Clock, EngineClient, EngineReply, EngineRequest, Log, Random } from "../ports.ts";
+import { readPrefillResult, wholeBody } from "./disagg/bodies.ts";
+import type { Callback, Callbacks } from "./disagg/callbacks.ts";
+import { orderOf, prefillsAlone, wireOf } from "./disagg/connectors.ts";
+import { legHeaders } from "./disagg/headers.ts";
+import { runPrefillLeg, type LegInput, type LegOutcome, type Meaning } from "./disagg/leg.ts";
+import type { PeerBook } from "./disagg/peers.ts";
+import type { Leg, LegRequest, Meeting } from "./disagg/wires.ts";
+import type { HeaderList } from "./headers.ts";
+import { LegHolds, type HoldsDependencies } from "./holds.ts";
+import type { BlockKeys } from "./kv/blocks.ts";
+import type { PrefixIndex } from "./kv/index.ts";
+import type { Pick, PricedPrefill } from "./pick/pick.ts";
+import { SHUN_MS } from "./placement.ts";
+import { pathOf } from "./request/head.ts";
+import type { SelectDependencies } from "./select.ts";
+
+export interface LegsDependencies extends HoldsDependencies {
+  readonly config: SelectDependencies["config"];
+  readonly client: EngineClient;
+  readonly index: PrefixIndex;
+  readonly random: Random;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly peers: PeerBook;
+  /** Where decode engines call back; absent where none can. */
+  readonly callbacks?: Callbacks;
+}
+
+/** What the decode leg is, or why there is none. */
+export type Handover =
+  | { readonly kind: "handed"; readonly leg: Leg; readonly by: PricedPrefill; readonly cachedTokens?: number }
+  | { readonly kind: "local"; readonly why?: "refused" | "keptNothing" }
+  | Extract<LegOutcome<never>, { kind: "refusal" | "failed" | "aborted" }>;
+
+export interface LegsRequest extends LegRequest {
+  readonly headers: HeaderList;
+  readonly path: string;
+}
+
+interface Picked {
+  readonly prompt: { readonly keys: BlockKeys; readonly tokens: number };
+  readonly pick: Pick;
+}
+
+interface Try extends Meeting {
+  readonly concurrent: boolean;
+}
+
+/** One request with its pick, while its legs are made. */
+interface Run extends Picked {
+  readonly request: LegsRequest;
+  readonly tries: Map<PricedPrefill, Try>;
+  /** What decode posted, where it went first. */
+  readonly posted?: Buffer;
+}
+
+/**
+ * Profile `light` cannot tell a whole answer from a client that went away: a leg that still runs then is given so long,
+ * because where decode has its answer the prefill engine is done within a transfer.
+ */
+const GRACE_MS = 2000;
+
+export class PrefillLegs {
+  readonly #deps: LegsDependencies;
+  readonly #holds: LegHolds;
+  readonly #abort = new AbortController();
+  #callback: Callback | undefined;
+  #running = 0;
+  #handed = false;
+  #started = false;
+  #cancelGrace: Cancel = () => undefined;
+
+  constructor(deps: LegsDependencies) {
+    this.#deps = deps;
+    this.#holds = new LegHolds(deps);
+  }
+
+  /** To be called once, with a pick that has a remote prefill. */
+  async run(request: LegsRequest, picked: Picked): Promise<Handover> {
+    const run: Run = { request, ...picked, tries: new Map() };
+    const [first] = run.pick.prefill;
+    const order = first && orderOf(first.candidate.endpoint, run.pick.decode.endpoint);
+    if (first === undefined || order === undefined) return { kind: "local" };
+    const handover = order === "sidecar" ? this.#bySidecar(run, first) : undefined;
+    const made = handover ?? (order === "decode-first" ? this.#onCallback(run, first) : await this.#before(run));
+    this.#handed = made.kind === "handed";
+    return made;
+  }
+
+  /** The answer began; `whole`: with all of it. */
+  started(whole: boolean): void {
+    this.#started = this.#handed;
+    this.#holds.started(whole);
+  }
+
+  /** Decode has the KV of the prompt. */
+  fetched(): void {
+    this.#holds.release();
+  }
+
+  /** @param complete false where the client went away, or where that cannot be told */
+  end(complete: boolean): void {
+    this.#callback?.close();
+    this.#holds.end();
+    if (complete) return;
+    if (!this.#started) this.#abort.abort();
+    else if (this.#running > 0) this.#cancelGrace = this.#deps.timers.after(GRACE_MS, () => this.#abort.abort());
+  }
+
+  /** Sequential, or concurrent: until decode may be sent. */
+  async #before(run: Run): Promise<Handover> {
+    const outcome = await runPrefillLeg(this.#input(run));
+    if (outcome.kind === "sent") return { kind: "handed", by: outcome.by, leg: this.#decodeLeg(run, outcome.by) };
+    if (outcome.kind === "local") return prefillThere(run, outcome.kept);
+    if (outcome.kind !== "transferred") return outcome;
+    const { by, params, cachedTokens } = outcome;
+    this.#holds.pin(by.candidate.endpoint, run.prompt.tokens);
+    const leg = this.#decodeLeg(run, by, params);
+    return { kind: "handed", by, leg, ...(cachedTokens === undefined ? {} : { cachedTokens }) };
+  }
+
+  /** Decode goes first, and the leg runs when it asks. Until then the work is on the endpoint it was picked for. */
+  #onCallback(run: Run, first: PricedPrefill): Handover {
+    const { callbacks, random } = this.#deps;
+    if (callbacks === undefined) return { kind: "local" };
+    const { endpoint } = first.candidate;
+    const reserved = this.#holds.occupy(endpoint, first.ownMs);
+    this.#holds.add(reserved);
+    this.#callback = callbacks.open(random.id(), run.request.requestId, async (posted) => {
+      reserved();
+      const outcome = await runPrefillLeg({ ...this.#input({ ...run, posted }), concurrent: () => true });
+      if (outcome.kind !== "sent") this.#deserted(endpoint, outcome.kind);
+      return outcome.kind === "sent";
+    });
+    run.tries.set(first, { chance: 0, callback: this.#callback.url, concurrent: true });
+    return { kind: "handed", by: first, leg: this.#decodeLeg(run, first) };
+  }
+
+  /** llm-d's sidecar beside the decode engine runs the leg with whom the header names. */
+  #bySidecar({ request, prompt }: Run, by: PricedPrefill): Handover {
+    const { endpoint } = by.candidate;
+    this.#deps.index.record(endpoint.id, prompt.keys);
+    this.#holds.add(this.#holds.occupy(endpoint, by.ownMs));
+    const leg = {
+      body: wholeBody(request.body, request.facts),
+      headers: [[HEADER.prefiller, endpoint.address]] as const,
+    };
+    return { kind: "handed", by, leg };
+  }
+
+  #input(run: Run): LegInput<PricedPrefill> {
+    const endpoints = run.pick.prefill;
+    // Only where something is asked: each wait is a turn of the event loop.
+    const asks = endpoints.some(({ candidate }) => wireOf(candidate.endpoint)?.peer === "asks");
+    return {
+      endpoints,
+      attempts: this.#deps.config.prefill.attempts,
+      client: this.#deps.client,
+      signal: this.#abort.signal,
+      ...(asks ? { ready: ({ candidate }) => this.#ready(candidate.endpoint) } : {}),
+      request: (priced) => this.#legRequest(run, priced),
+      concurrent: (priced) => run.tries.get(priced)?.concurrent === true,
+      onStart: (priced) => this.#track(run, priced),
+    };
+  }
+
+  async #ready(endpoint: Endpoint): Promise<boolean> {
+    if (wireOf(endpoint)?.peer !== "asks" || (await this.#deps.peers.ask(endpoint)) !== undefined) return true;
+    this.#shun(endpoint);
+    this.#deps.metrics.count("tandem_router_prefill_legs_total", { outcome: "untouched" });
+    this.#deps.log.warn("prefill engine's bootstrap server does not answer", { endpoint: endpoint.name });
+    return false;
+  }
+
+  #legRequest(run: Run, priced: PricedPrefill): EngineRequest {
+    const { prefill } = this.#deps.config;
+    const { request, pick } = run;
+    const { endpoint } = priced.candidate;
+    const meeting = this.#meet(run, priced);
+    const leg = wireOf(endpoint)?.prefill(request, { prefill: endpoint, decode: pick.decode.endpoint }, meeting);
+    const headers = Object.fromEntries(leg?.headers ?? []);
+    return {
+      address: endpoint.address,
+      method: "POST",
+      path: pathOf(request.path),
+      headers: { ...legHeaders(request.headers, prefill.headers, request.requestId), ...headers },
+      body: leg?.body ?? request.body,
+      timeoutMs: prefill.timeoutMs,
+      signal: this.#abort.signal,
+    };
+  }
+
+  /** What one try needs beside the two endpoints; new for each. */
+  #meet({ pick, tries, posted }: Run, priced: PricedPrefill): Try {
+    const { endpoint } = priced.candidate;
+    const peer = this.#deps.peers.known(endpoint);
+    // Who has not been heard yet answers first.
+    const heard = wireOf(endpoint)?.peer !== "hears" || peer !== undefined;
+    const made: Try = {
+      concurrent: heard && orderOf(endpoint, pick.decode.endpoint) === "concurrent",
+      chance: this.#deps.random.next(),
+      ...(peer === undefined ? {} : { peer }),
+      ...(posted === undefined ? {} : { posted }),
+    };
+    tries.set(priced, made);
+    return made;
+  }
+
+  #decodeLeg({ request, pick, tries }: Run, by: PricedPrefill, params?: Buffer): Leg {
+    const pair = { prefill: by.candidate.endpoint, decode: pick.decode.endpoint };
+    const leg = wireOf(pair.prefill)?.decode(request, pair, tries.get(by) ?? { chance: 0 }, params);
+    return leg ?? { body: wholeBody(request.body, request.facts), headers: [] };
+  }
+
+  /** Work on the prefill endpoint until the returned function tells how it ended. */
+  #track(run: Run, { candidate: { endpoint }, ownMs }: PricedPrefill): ReturnType<LegInput<unknown>["onStart"]> {
+    const { metrics, clock, index } = this.#deps;
+    index.record(endpoint.id, run.prompt.keys);
+    const began = clock.monotonic();
+    const release = this.#holds.occupy(endpoint, ownMs);
+    this.#running += 1;
+    return (outcome, late, reply) => {
+      this.#running -= 1;
+      if (this.#running === 0) this.#cancelGrace();
+      release();
+      metrics.count("tandem_router_prefill_legs_total", { outcome });
+      if (outcome === "done")
+        metrics.observe("tandem_router_prefill_duration_seconds", (clock.monotonic() - began) / 1000);
+      if (outcome === "done") this.#done(run, endpoint, { late, reply });
+      else this.#failed(endpoint, outcome, late);
+    };
+  }
+
+  #done(run: Run, endpoint: Endpoint, { late, reply }: { late: boolean; reply: EngineReply }): void {
+    const wire = wireOf(endpoint);
+    if (wire?.peer === "hears" && reply.kind === "answer") {
+      const params = readPrefillResult(Buffer.from(reply.body))?.params;
+      if (params !== undefined) this.#deps.peers.hear(endpoint, params);
+    }
+    if (late && wire?.pins === true && !this.#holds.fetched) this.#holds.pin(endpoint, run.prompt.tokens);
+  }
+
+  #failed(endpoint: Endpoint, outcome: Meaning, late: boolean): void {
+    if (outcome === "untouched") this.#shun(endpoint);
+    if (outcome === "untouched" || outcome === "lost")
+      this.#deps.log.warn("prefill leg", { endpoint: endpoint.name, outcome });
+    if (late && outcome !== "aborted") this.#deserted(endpoint, outcome);
+  }
+
+  /** Decode waits for a prefill that will not come; it gives up by its engine's own deadline. */
+  #deserted(endpoint: Endpoint, outcome: string): void {
+    const { connector } = endpoint.compatibility;
+    this.#shun(endpoint);
+    this.#deps.metrics.count("tandem_router_decode_deserted_total", { connector });
+    this.#deps.log.warn("prefill failed behind its decode", { endpoint: endpoint.name, connector, outcome });
+  }
+
+  #shun({ id }: Endpoint): void {
+    this.#deps.loads.shun(id, this.#deps.clock.monotonic() + SHUN_MS);
+  }
+}
+
+/** Prefill on the decode endpoint, where it can: one that waits for a prefill would wait in vain. */
+function prefillThere({ pick }: Run, kept: "nothing" | undefined): Handover {
+  if (prefillsAlone(pick.decode.endpoint))
+    return { kind: "local", why: kept === undefined ? "refused" : "keptNothing" };
+  return { kind: "failed", detail: "no prefill endpoint took the request, and decode computes no prompt" };
+}
