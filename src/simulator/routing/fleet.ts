@@ -157,7 +157,7 @@ export class Fleet {
       pull: ({ source, transferMs }: PullRequest, done) => {
         const known = this.#kept.has(source.requestId);
         if (known) this.#time.after(transferMs, () => this.#free(source));
-        done(known);
+        done(known ? "matched" : "none");
       },
       drop: (source) => this.#free(source),
     };
