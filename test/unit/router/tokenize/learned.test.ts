@@ -79,7 +79,7 @@ t.test("three of five that differ end the trust, in one way of one model, for te
 
 const FORECAST: Forecast = {
   ...{ model: "m", promptTokens: 900, how: undefined, bytes: 3600, cachedTokens: 800, firstTokenMs: 10 },
-  blockSize: 16,
+  ...{ whence: "history", sentTokens: 800, blockSize: 16 },
 };
 
 function watch() {
@@ -108,6 +108,21 @@ t.test("hits that never come are told of once, with the likely cause", (t) => {
     miss();
     t.equal(said.length, 2, "and again after half an hour");
   }
+  t.end();
+});
+
+t.test("events that never tell of what was sent are told of, whatever answers say", (t) => {
+  const { hits, said, counted } = watch();
+  const silent: Forecast = { ...FORECAST, cachedTokens: 0, whence: "events" };
+  for (let i = 0; i < 19; i++) hits.picked(silent);
+  hits.picked({ ...silent, cachedTokens: 160 });
+  for (let i = 0; i < 19; i++) hits.picked(silent);
+  for (let i = 0; i < 100; i++) hits.picked({ ...silent, sentTokens: 0 });
+  for (let i = 0; i < 100; i++) hits.picked({ ...silent, whence: "history" });
+  t.same(said, [], "prompts that are new, and endpoints without events, say nothing");
+  hits.picked(silent);
+  t.equal(said.length, 1);
+  t.same(counted, [{ cause: "events" }]);
   t.end();
 });
 
