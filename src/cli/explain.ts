@@ -122,7 +122,7 @@ function summary({ id, at, model, message, reason, tokens, expected, outcome }: 
     columns([
       ["", "EXPECTED", "CAME"],
       ["prompt tokens", `${expected.promptTokens} (${tokens})`, came(outcome.promptTokens)],
-      ["cached tokens", String(expected.cachedTokens), came(outcome.cachedTokens)],
+      ["cached tokens", `${expected.cachedTokens} (${expected.whence})`, came(outcome.cachedTokens)],
       ["first token, ms", ms(expected.firstTokenMs), came(outcome.firstTokenMs)],
     ]),
   ];

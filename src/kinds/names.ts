@@ -362,7 +362,7 @@ export const METRICS = {
   },
   tandem_router_zero_hit_warnings_total: {
     type: "counter",
-    help: "Times that cached prefixes were expected again and again and none was hit, by the likely cause: blockSize, tokenizer, prefixCaching.",
+    help: "Times that cached prefixes were expected again and again and none was hit, by the likely cause: blockSize, tokenizer, prefixCaching, events.",
     labels: ["cause"],
   },
   tandem_router_output_token_seconds: {

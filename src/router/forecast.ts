@@ -15,6 +15,9 @@ export interface Forecast {
   readonly bytes: number;
   /** Prompt tokens that the engine which prefills is thought to hold. */
   readonly cachedTokens: number;
+  readonly whence: NonNullable<Candidate["whence"]>;
+  /** Of the same engine, by what was sent there. */
+  readonly sentTokens: number;
   /** Until the first token: work that waits there, this prompt's own, and the way to the decode engine. */
   readonly firstTokenMs: number;
   /** Tokens of a KV block of the engine that prefills, where it is known. */
@@ -34,6 +37,8 @@ export function forecastOf({ prompt, pick, input }: Selection, facts: RequestFac
     how: prompt.how,
     bytes: teaches(facts) ? facts.prompt.bytes : 0,
     cachedTokens: by.cachedTokens,
+    whence: by.whence ?? "history",
+    sentTokens: by.sentTokens ?? by.cachedTokens,
     firstTokenMs: by.load.prefillMs + ownMs + transferMs,
     blockSize: blockSizeOf(by),
   };

@@ -14,16 +14,20 @@ const SAID_AGAIN_MS = 1_800_000;
 const MAX_MODELS = 1024;
 
 /** Why nothing is hit. */
-export type ZeroHitCause = "blockSize" | "tokenizer" | "prefixCaching";
+export type ZeroHitCause = "blockSize" | "tokenizer" | "prefixCaching" | "events";
 
 const WORDS: Readonly<Record<ZeroHitCause, string>> = {
   blockSize: "prefixes that prompts share are shorter than a KV block of the engine",
   tokenizer: "tokens of the router are not the engine's: see tandem_router_token_agreement_total",
   prefixCaching: "prefix caching is off at the engine, or a cache salt keeps its requests apart",
+  events:
+    "events of the engines never match tokens of prompts that were sent before: another tokenizer or chat template here, or engines that cache nothing",
 };
 
 interface Row {
   missed: number;
+  /** Picks for which events told of nothing, though the prompt had been sent there. */
+  unmatched: number;
   /** The longest prefix that was expected in this row. */
   longest: number;
   saidAt: number;
@@ -37,28 +41,39 @@ export class HitWatch {
     this.#ports = ports;
   }
 
+  /** A pick was made by what engines tell. */
+  picked(forecast: Forecast): void {
+    if (forecast.whence !== "events") return;
+    if (forecast.cachedTokens > 0) {
+      const row = this.#models.get(forecast.model);
+      if (row !== undefined) row.unmatched = 0;
+    } else if (forecast.sentTokens >= LEAST_TOKENS) {
+      const row = this.#rowOf(forecast.model);
+      row.unmatched += 1;
+      row.longest = Math.max(row.longest, forecast.sentTokens);
+      if (row.unmatched >= IN_A_ROW) this.#say(row, forecast.model, "events");
+    }
+  }
+
   /** An answer said how much of its prompt was cached. */
   saw(forecast: Forecast, cachedTokens: number): void {
-    if (cachedTokens > 0) {
-      this.#models.delete(forecast.model);
-      return;
-    }
-    if (forecast.cachedTokens < LEAST_TOKENS) return;
+    const known = this.#models.get(forecast.model);
+    if (cachedTokens > 0 && known !== undefined) known.missed = 0;
+    if (cachedTokens > 0 || forecast.cachedTokens < LEAST_TOKENS) return;
     const row = this.#rowOf(forecast.model);
     row.missed += 1;
     row.longest = Math.max(row.longest, forecast.cachedTokens);
-    if (row.missed >= IN_A_ROW) this.#say(row, forecast);
+    if (row.missed >= IN_A_ROW) this.#say(row, forecast.model, causeOf(row, forecast));
   }
 
-  #say(row: Row, forecast: Forecast): void {
+  #say(row: Row, model: string, cause: ZeroHitCause): void {
     const { clock, log, metrics } = this.#ports;
     const now = clock.monotonic();
     if (now - row.saidAt < SAID_AGAIN_MS) return;
     row.saidAt = now;
-    const cause = causeOf(row, forecast);
     metrics.count("tandem_router_zero_hit_warnings_total", { cause });
     log.warn("cached prefixes are expected and none is hit", {
-      ...{ model: forecast.model, answers: row.missed, expectedTokens: row.longest, likely: WORDS[cause] },
+      ...{ model, requests: Math.max(row.missed, row.unmatched), tokens: row.longest, likely: WORDS[cause] },
     });
   }
 
@@ -66,7 +81,7 @@ export class HitWatch {
     const known = this.#models.get(model);
     if (known !== undefined) return known;
     if (this.#models.size >= MAX_MODELS) this.#models.clear();
-    const row = { missed: 0, longest: 0, saidAt: -Infinity };
+    const row = { missed: 0, unmatched: 0, longest: 0, saidAt: -Infinity };
     this.#models.set(model, row);
     return row;
   }

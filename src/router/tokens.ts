@@ -36,6 +36,7 @@ export class AnswerTokens {
   expect(forecast: Forecast, record?: PickRecord): void {
     this.#forecast = forecast;
     this.#record = record;
+    this.#deps.hits?.picked(forecast);
   }
 
   /** The first bytes of the answer's body. */

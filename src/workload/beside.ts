@@ -21,9 +21,9 @@ export interface Runner {
 
 /** As `tandem.sh/prefill-runner` says; else llm-d's sidecar where one is in the Pod. Undefined where it is the router. */
 export function runnerOf(pod: Pod): Runner | undefined {
-  const { key, parse } = KEYS.prefillRunner;
+  const { key } = KEYS.prefillRunner;
   const intent = readIntent(annotationOf(pod, STATUS.intent));
-  const said = parse(annotationOf(pod, key) ?? intent?.[key] ?? "");
+  const said = KEYS.prefillRunner.parse(annotationOf(pod, key) ?? intent?.[key] ?? "");
   const port = sidecarPort(pod);
   if (said === "router" || (said === undefined && port === undefined)) return undefined;
   return { prefillRunner: "sidecar", ...(port === undefined ? {} : { port }) };
@@ -35,13 +35,15 @@ function sidecarPort({ spec }: Pod): number | undefined {
   return sidecar === undefined ? undefined : listens(sidecar);
 }
 
+/** By its argument, `--port=8000` or `--port 8000`, else by the port that the container declares. */
 function listens({ args = [], command = [], ports = [] }: Container): number {
-  const words = [...command, ...args];
-  const at = words.findIndex((word) => /^--?port(=|$)/.test(word));
-  const given = words[at]?.split("=")[1] ?? (at === -1 ? undefined : words[at + 1]);
-  const port = Number(given ?? ports[0]?.containerPort);
-  return Number.isInteger(port) && port > 0 && port < 65536 ? port : SIDECAR_PORT;
+  const words = [...command, ...args].flatMap((word) => word.split("="));
+  const at = words.findIndex((word) => word === "--port" || word === "-port");
+  const port = Number(at === -1 ? ports[0]?.containerPort : words[at + 1]);
+  return isPort(port) ? port : SIDECAR_PORT;
 }
+
+const isPort = (port: number): boolean => Number.isInteger(port) && port > 0 && port < 65536;
 
 const ZONE = "topology.kubernetes.io/zone";
 

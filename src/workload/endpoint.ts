@@ -190,24 +190,33 @@ function endpoint(pod: Pod, { service, facts, ip, index }: Place): Endpoint {
   // Ranks of one instance go on over its pods: rank ports of node 1 follow those of node 0.
   const rank = nodeRankOf(pod) * (facts.rankPorts?.count ?? 1) + index;
   const runner = runnerOf(pod);
-  const domains = domainsOf(pod);
   return {
     id: `${pod.metadata.uid ?? name}/${rank}`,
     address: addressOf(ip, runner?.port ?? (facts.rankPorts?.first ?? facts.port) + index),
     name,
     namespace: pod.metadata.namespace ?? "default",
     ...service,
-    instance: labelOf(pod, LABEL.instance) ?? facts.instance ?? name,
+    instance: instanceOf(pod, facts),
     dataParallelRank: rank,
     models: facts.served,
     compatibility: compatibility(facts),
     draining: isDraining(pod),
     ready: isReady(pod),
     bootId: bootIdOf(pod, facts.container),
-    ...(facts.ranks === undefined ? {} : { ranks: facts.ranks }),
+    ...surroundings(pod, facts),
+    ...eventFacts(facts, { rank, nodeRank: nodeRankOf(pod) }),
+  };
+}
+
+const instanceOf = (pod: Pod, { instance }: Facts): string =>
+  labelOf(pod, LABEL.instance) ?? instance ?? pod.metadata.name ?? "";
+
+function surroundings(pod: Pod, { ranks }: Facts): Pick<Endpoint, "ranks" | "prefillRunner" | "domains"> {
+  const [runner, domains] = [runnerOf(pod), domainsOf(pod)];
+  return {
+    ...(ranks === undefined ? {} : { ranks }),
     ...(runner === undefined ? {} : { prefillRunner: runner.prefillRunner }),
     ...(domains === undefined ? {} : { domains }),
-    ...eventFacts(facts, { rank, nodeRank: nodeRankOf(pod) }),
   };
 }
 

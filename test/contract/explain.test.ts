@@ -88,7 +88,7 @@ t.test("as people read it", async (t) => {
   t.match(list.out, /^REQUEST +MODEL .*\nfirst-\S+ +qwen3-32b .* 0 -> 0 /);
   const one = await tandem(["explain", "request", "--url", url, "first"]);
   t.match(one.out, /Picked: prefill on .*, decode on /);
-  t.match(one.out, /cached tokens +0 +0\n/);
+  t.match(one.out, /cached tokens +0 \(history\) +0\n/);
   t.match(one.out, /\nDECODE +CACHED .*QUEUE +OWN/);
   t.match(one.out, /\n\* 127\.0\.0\.1:\d+ /);
   t.match(one.out, /\nPREFILL +CACHED/);

@@ -1,7 +1,8 @@
 /** Every connector's two legs over HTTP: the router, simulated engines that speak as the real ones, and a proxy's part. */
 import t from "tap";
 import type { PairConnector } from "../../src/simulator/engine/transfer.ts";
-import { startLegs, type LegsRig } from "../support/legs.ts";
+import { startSidecar, type RunningSidecar } from "../../src/simulator/engine/sidecar.ts";
+import { send, startLegs, type LegsRig } from "../support/legs.ts";
 import { until } from "./engine.ts";
 
 t.setTimeout(120_000);
@@ -49,3 +50,201 @@ for (const connector of CONNECTORS) {
     t.equal(rig.count("tandem_router_decode_deserted_total", { connector }), 0);
   });
 }
+
+const CONCURRENT: readonly PairConnector[] = ["mooncake-bootstrap", "sglang"];
+const PINS: readonly PairConnector[] = ["nixl", "nixl-push", "mooncake"];
+
+t.test("pull: blocks of a prefill that was not fetched count until the answer begins", async (t) => {
+  for (const connector of PINS) {
+    const rig = await startLegs(t, connector);
+    const { ticket, routed } = rig.begin(chat("Pinned."));
+    t.match(await routed, { kind: "forward" });
+    t.ok(rig.loads.of(rig.ids[0] ?? "").pinnedTokens > 50, connector);
+    ticket.responseStarted();
+    t.equal(rig.loads.of(rig.ids[0] ?? "").pinnedTokens, 0);
+    ticket.finish();
+  }
+});
+
+for (const connector of CONNECTORS.filter((each) => each !== "mooncake-layerwise"))
+  t.test(`${connector}: a prefill engine that refuses is passed by, before decode is told`, async (t) => {
+    const rig = await startLegs(t, connector, { dead: ["127.0.0.1:9"] });
+    const { status, json } = await rig.ask(chat("Refused."));
+    t.equal(status, 200, JSON.stringify(json));
+    t.match(rig.decode.facts(), { decodeLegsRemote: 1, decodeLegsLocal: 0 });
+    t.ok(rig.count("tandem_router_prefill_legs_total", { outcome: "untouched" }) >= 1);
+    await until(() => idle(rig));
+  });
+
+t.test("decode first: what refuses is passed by when decode asks, and a second call changes nothing", async (t) => {
+  const rig = await startLegs(t, "mooncake-layerwise", { dead: ["127.0.0.1:9"] });
+  t.match(await rig.ask(chat("Refused.")), { status: 200 });
+  t.match(rig.decode.facts(), { decodeLegsRemote: 1, decodeLegsLocal: 0 });
+  t.equal(rig.count("tandem_router_callbacks_total", { status: "200" }), 1);
+  await until(() => idle(rig));
+});
+
+for (const connector of CONNECTORS)
+  t.test(`${connector}: no prefill engine is there`, async (t) => {
+    const rig = await startLegs(t, connector, { prefills: 0, dead: ["127.0.0.1:9"] });
+    const { ticket, routed } = rig.begin(chat("Nobody."));
+    const outcome = await routed;
+    if (connector === "sglang") t.match(outcome, { kind: "answer", status: 503 }, "decode would wait in vain");
+    else if (outcome.kind === "answer") t.fail(`refused: ${outcome.status}`);
+    else if (connector !== "mooncake-layerwise") {
+      t.match(await send(outcome, "/v1/chat/completions"), { status: 200 });
+      t.match(rig.decode.facts(), { decodeLegsLocal: 1, decodeLegsRemote: 0 });
+      t.equal(rig.count("tandem_router_local_prefills_total", { reason: "refused" }), 1);
+    } else {
+      t.match(await send(outcome, "/v1/chat/completions"), { status: 500 }, "it waits, and then fails");
+      t.equal(rig.count("tandem_router_callbacks_total", { status: "503" }), 1);
+      t.equal(rig.count("tandem_router_decode_deserted_total", { connector }), 1);
+    }
+    ticket.finish();
+    await until(() => idle(rig));
+  });
+
+for (const connector of CONCURRENT)
+  t.test(`${connector}: a prefill engine that dies behind its decode is counted and left alone`, async (t) => {
+    // So slow that it has not prefilled when it dies.
+    const rig = await startLegs(t, connector, { prefill: { timeScale: 0.01 } });
+    const { ticket, routed } = rig.begin(chat("Dies."));
+    const outcome = await routed;
+    if (outcome.kind === "answer") throw new Error(`refused: ${outcome.status}`);
+    const answer = send(outcome, "/v1/chat/completions");
+    await until(() => rig.prefills[0]?.facts().requests === 1);
+    await rig.prefills[0]?.stop();
+    t.match(await answer, { status: 500 }, "decode waited, and then failed");
+    const name = connector === "sglang" ? "sglang" : "mooncake";
+    t.equal(rig.count("tandem_router_decode_deserted_total", { connector: name }), 1);
+    t.equal(rig.count("tandem_router_prefill_legs_total", { outcome: "lost" }), 1);
+    t.ok(rig.loads.of(rig.ids[0] ?? "").shunnedUntil > 0);
+    ticket.responseStarted();
+    ticket.finish(true);
+    await until(() => idle(rig));
+  });
+
+for (const connector of CONCURRENT)
+  t.test(`${connector}: a decode engine that dies leaves nothing with the router`, async (t) => {
+    const rig = await startLegs(t, connector, { decode: { timeScale: 0.01 }, prefill: { leaseMs: 300 } });
+    const { ticket, routed } = rig.begin(chat("Dies too."));
+    const outcome = await routed;
+    if (outcome.kind === "answer") throw new Error(`refused: ${outcome.status}`);
+    const answer = send(outcome, "/v1/chat/completions").catch(() => ({ status: 0 }));
+    await until(() => rig.decode.facts().requests === 1);
+    await rig.decode.stop();
+    t.match(await answer, { status: 0 });
+    ticket.finish();
+    await until(() => idle(rig));
+    await until(() => rig.prefills[0]?.facts().usedBlocks === 0);
+  });
+
+t.test("both legs are cancelled when the client goes, and only then", async (t) => {
+  for (const connector of ["sglang", "nixl", "mooncake-layerwise"] as const) {
+    const rig = await startLegs(t, connector, { prefill: { timeScale: 0.01 }, decode: { timeScale: 0.01 } });
+    const { ticket, routed } = rig.begin(chat("Leaves."));
+    const cut = new AbortController();
+    if (connector !== "nixl") {
+      const outcome = await routed;
+      if (outcome.kind === "answer") throw new Error(`refused: ${outcome.status}`);
+      send(outcome, "/v1/chat/completions", cut.signal).catch(() => undefined);
+    }
+    await until(() => rig.prefills[0]?.facts().requests === 1);
+    cut.abort();
+    ticket.finish();
+    await until(() => rig.prefills[0]?.facts().aborted === 1);
+    if (connector !== "nixl") await until(() => rig.decode.facts().aborted === 1);
+    t.equal(rig.count("tandem_router_decode_deserted_total", { connector }), 0, connector);
+    await until(() => idle(rig));
+  }
+});
+
+t.test("a prefill that still runs when decode has all of its answer is let be", async (t) => {
+  const rig = await startLegs(t, "sglang", { prefill: { timeScale: 0.5 } });
+  const { ticket, routed } = rig.begin(chat("Slow."));
+  await routed;
+  await until(() => rig.prefills[0]?.facts().requests === 1);
+  ticket.responseStarted();
+  ticket.finish(true);
+  await until(() => rig.prefills[0]?.facts().prefillLegs === 1);
+  t.equal(rig.prefills[0]?.facts().aborted, 0);
+});
+
+t.test("NIXL push: the first request to an engine hears its coordinates, a restarted one is heard anew", async (t) => {
+  const rig = await startLegs(t, "nixl-push");
+  for (let index = 0; index < 3; index += 1) t.match(await rig.ask(chat(`Round ${index}.`)), { status: 200 });
+  t.match(rig.decode.facts(), { decodeLegsRemote: 3, transferFailures: { unknown: 0, unreachable: 0 } });
+});
+
+t.test(
+  "upstream Mooncake: each rank behind one server has its own engine id, and both legs name the same",
+  async (t) => {
+    const rig = await startLegs(t, "mooncake-bootstrap", { prefill: { ranks: 4 }, entry: { ranks: 4 } });
+    const asked = Array.from({ length: 12 }, (_, index) => rig.ask(chat(`Rank ${index}.`)));
+    for (const { status, json } of await Promise.all(asked)) t.equal(status, 200, JSON.stringify(json));
+    t.match(rig.decode.facts(), { decodeLegsRemote: 12, decodeLegsLocal: 0 });
+  },
+);
+
+t.test(
+  "SGLang: a batch meets in as many rooms as it has prompts; several answers of one prompt are refused",
+  async (t) => {
+    const rig = await startLegs(t, "sglang");
+    const prompts = ["One fish. ", "Two fish. ", "Red fish. "].map((words) => words.repeat(100));
+    t.match(await rig.ask({ model: "m", prompt: prompts, max_tokens: 2 }, "/v1/completions"), { status: 200 });
+    t.match(rig.decode.facts(), { decodeLegsRemote: 3, decodeLegsLocal: 0 });
+    t.match(await rig.begin(chat("Twice.", { n: 2 })).routed, { kind: "answer", status: 503, reason: "NoPartner" });
+  },
+);
+
+t.test("requests that cannot be split are prefilled where they are decoded, and counted", async (t) => {
+  const rig = await startLegs(t, "nixl");
+  t.match(await rig.ask(chat("Twice.", { n: 2 })), { status: 200 });
+  t.match(rig.prefills[0]?.facts(), { requests: 0 });
+  t.equal(rig.count("tandem_router_local_prefills_total", { reason: "unsplit" }), 1);
+});
+
+t.test("llm-d's sidecar is told the prefill endpoint by header, and the client's own goes", async (t) => {
+  let sidecar: RunningSidecar | undefined;
+  const before = async (decode: { address: string }): Promise<string> => {
+    sidecar = await startSidecar(decode.address);
+    return sidecar.address;
+  };
+  const rig = await startLegs(t, "nixl", { before, entry: { prefillRunner: "sidecar" } });
+  t.teardown(() => sidecar?.stop());
+  const { status, forward } = await rig.ask(chat("Beside."));
+  t.equal(status, 200);
+  t.equal(new Map(forward.requestHeaders).get("x-prefiller-host-port"), rig.prefills[0]?.address);
+  t.notMatch(forward.body.toString(), /kv_transfer_params/);
+  t.match(rig.decode.facts(), { decodeLegsRemote: 1, decodeLegsLocal: 0 });
+  t.equal(sidecar?.named(), 1);
+  await until(() => idle(rig));
+});
+
+t.test("nobody starts a prefill without the secret of its request", async (t) => {
+  const rig = await startLegs(t, "mooncake-layerwise", { decode: { waitMs: 300 } });
+  const post = async (token: string, body: string): Promise<number> =>
+    (
+      await fetch(`${rig.metaserver}/${token}`, {
+        method: "POST",
+        body,
+        headers: { "content-type": "application/json" },
+      })
+    ).status;
+  const { ticket, routed } = rig.begin(chat("Secret."));
+  const outcome = await routed;
+  if (outcome.kind === "answer") throw new Error(`refused: ${outcome.status}`);
+  const token = /metaserver\/([\w-]+)"/.exec(outcome.body.toString())?.[1] ?? "";
+  const id = new Map(outcome.requestHeaders).get("x-request-id") ?? "";
+  const message = JSON.stringify({ request_id: `chatcmpl-${id}`, remote_host: "127.0.0.1", remote_port: 9 });
+  t.ok(token.length > 20);
+  t.equal(await post("guess", message), 404);
+  t.equal(await post(token, "{"), 400);
+  t.equal(await post(token, JSON.stringify({ request_id: "chatcmpl-other" })), 404);
+  t.equal(rig.prefills[0]?.facts().requests, 0);
+  t.equal(await post(token, message), 200);
+  t.equal(await post(token, message), 200, "again, as an engine that heard no answer does");
+  await until(() => rig.prefills[0]?.facts().requests === 1);
+  ticket.finish();
+  t.equal(await post(token, message), 404, "the request is over");
+});

@@ -15,7 +15,7 @@ export interface PickRecord {
   readonly decode: string;
   /** The decode endpoint, where prefill ran there. */
   readonly prefill: string;
-  readonly expected: Pick<Forecast, "promptTokens" | "cachedTokens" | "firstTokenMs">;
+  readonly expected: Pick<Forecast, "promptTokens" | "cachedTokens" | "whence" | "firstTokenMs">;
   /** Who counted the tokens of the prompt. */
   readonly tokens: "tokenizer" | "engine" | "estimate";
   readonly terms: PickTerms;
@@ -36,14 +36,14 @@ const ROWS = 10;
 /** To be made before anything of the request is counted as load. */
 export function recordOf(id: string, at: number, selection: Selection, forecast: Forecast): PickRecord {
   const { pick, input } = selection;
-  const { promptTokens, cachedTokens, firstTokenMs } = forecast;
+  const { promptTokens, cachedTokens, whence, firstTokenMs } = forecast;
   return {
     ...{ id, at, model: forecast.model },
     reason: pick.verdict.reason,
     message: pick.verdict.message,
     decode: pick.decode.endpoint.name,
     prefill: (pick.prefill[0]?.candidate ?? pick.decode).endpoint.name,
-    expected: { promptTokens, cachedTokens, firstTokenMs },
+    expected: { promptTokens, cachedTokens, whence, firstTokenMs },
     tokens: forecast.how ?? "estimate",
     terms: termsOf(input, pick, ROWS),
     outcome: {},

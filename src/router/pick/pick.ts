@@ -25,6 +25,10 @@ export interface Candidate {
   readonly stats: EngineStats | undefined;
   /** Leading prompt tokens that it is thought to hold. */
   readonly cachedTokens: number;
+  /** By what is known: the engine's own events, or what was sent there; default: the latter. */
+  readonly whence?: "events" | "history";
+  /** Leading tokens by what was sent there, whatever the engine tells. */
+  readonly sentTokens?: number;
   /** Leading tokens that are no farther than the host's memory, and than a disk or a pool; 0 where nobody tells. */
   readonly hostTokens?: number;
   readonly sharedTokens?: number;

@@ -26,6 +26,8 @@ interface Row {
   readonly endpoint: Pick<Endpoint, "name" | "address" | "role">;
   /** Leading prompt tokens that it is thought to hold. */
   readonly cachedTokens: number;
+  /** By what that is known. */
+  readonly whence: NonNullable<Candidate["whence"]>;
   readonly requests: number;
   readonly chosen: boolean;
 }
@@ -82,8 +84,8 @@ function cheapest<T extends Row>(rows: readonly T[], cost: (row: T) => number, m
 
 const endpointOf = ({ name, address, role }: Endpoint): Row["endpoint"] => ({ name, address, role });
 
-function rowOf({ endpoint, load, stats, cachedTokens }: Candidate, chosen: boolean): Row {
-  return { endpoint: endpointOf(endpoint), cachedTokens, requests: requestsOn(load, stats), chosen };
+function rowOf({ endpoint, load, stats, cachedTokens, whence = "history" }: Candidate, chosen: boolean): Row {
+  return { endpoint: endpointOf(endpoint), cachedTokens, whence, requests: requestsOn(load, stats), chosen };
 }
 
 const prefillRow = (candidate: Candidate, chosen: boolean, input: PickInput): PrefillRow => ({

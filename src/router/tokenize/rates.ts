@@ -1,13 +1,13 @@
 /**
  * Bytes of prompt text that make one token, learned for each model from what engines count.
  *
- * Sums of bytes and of tokens, both forgotten at the same pace, so that long prompts, whose estimate matters, say more
- * than short ones, whose template weighs. Bounded on both sides: no answer moves the estimate beyond what text can be.
+ * Sums of bytes and of tokens, both fading with the text that comes, so that long prompts, whose estimate matters, say
+ * more than short ones, whose template weighs. Bounded on both sides: no answer moves the estimate beyond what text can be.
  */
 /** 16 bytes a token is source code with long runs of spaces; 1 is random bytes. */
 const [LEAST, MOST] = [1, 16];
-/** What is forgotten with each answer; half of what is known comes from the last 35. */
-const FORGET = 0.02;
+/** Text after which what was known has faded to a third: some sixty thousand tokens. */
+const MEMORY_BYTES = 262_144;
 /** Nothing is said before so many answers. */
 const FIRST = 3;
 /** Names of models come from engines, or from clients where engines decide of them. */
@@ -34,8 +34,9 @@ export class TokenRates {
     const sums = this.#models.get(model) ?? this.#add(model);
     // One answer that says nonsense counts for what text can be, and no more.
     const believed = Math.min(Math.max(tokens, bytes / MOST), bytes / LEAST);
-    sums.bytes = sums.bytes * (1 - FORGET) + bytes;
-    sums.tokens = sums.tokens * (1 - FORGET) + believed;
+    const kept = Math.exp(-bytes / MEMORY_BYTES);
+    sums.bytes = sums.bytes * kept + bytes;
+    sums.tokens = sums.tokens * kept + believed;
     sums.answers += 1;
   }
 

@@ -7,10 +7,12 @@
  */
 const NONE = -1;
 
-/** Told of each block whose content can be hit, and of each that is evicted; not of a reset. Equal content counts twice. */
+/** Told of each block whose content can be hit, of each that is evicted, and of a reset. Equal content counts twice. */
 export interface BlockListener {
   stored(key: number): void;
   removed(key: number): void;
+  /** All that was stored is gone. */
+  cleared?(): void;
 }
 
 export class BlockCache {
@@ -102,6 +104,7 @@ export class BlockCache {
     this.#byKey.clear();
     this.#keys.fill(NaN);
     this.#twin.fill(NONE);
+    this.#listener?.cleared?.();
     return true;
   }
 

@@ -4,6 +4,7 @@ import type { EngineSettings } from "./batch.ts";
 import { Arrivals } from "./arrivals.ts";
 import { HttpRemoteKv } from "./client.ts";
 import { EngineCore } from "./engine.ts";
+import { EventLog, type EventFormat } from "./events.ts";
 import { newCounts, type EngineCounts, type EngineFacts, type TransferFailure } from "./facts.ts";
 import { EngineMetrics } from "./metrics.ts";
 import type { Serving } from "./serving.ts";
@@ -46,6 +47,17 @@ export interface EngineOptions {
   readonly tensorParallel?: number;
   /** Mean length of an answer that nothing cuts short, tokens; 128 by default. */
   readonly meanOutputTokens?: number;
+  /** None by default, as vLLM. */
+  readonly events?: EventOptions;
+}
+
+/** KV events, as an engine publishes them; ports of 0 take any that is free. */
+export interface EventOptions {
+  readonly format: EventFormat;
+  readonly port?: number;
+  readonly replayPort?: number;
+  /** Batches that are kept for those who ask again; 10,000 by default. */
+  readonly keeps?: number;
 }
 
 export interface HostPorts {
@@ -54,7 +66,7 @@ export interface HostPorts {
   readonly random: Random;
 }
 
-export type InstanceSettings = Required<EngineOptions>;
+export type InstanceSettings = Required<Omit<EngineOptions, "events">> & Pick<EngineOptions, "events">;
 
 export interface EngineInstance {
   readonly settings: InstanceSettings;
@@ -65,6 +77,8 @@ export interface EngineInstance {
   readonly counts: EngineCounts;
   readonly remote: HttpRemoteKv;
   readonly serving: Serving;
+  /** There where events are published. */
+  readonly events: EventLog | undefined;
   readonly facts: () => EngineFacts;
 }
 
@@ -101,12 +115,20 @@ export function newInstance(options: EngineOptions, ports: HostPorts, port: () =
   const remote = new HttpRemoteKv({ ...ports, arrivals, waitMs: settings.waitMs, failed });
   const sped: EngineSettings = { ...settings, profile: speedUp(settings.profile, settings.timeScale) };
   const metrics = newMetrics(settings, counts, () => facts());
-  const core = new EngineCore(sped, { ...ports, remote, monitor: metrics });
+  const events = eventLog(settings, ports);
+  const core = new EngineCore(sped, { ...ports, remote, monitor: metrics, ...(events ? { blocks: events } : {}) });
   const pins = new Pins(ports.timers, settings.leaseMs, (blocks) => core.free(blocks), counts);
   const facts = (): EngineFacts => snapshot(counts, core, pins);
   const address = (): { host: string; port: number } => ({ host: settings.host, port: port() });
-  const serving: Serving = { ...ports, core, pins, remote, settings: { ...settings, address } };
-  return { settings, core, pins, arrivals, metrics, counts, remote, serving, facts };
+  const told = events === undefined ? {} : { events };
+  const serving: Serving = { ...ports, core, pins, remote, settings: { ...settings, address }, ...told };
+  return { settings, core, pins, arrivals, metrics, counts, remote, serving, events, facts };
+}
+
+function eventLog({ events, blockSize }: InstanceSettings, { random }: HostPorts): EventLog | undefined {
+  if (events === undefined) return undefined;
+  const seed = BigInt(Math.floor(random.next() * 2 ** 52));
+  return new EventLog({ blockSize, keeps: 10_000, ...events, seed });
 }
 
 const newMetrics = (settings: InstanceSettings, counts: EngineCounts, facts: () => EngineFacts): EngineMetrics =>

@@ -10,6 +10,7 @@ import { PIN_PATHS } from "./client.ts";
 import type { EngineFacts } from "./facts.ts";
 import { newInstance, type EngineInstance, type EngineOptions, type HostPorts } from "./instance.ts";
 import { parseBody, WireError, type Body } from "./fields.ts";
+import { publishEvents, type EventSockets } from "./publisher.ts";
 import { readGeneration, readTokenize, type GenerationKind } from "./requests.ts";
 import { serve, type Reply } from "./serving.ts";
 import { readIntent } from "./intents.ts";
@@ -24,6 +25,8 @@ export interface RunningEngine {
   readonly engineId: string;
   /** Of the bootstrap server; 0 where there is none. */
   readonly bootstrapPort: number;
+  /** Where it publishes what it caches; absent where it does not. */
+  readonly events?: Omit<EventSockets, "stop">;
   /** Refuses connections at once, cuts the open ones, forgets everything. Calling it twice is harmless. */
   stop(): Promise<void>;
   facts(): EngineFacts;
@@ -48,19 +51,35 @@ export async function startEngine(options: EngineOptions, ports: HostPorts): Pro
   });
   address.port = (server.address() as AddressInfo).port;
   const bootstrap = await startBootstrap(instance);
+  const sockets = await startEvents(instance, ports);
   const stop = (): Promise<void> =>
     new Promise((resolve) => {
       server.close(() => resolve());
       server.closeAllConnections();
       bootstrap?.close();
       bootstrap?.closeAllConnections();
+      sockets?.stop();
       instance.core.stop();
       instance.remote.stop();
       instance.pins.stop();
     });
   const { engineId } = instance.settings;
   const bootstrapPort = bootstrap === undefined ? 0 : (bootstrap.address() as AddressInfo).port;
-  return { address: `${options.host}:${address.port}`, engineId, bootstrapPort, stop, facts: instance.facts };
+  const events = sockets === undefined ? {} : { events: { port: sockets.port, replayPort: sockets.replayPort } };
+  return {
+    address: `${options.host}:${address.port}`,
+    engineId,
+    bootstrapPort,
+    ...events,
+    stop,
+    facts: instance.facts,
+  };
+}
+
+async function startEvents({ events, settings }: EngineInstance, ports: HostPorts): Promise<EventSockets | undefined> {
+  if (events === undefined || settings.events === undefined) return undefined;
+  const { port = 0, replayPort = 0 } = settings.events;
+  return publishEvents(events, { ...ports, host: settings.host, port, replayPort });
 }
 
 const WITH_BOOTSTRAP: readonly string[] = ["sglang", "mooncake-bootstrap"];

@@ -6,6 +6,7 @@ import type { Cancel, Clock, Random, Timers } from "../../ports.ts";
 import { roleChunk, tokenChunk, usageChunk, wholeAnswer, type AnswerHead, type Choice, type Usage } from "./answers.ts";
 import type { HttpRemoteKv } from "./client.ts";
 import type { EngineCore } from "./engine.ts";
+import type { EventLog } from "./events.ts";
 import { WireError } from "./fields.ts";
 import { blockKeys, sequenceDigest } from "./keys.ts";
 import { planOutput, type OutputPlan } from "./output.ts";
@@ -44,6 +45,8 @@ export interface Serving {
   readonly random: Random;
   readonly remote: Pick<HttpRemoteKv, "renew" | "push" | "announce">;
   readonly settings: ServingSettings;
+  /** There where the engine publishes what it caches. */
+  readonly events?: EventLog;
 }
 
 /** One sequence of the request: its place in the answer, and what is planned for it. */
@@ -52,6 +55,7 @@ interface Part {
   readonly prompt: readonly number[];
   readonly digest: number;
   readonly output: OutputPlan;
+  readonly salt: string;
   readonly spec: SequenceSpec;
   /** Where a prefill leg that answers no parameters leaves its blocks. */
   readonly meeting?: Meeting;
@@ -136,7 +140,7 @@ function plan(serving: Serving, request: GenerationRequest, { prompt, sample, in
   };
   const meeting = request.transfer.kind === "prefill" ? request.transfer.meeting : undefined;
   return {
-    ...{ index, prompt, digest, output, spec },
+    ...{ index, prompt, digest, output, salt: request.salt, spec },
     ...(meeting === undefined ? {} : { meeting: { ...meeting, id: nth(meeting.id, index) } }),
   };
 }
@@ -156,20 +160,32 @@ interface Answer {
 
 function start(serving: Serving, part: Part, answer: Answer): Cancel {
   const stopRenewing = keepRenewing(serving, part.spec.remote);
+  const forget = told(serving, part);
   const abort = serving.core.submit(part.spec, {
     token: (count) => {
       stopRenewing();
       answer.token(part, count);
     },
-    finished: (end) => leave(serving, { part, end, answer }),
+    finished: (end) => {
+      forget();
+      leave(serving, { part, end, answer });
+    },
     failed: () => answer.failed(),
   });
   return () => {
     stopRenewing();
     abort();
+    forget();
     // Nobody reads the answer that would come with the KV.
     if (part.meeting?.awaited === true) serving.pins.drop(part.meeting.id);
   };
+}
+
+/** What its blocks hold, for as long as they may be stored: the last ones are told of when the step is over. */
+function told({ events, timers }: Serving, { spec, prompt, output, salt }: Part): Cancel {
+  if (events === undefined) return () => undefined;
+  const forget = events.expect(spec.keys, [...prompt, ...output.ids], salt);
+  return () => void timers.after(1000, forget);
 }
 
 /** vLLM's decode engines renew a lease six times before it would end. */

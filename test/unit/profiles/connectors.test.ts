@@ -120,6 +120,7 @@ t.test("connectors by engine: class, port, and what an engine does not have", (t
     "vllm-ascend mooncake: MooncakeConnectorV1 36000",
     "vllm-ascend mooncake-layerwise: MooncakeLayerwiseConnector 36000",
     "vllm nixl: NixlConnector 5600",
+    "vllm nixl-push: NixlPushConnector 5600",
     "vllm mooncake: MooncakeConnector 8998",
     "sglang sglang:  8998",
   ]);

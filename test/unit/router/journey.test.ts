@@ -191,6 +191,30 @@ t.test("how each end of a prefill leg reaches the client", async (t) => {
   for (const [name, replies, wanted] of table) t.match((await settled(replies)).routed, wanted, name);
 });
 
+t.test("what a client that went away has pinned counts until its lease ends", async (t) => {
+  const world = new World({ "router.prefill.policy": "always" });
+  const { ticket, routed } = world.router.begin(request());
+  world.answer(DONE);
+  ticket.finish();
+  await routed;
+  t.match(world.sum(), { inflight: 0, prefillMs: 0 });
+  t.ok(world.sum().pinned > 500, "nobody will fetch it");
+  world.tick();
+  t.equal(world.sum().pinned, 0);
+});
+
+t.test("what decode will fetch is pinned until its answer begins", async (t) => {
+  const world = new World({ "router.prefill.policy": "always" });
+  const { ticket, routed } = world.router.begin(request());
+  world.answer(DONE);
+  await routed;
+  t.ok(world.sum().pinned > 500);
+  ticket.responseStarted();
+  t.equal(world.sum().pinned, 0);
+  ticket.finish();
+  t.equal(world.timers, 0, "no lease is left");
+});
+
 t.test("a client cannot name hosts, and its id is made unique", async (t) => {
   const evil = { kv_transfer_params: { remote_host: "10.9.9.9", remote_port: 1 }, bootstrap_host: "10.9.9.9" };
   for (const replies of [[DONE], [raw(200, "{}")]]) {
