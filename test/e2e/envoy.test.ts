@@ -7,9 +7,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { HEADER, UNTRUSTED_HEADERS } from "../../src/kinds/names.ts";
+import { startEngine as startSimulated } from "../../src/simulator/engine/server.ts";
+import { systemClock, systemRandom, systemTimers } from "../../src/telemetry/process.ts";
+import { startRouterProcess } from "../score/router-process.ts";
 import { ENVOY_VERSIONS, envoyBinary } from "./cluster/envoy-binary.ts";
 import { ENVOY_PROFILES, envoyConfig, shippedConfig, startEnvoy, type BodyMode } from "./cluster/envoy.ts";
-import { freePorts } from "./cluster/process.ts";
+import { eventually, freePorts } from "./cluster/process.ts";
 
 const MODES: readonly BodyMode[] = ["FULL_DUPLEX_STREAMED", "BUFFERED"];
 
@@ -198,3 +201,76 @@ for (const version of ENVOY_VERSIONS) {
     t.match(await refusalOf(large), { type: "invalid_request_error", code: "request_too_large" });
   });
 }
+
+const PAIRS = [
+  { connector: "sglang", engine: "sglang" },
+  { connector: "mooncake-layerwise", engine: "vllm-ascend" },
+] as const;
+const CHATS = 40;
+
+for (const { connector, engine } of PAIRS)
+  t.test(`Envoy (newest): both legs of ${connector} meet, ${CHATS} at once, and go with their client`, async (t) => {
+    const start = async (role: "prefill" | "decode", timeScale: number) => {
+      const options = { host: "127.0.0.1", port: 0, models: ["m"], connector, role, timeScale } as const;
+      const started = await startSimulated(options, { clock: systemClock, timers: systemTimers, random: systemRandom });
+      t.teardown(() => started.stop());
+      return started;
+    };
+    // The slow one computes for longer than the router waits to see whether decode has its answer.
+    const [prefill, slow, decode] = [
+      await start("prefill", 20),
+      await start("prefill", 0.004),
+      await start("decode", 20),
+    ];
+    const [callbacks = 0] = await freePorts(1);
+    const entry = { connector, engine, model: "m" };
+    const entries = [
+      { ...entry, address: prefill.address, role: "prefill", kvPort: prefill.bootstrapPort },
+      { ...entry, address: decode.address, role: "decode" },
+    ];
+    const router = {
+      callbacks: { listen: `127.0.0.1:${callbacks}`, advertise: "127.0.0.1" },
+      prefill: { policy: "always" },
+    };
+    const run = async (static_: readonly object[]) => {
+      const running = await startRouterProcess({ router: { ...router, endpoints: { static: static_ } } });
+      const envoy = await startEnvoy({ decodeEndpoints: [decode.address], extProcAddress: running.address });
+      const stop = async (): Promise<void> => {
+        await envoy.stop();
+        await running.stop();
+      };
+      return { running, envoy, stop };
+    };
+    const chat = (index: number): string =>
+      JSON.stringify({
+        model: "m",
+        messages: [{ role: "user", content: `Number ${index}. `.repeat(100) }],
+        max_tokens: 4,
+        stream: index % 2 === 0,
+      });
+    const first = await run(entries);
+    const answers = Array.from({ length: CHATS }, async (_, index) => {
+      const response = await post(`${first.envoy.url}/v1/chat/completions`, chat(index));
+      return `${response.status} ${/\[DONE\]|"choices"/.test(await response.text())}`;
+    });
+    t.same([...new Set(await Promise.all(answers))], ["200 true"]);
+    t.match(decode.facts(), { decodeLegsRemote: CHATS, decodeLegsLocal: 0 });
+    t.match(prefill.facts(), { prefillLegs: CHATS, usedBlocks: 0 });
+    t.equal(await first.running.metric("tandem_router_decode_deserted_total"), 0);
+    await first.stop();
+
+    const second = await run([{ ...entries[0], address: slow.address, kvPort: slow.bootstrapPort }, entries[1]!]);
+    const cut = new AbortController();
+    const headers = { "content-type": "application/json" };
+    const going = fetch(`${second.envoy.url}/v1/chat/completions`, {
+      ...{ method: "POST", body: chat(0), headers, signal: cut.signal },
+    });
+    going.catch(() => undefined);
+    await eventually("prefill under way", () => Promise.resolve(slow.facts().requests === 1 || undefined));
+    cut.abort();
+    await eventually("both legs cancelled", () =>
+      Promise.resolve((slow.facts().aborted === 1 && decode.facts().aborted === 1) || undefined),
+    );
+    t.match(slow.facts(), { prefillLegs: 0, usedBlocks: 0 });
+    await second.stop();
+  });

@@ -24,7 +24,8 @@ export class MatchWalk implements Matches {
   endpoints: number;
   #count = 0;
   #running = 0;
-  #value: Value = { low: 0, high: 0 };
+  /** Holders of the block that was looked at last. */
+  value: Value = { low: 0, high: 0 };
   #marks = 0xff;
 
   constructor(live: Uint8Array, pool: RowPool) {
@@ -49,8 +50,8 @@ export class MatchWalk implements Matches {
 
   /** The holders of the next block; false where nobody holds the run any more. */
   next(low: number, high: number, block: number): boolean {
-    if (block > 0 && low === this.#value.low && high === this.#value.high) return true;
-    this.#value = { low, high };
+    if (block > 0 && low === this.value.low && high === this.value.high) return true;
+    this.value = { low, high };
     if (block === 0) this.#start();
     else this.#narrow(block);
     return this.#running > 0;
@@ -76,11 +77,11 @@ export class MatchWalk implements Matches {
   }
 
   #holds(endpoint: number): boolean {
-    return (this.#pool.marks(this.#value, endpoint) & this.#marks & (this.#live[endpoint] ?? 0)) !== 0;
+    return (this.#pool.marks(this.value, endpoint) & this.#marks & (this.#live[endpoint] ?? 0)) !== 0;
   }
 
   #start(): void {
-    const { low, high } = this.#value;
+    const { low, high } = this.value;
     if (high === IN_ROW) for (let endpoint = 0; endpoint < this.endpoints; endpoint++) this.#take(endpoint);
     else for (let place = 0; place < INLINE; place++) this.#take(inline(low, high, place) >> 3);
     this.#running = this.#count;

@@ -13,7 +13,7 @@
  * torn word (aligned 32-bit loads), never an endless loop. Layout: reference node-performance.md, section 7.
  */
 import type { BlockKeys } from "./blocks.ts";
-import { areLive, IN_ROW, isNobody, NOBODY, type Value } from "./holders.ts";
+import { areLive, IN_ROW, isNobody, type Value } from "./holders.ts";
 import { MatchWalk, type Matches } from "./match.ts";
 import { RowPool } from "./rows.ts";
 
@@ -81,11 +81,35 @@ export class HolderTable {
     const count = keys.length / 2;
     let block = 0;
     while (block < count) {
+      block = this.#sameHolders(keys, block);
+      if (block >= count) break;
       const at = this.#find(lowOf(keys, block), highOf(keys, block));
       if (at < 0 || !this.#walk.next(this.#slots[at + 2] ?? 0, this.#slots[at + 3] ?? 0, block)) break;
       block += 1;
     }
     return this.#walk.end(block);
+  }
+
+  /**
+   * The first block from `block` on that has not the same holders as the one before it: most blocks of a prompt have. Nothing
+   * else in the loop, so that the processor reads ahead: in a large table each slot is a read of memory.
+   */
+  #sameHolders(keys: BlockKeys, block: number): number {
+    if (block === 0) return block;
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    const { low: valueLow, high: valueHigh } = this.#walk.value;
+    let next = block;
+    for (; next < keys.length / 2; next++) {
+      const low = (keys[2 * next] as number) || 1;
+      const high = keys[2 * next + 1] as number;
+      let at = (low * SLOT_WORDS) & mask;
+      // An empty slot ends it as well: its words are 0, and no key's low word is.
+      for (let word = slots[at]; word !== 0 && (word !== low || slots[at + 1] !== high); word = slots[at])
+        at = (at + SLOT_WORDS) & mask;
+      if (slots[at + 2] !== valueLow || slots[at + 3] !== valueHigh || slots[at] !== low) break;
+    }
+    return next;
   }
 
   /**
@@ -109,9 +133,22 @@ export class HolderTable {
   drop(keys: BlockKeys, block: number, endpoint: number, marks = 0xff): void {
     const at = this.#find(lowOf(keys, block), highOf(keys, block));
     if (at < 0) return;
+    if (this.#isAlone(at, endpoint, marks)) return this.#empty(at);
     const value = this.#pool.without(this.#value(at), endpoint, marks, this.live);
     this.#write(at, value);
     if (isNobody(value)) this.#remove(at);
+  }
+
+  /** The endpoint is the only holder, under one of these marks, as mostly: then nothing is to be put together anew. */
+  #isAlone(at: number, endpoint: number, marks: number): boolean {
+    const holder = (this.#slots[at + 2] as number) - 1;
+    if (this.#slots[at + 3] !== 0 || holder < 0 || holder > 0xfffe) return false;
+    return holder >> 3 === endpoint && ((1 << (holder & 7)) & marks) !== 0;
+  }
+
+  #empty(at: number): void {
+    this.#slots[at + 2] = 0;
+    this.#remove(at);
   }
 
   /** Clears what no mask shows any more from the next `slots` slots; after all slots it begins anew. */
@@ -162,10 +199,9 @@ export class HolderTable {
   /** The first holder of a key that has none, in an empty slot; false where the table is full. */
   #insert(at: number, low: number, high: number, holder: number): boolean {
     if (this.#used >= MAX_LOAD * this.geometry.slots) return false;
-    const value = this.#pool.with(NOBODY, holder, this.live);
-    if (value === undefined) return false;
     this.#used += 1;
-    this.#write(at, value);
+    this.#slots[at + 2] = holder + 1;
+    this.#slots[at + 3] = 0;
     this.#name(at, low, high);
     return true;
   }

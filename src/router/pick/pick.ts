@@ -158,7 +158,8 @@ function costOf(decode: Candidate, priced: readonly PricedPrefill[], input: Pick
   const there = { prefillMs: load.prefillMs, requests };
   return (
     decodeCost(requests, input.outputTokens, input.constants) +
-    prefillCost(ownMs, endpoint.role, there, input.constants)
+    prefillCost(ownMs, endpoint.role, there, input.constants) +
+    pinnedCost(ownMs, load.pinnedTokens, decode.capacityTokens ?? 0, input.constants)
   );
 }
 

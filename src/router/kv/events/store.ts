@@ -15,12 +15,12 @@ export const NONE = -1;
 /** A tier counts to here: of a block that is stored more often, what is beyond is not counted, and not missed. */
 const MOST = 255;
 
-/** Bytes of a block with one key, at most: the pool grows by a quarter, the index is filled to between 3/8 and 3/4. */
+/** Bytes of a block with one key, at most: the pool grows by a quarter, the index is filled to between 3/10 and 6/10. */
 export const BYTES_PER_BLOCK = 40;
 
 const FIRST = 256;
 const GROWTH = 1.25;
-const INDEX_LOAD = 0.75;
+const INDEX_LOAD = 0.6;
 
 export interface StoreLimits {
   /** Blocks of the engine, at most. */
