@@ -2,7 +2,8 @@
 import type { RequestFacts } from "./request/facts.ts";
 import { transferCost } from "./pick/cost.ts";
 import { distanceOf } from "./pick/distance.ts";
-import type { Candidate } from "./pick/pick.ts";
+import { serviceOf } from "./pick/learn.ts";
+import { batchOn, type Candidate } from "./pick/pick.ts";
 import type { Selection } from "./select.ts";
 import type { PromptTokens } from "./tokenize/tokens.ts";
 
@@ -20,6 +21,21 @@ export interface Forecast {
   readonly sentTokens: number;
   /** Until the first token: work that waits there, this prompt's own, and the way to the decode engine. */
   readonly firstTokenMs: number;
+  readonly service: string;
+  /** The endpoint that prefills, and where the answer is made. */
+  readonly prefiller: string;
+  readonly decoder: string;
+  readonly address: string;
+  /** Prefill goes elsewhere first. */
+  readonly remote: boolean;
+  readonly streams: boolean;
+  /** Prefill work that waits there, that it was ever given, and this prompt's own. */
+  readonly queueMs: number;
+  readonly givenMs: number;
+  readonly ownMs: number;
+  /** Where the answer is made, with this one. */
+  readonly requests: number;
+  readonly kvTokens: number;
   /** Tokens of a KV block of the engine that prefills, where it is known. */
   readonly blockSize: number | undefined;
 }
@@ -40,8 +56,25 @@ export function forecastOf({ prompt, pick, input }: Selection, facts: RequestFac
     whence: by.whence ?? "history",
     sentTokens: by.sentTokens ?? by.cachedTokens,
     firstTokenMs: by.load.prefillMs + ownMs + transferMs,
+    ...work(by, ownMs),
+    ...batch(pick.decode, prompt.tokens),
+    ...{ decoder: pick.decode.endpoint.id, address: pick.decode.endpoint.address },
+    ...{ remote: first !== undefined, streams: facts.stream },
     blockSize: blockSizeOf(by),
   };
+}
+
+const work = (
+  { endpoint, load }: Candidate,
+  ownMs: number,
+): Pick<Forecast, "service" | "prefiller" | "queueMs" | "givenMs" | "ownMs"> => ({
+  ...{ service: serviceOf(endpoint), prefiller: endpoint.id },
+  ...{ queueMs: load.prefillMs, givenMs: load.givenMs, ownMs },
+});
+
+function batch(decode: Candidate, tokens: number): Pick<Forecast, "requests" | "kvTokens"> {
+  const { requests, kvTokens } = batchOn(decode);
+  return { requests: requests + 1, kvTokens: kvTokens + tokens };
 }
 
 const teaches = ({ prompt, single, scan }: RequestFacts): boolean =>

@@ -101,6 +101,7 @@ export class Journey implements Ticket {
 
   served(address: string): void {
     this.#placement?.served(address);
+    this.#tokens.served(address);
   }
 
   responseStarted(): void {
@@ -171,7 +172,7 @@ export class Journey implements Ticket {
     const forecast = forecastOf(selection, facts);
     this.#tokens.expect(forecast, explainer?.record(this.#requestId, selection, forecast));
     if (config.explainHeaders) this.#cost = costHeader(selection);
-    this.#placement = new Placement(this.#deps, pick.decode.endpoint, prompt.keys);
+    this.#placement = new Placement(this.#deps, pick.decode.endpoint, prompt.keys, prompt.tokens);
     // The client went away before its request was here whole.
     if (this.#over) this.#placement.end();
     this.#countTokens("prompt", prompt.tokens);
@@ -195,10 +196,15 @@ export class Journey implements Ticket {
     const why = leg.kind === "local" ? (leg.why ?? selection.local) : undefined;
     if (why !== undefined) this.#deps.metrics.count("tandem_router_local_prefills_total", { reason: why });
     if (leg.kind === "local") this.#placement?.prefillHere(selection.pick.localOwnMs);
-    else this.#tokens.cached(leg.cachedTokens);
+    else this.#handed(leg);
     const reason: Reason = leg.kind === "local" ? "LocalPrefill" : "Picked";
     this.#deps.metrics.count("tandem_router_requests_total", { outcome: "forwarded", reason });
     return this.#forward(facts, selection, leg);
+  }
+
+  #handed({ cachedTokens, sequential }: Extract<Handover, { kind: "handed" }>): void {
+    this.#tokens.cached(cachedTokens);
+    if (sequential === true) this.#tokens.handed();
   }
 
   #forward(facts: RequestFacts, selection: Selection, leg: Forwarded): Forward {

@@ -18,6 +18,7 @@ import type { HeaderList } from "./headers.ts";
 import { LegHolds, type HoldsDependencies } from "./holds.ts";
 import type { BlockKeys } from "./kv/blocks.ts";
 import type { PrefixIndex } from "./kv/index.ts";
+import { serviceOf, type CostLearner } from "./pick/learn.ts";
 import type { Pick, PricedPrefill } from "./pick/pick.ts";
 import { SHUN_MS } from "./placement.ts";
 import { pathOf } from "./request/head.ts";
@@ -31,13 +32,21 @@ export interface LegsDependencies extends HoldsDependencies {
   readonly clock: Clock;
   readonly log: Log;
   readonly peers: PeerBook;
+  readonly learner?: CostLearner;
   /** Where decode engines call back; absent where none can. */
   readonly callbacks?: Callbacks;
 }
 
 /** What the decode leg is, or why there is none. */
 export type Handover =
-  | { readonly kind: "handed"; readonly leg: Leg; readonly by: PricedPrefill; readonly cachedTokens?: number }
+  | {
+      readonly kind: "handed";
+      readonly leg: Leg;
+      readonly by: PricedPrefill;
+      readonly cachedTokens?: number;
+      /** The prefill is over; what is left is the transfer. */
+      readonly sequential?: true;
+    }
   | { readonly kind: "local"; readonly why?: "refused" | "keptNothing" }
   | Extract<LegOutcome<never>, { kind: "refusal" | "failed" | "aborted" }>;
 
@@ -125,7 +134,7 @@ export class PrefillLegs {
     const { by, params, cachedTokens } = outcome;
     this.#holds.pin(by.candidate.endpoint, run.prompt.tokens);
     const leg = this.#decodeLeg(run, by, params);
-    return { kind: "handed", by, leg, ...(cachedTokens === undefined ? {} : { cachedTokens }) };
+    return { kind: "handed", by, leg, sequential: true, ...(cachedTokens === undefined ? {} : { cachedTokens }) };
   }
 
   /** Decode goes first, and the leg runs when it asks. Until then the work is on the endpoint it was picked for. */
@@ -222,8 +231,12 @@ export class PrefillLegs {
   }
 
   /** Work on the prefill endpoint until the returned function tells how it ended. */
-  #track(run: Run, { candidate: { endpoint }, ownMs }: PricedPrefill): ReturnType<LegInput<unknown>["onStart"]> {
-    const { metrics, clock, index } = this.#deps;
+  #track(run: Run, { candidate, ownMs }: PricedPrefill): ReturnType<LegInput<unknown>["onStart"]> {
+    const { metrics, clock, index, loads, learner } = this.#deps;
+    const { endpoint, cachedTokens } = candidate;
+    const freshTokens = run.prompt.tokens - cachedTokens;
+    const at = { service: serviceOf(endpoint), endpoint: endpoint.id };
+    const { prefillMs: queueMs, givenMs } = loads.of(endpoint.id);
     index.record(endpoint.id, run.prompt.keys);
     const began = clock.monotonic();
     const release = this.#holds.occupy(endpoint, ownMs);
@@ -233,10 +246,14 @@ export class PrefillLegs {
       if (this.#running === 0) this.#cancelGrace();
       release();
       metrics.count("tandem_router_prefill_legs_total", { outcome });
-      if (outcome === "done")
-        metrics.observe("tandem_router_prefill_duration_seconds", (clock.monotonic() - began) / 1000);
-      if (outcome === "done") this.#done(run, endpoint, { late, reply });
-      else this.#failed(endpoint, outcome, late);
+      if (outcome === "done") {
+        const ms = clock.monotonic() - began;
+        metrics.observe("tandem_router_prefill_duration_seconds", ms / 1000);
+        // Behind its decode it also waited for that.
+        const othersMs = queueMs + loads.of(endpoint.id).givenMs - givenMs - ownMs;
+        if (!late) learner?.prefilled({ ...at, freshTokens, cachedTokens, ownMs, othersMs, ms });
+        this.#done(run, endpoint, { late, reply });
+      } else this.#failed(endpoint, outcome, late);
     };
   }
 

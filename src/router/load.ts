@@ -11,6 +11,12 @@ export interface EndpointLoad {
   readonly inflight: number;
   /** Tokens whose blocks it keeps for decode engines that have not fetched them. This router's own word. */
   readonly pinnedTokens: number;
+  /** Prompt tokens of the requests that are answered there: what each decode step reads. This router's own word. */
+  readonly contextTokens: number;
+  /** Prefill time there against that of its service: 2 is half as fast. Learned; 1 where nothing is known. */
+  readonly slowness: number;
+  /** Prefill work that this router ever sent there, in milliseconds: the difference says what came in between. */
+  readonly givenMs: number;
   /** Number of the last assignment; 0 = never. Ties go to the smallest. */
   readonly assigned: number;
   /** Monotonic time until which the endpoint is left alone, after it refused a connection. */
@@ -27,7 +33,18 @@ type Own = { -readonly [K in keyof OwnLoad]: OwnLoad[K] } & { prefills: number }
 type Entry = { -readonly [K in keyof EndpointLoad]: EndpointLoad[K] } & { readonly own: Own };
 export type Release = () => void;
 
-const IDLE: EndpointLoad = { prefillMs: 0, inflight: 0, pinnedTokens: 0, assigned: 0, shunnedUntil: 0 };
+const IDLE: EndpointLoad = {
+  ...{
+    prefillMs: 0,
+    inflight: 0,
+    pinnedTokens: 0,
+    contextTokens: 0,
+    slowness: 1,
+    givenMs: 0,
+    assigned: 0,
+    shunnedUntil: 0,
+  },
+};
 const NOTHING: OwnLoad = { prefillMs: 0, inflight: 0 };
 
 export class LoadBook {
@@ -65,22 +82,29 @@ export class LoadBook {
     return entries;
   }
 
-  /** A request is on the endpoint until released. */
-  request(endpoint: string): Release {
+  /**
+   * A request is on the endpoint until released.
+   * @param tokens of its prompt, where it is answered there
+   */
+  request(endpoint: string, tokens = 0): Release {
     const entry = this.#entry(endpoint);
+    entry.contextTokens += tokens;
     this.#add(endpoint, entry, 1);
     entry.assigned = ++this.#sequence;
     let done = false;
     // Not by `once`: thousands of streams are open, and each would hold two functions.
     return () => {
-      if (!done) this.#add(endpoint, entry, -1);
+      if (done) return;
       done = true;
+      entry.contextTokens -= tokens;
+      this.#add(endpoint, entry, -1);
     };
   }
 
   /** Prefill work is on the endpoint until released. With the last of it the sum is exactly zero: no rounding stays. */
   prefill(endpoint: string, ms: number): Release {
     const entry = this.#entry(endpoint);
+    entry.givenMs += ms;
     this.#addPrefill(endpoint, entry, 1, ms);
     return once(() => this.#addPrefill(endpoint, entry, -1, -ms));
   }
@@ -92,6 +116,10 @@ export class LoadBook {
     return once(() => {
       entry.pinnedTokens -= tokens;
     });
+  }
+
+  slow(endpoint: string, slowness: number): void {
+    this.#entry(endpoint).slowness = slowness;
   }
 
   shun(endpoint: string, until: number): void {

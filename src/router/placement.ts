@@ -31,16 +31,19 @@ export class Placement {
   #endpoint: Endpoint;
   /** Of the prompt; there until it is known where the request went. */
   #keys: BlockKeys | undefined;
+  readonly #tokens: number;
   #release: Release;
   #prefillMs = 0;
   #releasePrefill: Release = nothing;
   #over = false;
 
-  constructor(deps: PlacementDependencies, endpoint: Endpoint, keys: BlockKeys) {
+  /** @param tokens of the prompt */
+  constructor(deps: PlacementDependencies, endpoint: Endpoint, keys: BlockKeys, tokens: number) {
     this.#deps = deps;
     this.#endpoint = endpoint;
     this.#keys = keys;
-    this.#release = deps.loads.request(endpoint.id);
+    this.#tokens = tokens;
+    this.#release = deps.loads.request(endpoint.id, tokens);
     deps.index.record(endpoint.id, keys);
   }
 
@@ -96,7 +99,7 @@ export class Placement {
     // The proxy could not use it: whoever comes next should not be sent there either.
     loads.shun(from.id, clock.monotonic() + SHUN_MS);
     this.#endpoint = endpoint;
-    this.#release = loads.request(endpoint.id);
+    this.#release = loads.request(endpoint.id, this.#tokens);
     index.record(endpoint.id, keys);
     if (prefillMs > 0) this.prefillHere(prefillMs);
     metrics.count("tandem_router_served_elsewhere_total");

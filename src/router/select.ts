@@ -14,6 +14,8 @@ import type { EventMatches } from "./kv/events/index.ts";
 import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
 import type { TokenLookup } from "./kv/joint.ts";
 import type { LoadBook } from "./load.ts";
+import type { CostConstants } from "./pick/cost.ts";
+import { serviceOf, type CostLearner } from "./pick/learn.ts";
 import { pick, type Candidate, type Pick, type PickInput } from "./pick/pick.ts";
 import { isScoped, withinScope, type Scope } from "./scope.ts";
 import { promptOf, type Prompt } from "./prompt.ts";
@@ -34,6 +36,8 @@ export interface SelectDependencies {
   readonly callbacks?: Callbacks;
   /** Bytes of a token, as far as answers have told. */
   readonly rates?: TokenRates;
+  /** Constants of the cost, as far as answers have told; absent where they are as configured. */
+  readonly learner?: CostLearner;
   /** What engines tell of their caches; absent where they are not asked. */
   readonly events?: TokenLookup;
 }
@@ -84,12 +88,13 @@ interface Choice {
 function choose(deps: SelectDependencies, facts: RequestFacts, { fleet, decode, held }: Choice): Selection | Problem {
   const { prompt } = held;
   const splitting = splittable(deps, facts, fleet.prefill);
+  const constants = constantsOf(deps, decode);
   const input: PickInput = {
     prefill: unshunned(deps, candidates(deps, splitting, held)),
     decode: unshunned(deps, withRoom(deps, candidates(deps, decode, held))),
     promptTokens: prompt.tokens,
-    outputTokens: facts.maxTokens ?? deps.config.cost.decodeTokens,
-    constants: deps.config.cost,
+    outputTokens: facts.maxTokens ?? constants.decodeTokens,
+    constants,
     policy: deps.config.prefill.policy,
     fallbacks: deps.config.fallbacks,
     incompatible: deps.incompatible,
@@ -114,6 +119,10 @@ function splittable(
 }
 
 const NONE: readonly KnownEndpoint[] = [];
+
+function constantsOf({ learner, config }: SelectDependencies, [first]: readonly KnownEndpoint[]): CostConstants {
+  return first === undefined ? config.cost : (learner?.constantsOf(serviceOf(first.endpoint)) ?? config.cost);
+}
 
 function localReason({ decode, prefill, verdict }: Pick, unsplit: boolean): LocalReason | undefined {
   if (prefill.length > 0 || decode.endpoint.role !== "decode") return undefined;

@@ -1,6 +1,8 @@
-/** Picks at the admin address: `/debug/requests`, newest first, and `/debug/requests/ID`. */
+/** Picks at the admin address: `/debug/requests`, newest first, and `/debug/requests/ID`; and what they are made by. */
 import type { Explainer } from "../../router/explain/explainer.ts";
 import type { PickRecord } from "../../router/explain/record.ts";
+import type { CostConstants } from "../../router/pick/cost.ts";
+import type { CostLearner } from "../../router/pick/learn.ts";
 import { json, type Pages } from "../../telemetry/server.ts";
 
 const OFF = { error: "picks are not kept: router.explain" };
@@ -17,6 +19,11 @@ export function explainPages(explainer: Explainer | undefined): Pages {
     },
   };
 }
+
+/** `/debug/cost`: the constants of the cost as they are configured, and as they are learned of each service. */
+export const costPages = (learner: CostLearner | undefined, configured: CostConstants): Pages => ({
+  "/debug/cost": () => json(200, { configured, learned: learner?.learned() ?? [] }),
+});
 
 /** The list is for finding one's own. */
 const withoutTerms = (record: PickRecord): object => ({ ...record, terms: undefined });

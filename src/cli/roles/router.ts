@@ -23,6 +23,7 @@ import { LoadBook } from "../../router/load.ts";
 import type { History } from "../../router/replicas/peers.ts";
 import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
 import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
+import { CostLearner } from "../../router/pick/learn.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
 import type { Pages } from "../../telemetry/server.ts";
@@ -30,7 +31,7 @@ import { UsageError } from "../input.ts";
 import { callbackEdge, type CallbackEdge } from "./callbacks.ts";
 import { engineAccess } from "./engine.ts";
 import { startFollowing } from "./following.ts";
-import { explainPages } from "./explain-pages.ts";
+import { costPages, explainPages } from "./explain-pages.ts";
 import { named } from "./files.ts";
 import type { Role, RolePorts } from "./ports.ts";
 import { proxyTls } from "./proxy-tls.ts";
@@ -105,9 +106,13 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
     }),
   );
   const directory = new EndpointDirectory(options.endpoints, scraper);
+  const learner = config.cost.learn
+    ? new CostLearner(config.cost, clock, (endpoint, slowness) => loads.slow(endpoint, slowness))
+    : undefined;
   const housekeeping = new Housekeeping({ index, loads, config, metrics });
   const tidy = (): void => {
     housekeeping.tidy(directory.list());
+    learner?.keep(idSetOf(directory.list()));
     following?.feed.follow(eventTargets(directory.list(), config));
   };
   begun.add(timers.every(TIDY_MS, tidy));
@@ -124,11 +129,19 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
     ...(tokenizer === undefined ? {} : { tokenizer }),
     ...(joint === undefined ? {} : { events: joint }),
     ...(explainer === undefined ? {} : { explainer }),
+    ...(learner === undefined ? {} : { learner }),
     ...(edge === undefined ? {} : { callbacks: edge.callbacks }),
     ...salt,
   });
   const sharing = { index, endpoints: () => idSetOf(directory.list()), sent };
-  return { router, loads, scraper, history: sharing, edge, pages: explainPages(explainer) };
+  return {
+    router,
+    loads,
+    scraper,
+    history: sharing,
+    edge,
+    pages: { ...explainPages(explainer), ...costPages(learner, config.cost) },
+  };
 }
 
 /** What listens, with the router behind it. */

@@ -38,9 +38,19 @@ export function prefillCost(
   return load.prefillMs + own * (1 + mu + beta * load.requests);
 }
 
-/** Longer decode steps for everybody: each request in the batch adds its share to each of the tokens to come. */
-export const decodeCost = (requests: number, tokens: number, constants: CostConstants): number =>
-  constants.decodeStepMs * requests * tokens;
+/**
+ * Decode steps as long as the batch makes them, for each of the tokens to come.
+ * @param kvTokens that the batch attends to: a step reads all of them
+ */
+export const decodeCost = (
+  { requests, kvTokens }: { readonly requests: number; readonly kvTokens: number },
+  tokens: number,
+  constants: CostConstants,
+): number => (constants.decodeStepMs * requests + constants.decodeMsPerKvToken * kvTokens) * tokens;
+
+/** Tokens that the batch on the endpoint attends to: by our own count, or by the engine's where others send to it too. */
+export const contextOn = (load: EndpointLoad, stats: EngineStats | undefined, capacityTokens: number): number =>
+  Math.max(load.contextTokens, (stats?.kvUsage ?? 0) * capacityTokens);
 
 /**
  * Moving the KV blocks of a prompt between two endpoints, with the fixed cost of the second request.

@@ -9,6 +9,7 @@ import type { Endpoint, EngineStats } from "../../kinds/endpoint.ts";
 import { allowed, type Verdict } from "../../kinds/verdict.ts";
 import type { EndpointLoad } from "../load.ts";
 import {
+  contextOn,
   decodeCost,
   ownPrefillMs,
   pinnedCost,
@@ -103,7 +104,7 @@ function fallbacks(chosen: Settled, costs: Float64Array, input: PickInput): read
 
 function price(candidate: Candidate, input: PickInput): PricedPrefill {
   const { load, stats, endpoint, cachedTokens } = candidate;
-  const ownMs = ownPrefillMs(input.promptTokens, cachedTokens, input.constants);
+  const ownMs = load.slowness * ownPrefillMs(input.promptTokens, cachedTokens, input.constants);
   const there = { prefillMs: load.prefillMs, requests: requestsOn(load, stats) };
   const pinnedMs = pinnedCost(ownMs, load.pinnedTokens, candidate.capacityTokens ?? 0, input.constants);
   return { candidate, ownMs, costMs: prefillCost(ownMs, endpoint.role, there, input.constants) + pinnedMs };
@@ -129,9 +130,15 @@ function termsOf(decode: Candidate, priced: readonly PricedPrefill[], input: Pic
   const localMs = input.alone?.(decode.endpoint) === false ? Infinity : costMs;
   const remoteMs = cheapestPartner(decode.endpoint, priced, input);
   const remote = remoteMs < Infinity && (input.policy === "always" || remoteMs < localMs);
-  const decodeMs = decodeCost(requestsOn(decode.load, decode.stats), input.outputTokens, input.constants);
+  const decodeMs = decodeCost(batchOn(decode), input.outputTokens, input.constants);
   return { localOwnMs, localMs, remoteMs, decodeMs, remote, costMs: decodeMs + (remote ? remoteMs : localMs) };
 }
+
+/** What each decode step there has to do. */
+export const batchOn = ({ load, stats, capacityTokens = 0 }: Candidate): { requests: number; kvTokens: number } => ({
+  requests: requestsOn(load, stats),
+  kvTokens: contextOn(load, stats, capacityTokens),
+});
 
 /** Prefill on a partner and the way from there. They come cheapest first: none behind can be cheaper by being near. */
 function cheapestPartner(decode: Endpoint, priced: readonly PricedPrefill[], input: PickInput): number {
@@ -152,12 +159,12 @@ const transferTo = (decode: Endpoint, { endpoint }: Candidate, { promptTokens, c
 function costOf(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): number {
   if (priced.length > 0) return termsOf(decode, priced, input).costMs;
   if (input.alone?.(decode.endpoint) === false) return Infinity;
-  const { load, stats, endpoint, cachedTokens } = decode;
+  const { load, stats, endpoint, cachedTokens, capacityTokens = 0 } = decode;
   const requests = requestsOn(load, stats);
-  const ownMs = ownPrefillMs(input.promptTokens, cachedTokens, input.constants);
+  const ownMs = load.slowness * ownPrefillMs(input.promptTokens, cachedTokens, input.constants);
   const there = { prefillMs: load.prefillMs, requests };
   return (
-    decodeCost(requests, input.outputTokens, input.constants) +
+    decodeCost({ requests, kvTokens: contextOn(load, stats, capacityTokens) }, input.outputTokens, input.constants) +
     prefillCost(ownMs, endpoint.role, there, input.constants) +
     pinnedCost(ownMs, load.pinnedTokens, decode.capacityTokens ?? 0, input.constants)
   );

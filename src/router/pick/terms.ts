@@ -5,7 +5,7 @@
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import { decodeCost, ownPrefillMs, pinnedCost, prefillCost, requestsOn, transferCost } from "./cost.ts";
 import { distanceOf } from "./distance.ts";
-import { pairs, type Candidate, type Pick as Choice, type PickInput } from "./pick.ts";
+import { batchOn, pairs, type Candidate, type Pick as Choice, type PickInput } from "./pick.ts";
 
 /** Prefill on one endpoint. The terms add up to `costMs`. */
 export interface PrefillTerms {
@@ -37,7 +37,7 @@ export interface PrefillRow extends Row {
 }
 
 export interface DecodeRow extends Row {
-  /** What each further request in the batch costs the others. */
+  /** Decode steps as long as the batch there makes them. */
   readonly decodeMs: number;
   /** Prefill on this very endpoint. */
   readonly local: PrefillTerms;
@@ -96,7 +96,7 @@ const prefillRow = (candidate: Candidate, chosen: boolean, input: PickInput): Pr
 /** Each term by the same function as in the pick, with what is not asked for at zero. */
 function prefillTerms({ endpoint, load, stats, ...known }: Candidate, input: PickInput): PrefillTerms {
   const { constants, promptTokens } = input;
-  const ownMs = ownPrefillMs(promptTokens, known.cachedTokens, constants);
+  const ownMs = load.slowness * ownPrefillMs(promptTokens, known.cachedTokens, constants);
   const at = (prefillMs: number, requests: number): number =>
     prefillCost(ownMs, endpoint.role, { prefillMs, requests }, constants);
   const pinnedMs = pinnedCost(ownMs, load.pinnedTokens, known.capacityTokens ?? 0, constants);
@@ -121,7 +121,7 @@ function decodeRow(candidate: Candidate, chosen: boolean, priced: readonly Price
   const remote = cheapestRemote(candidate.endpoint, priced, input);
   const remoteMs = remote === undefined ? Infinity : remote.prefillMs + remote.transferMs;
   const localMs = input.alone?.(candidate.endpoint) === false ? Infinity : local.costMs;
-  const decodeMs = decodeCost(requestsOn(candidate.load, candidate.stats), input.outputTokens, input.constants);
+  const decodeMs = decodeCost(batchOn(candidate), input.outputTokens, input.constants);
   const isRemote = remoteMs < Infinity && (input.policy === "always" || remoteMs < localMs);
   return {
     ...rowOf(candidate, chosen),

@@ -12,6 +12,7 @@ import { LoadBook } from "../../router/load.ts";
 import { decodeMessage } from "../../router/replicas/message.ts";
 import { Peers, PUSH_MS } from "../../router/replicas/peers.ts";
 import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
+import { CostLearner } from "../../router/pick/learn.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
 import type { VirtualTime } from "../engine/virtual-time.ts";
@@ -49,7 +50,10 @@ export function createReplica(
   housekeeping.tidy(directory.list());
   time.every(TIDY_MS, () => housekeeping.tidy(directory.list()));
   const sent = new SentLog();
+  const slow = (endpoint: string, slowness: number): void => loads.slow(endpoint, slowness);
+  const learner = config.cost.learn ? { learner: new CostLearner(config.cost, time, slow) } : {};
   const router = createRouter({
+    ...learner,
     ...{ config, directory, loads, hasher: createBlockHasher(), ...ports },
     ...{ index: shares ? new ToldIndex(index, sent) : index, clock: time, timers: time },
     incompatible: (prefill: Endpoint, decode: Endpoint) => compatible(prefill.compatibility, decode.compatibility),

@@ -18,7 +18,16 @@ const endpoint = (id: string, role: Role, more: Partial<Endpoint> & { tag?: stri
   compatibility: { connector: "nixl", engine: "vllm", tag: more.tag ?? "", fabric: "" },
   ...more,
 });
-const loads = { prefillMs: 0, inflight: 0, pinnedTokens: 0, assigned: 0, shunnedUntil: 0 };
+const loads = {
+  prefillMs: 0,
+  inflight: 0,
+  pinnedTokens: 0,
+  contextTokens: 0,
+  slowness: 1,
+  givenMs: 0,
+  assigned: 0,
+  shunnedUntil: 0,
+};
 const idle = (each: Endpoint, load: Partial<Candidate["load"]> = {}): Candidate => ({
   endpoint: each,
   load: { ...loads, ...load },

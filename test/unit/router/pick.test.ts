@@ -26,7 +26,17 @@ const endpoint = (id: string, role: Role, more: Partial<Endpoint> = {}): Endpoin
 });
 const candidate = (id: string, role: Role, load: Partial<Candidate["load"]> = {}, cachedTokens = 0): Candidate => ({
   endpoint: endpoint(id, role),
-  load: { prefillMs: 0, inflight: 0, pinnedTokens: 0, assigned: 0, shunnedUntil: 0, ...load },
+  load: {
+    prefillMs: 0,
+    inflight: 0,
+    pinnedTokens: 0,
+    contextTokens: 0,
+    slowness: 1,
+    givenMs: 0,
+    assigned: 0,
+    shunnedUntil: 0,
+    ...load,
+  },
   stats: undefined,
   cachedTokens,
 });
@@ -110,7 +120,8 @@ t.test("picks", (t) => {
   t.end();
 });
 
-t.test("a uniform burst over two pairs spreads evenly, both legs on their roles", (t) => {
+/** 200 requests at once, none of which ends: how many each endpoint got. */
+function burst(policy: PickInput["policy"]): Record<string, number> {
   const book = new LoadBook();
   const of = (id: string, role: Role): Candidate => ({
     endpoint: endpoint(id, role),
@@ -126,7 +137,7 @@ t.test("a uniform burst over two pairs spreads evenly, both legs on their roles"
       promptTokens: 300,
       outputTokens: 64,
       constants,
-      policy: "cost",
+      policy,
       incompatible: () => undefined,
     })!;
     const by = chosen.prefill[0];
@@ -138,7 +149,17 @@ t.test("a uniform burst over two pairs spreads evenly, both legs on their roles"
     for (const id of [by?.candidate.endpoint.id ?? "local", chosen.decode.endpoint.id])
       counts.set(id, (counts.get(id) ?? 0) + 1);
   }
-  t.same(Object.fromEntries(counts), { p1: 100, p2: 100, d1: 100, d2: 100 });
+  return Object.fromEntries(counts);
+}
+
+t.test("a uniform burst over two pairs spreads evenly, both legs on their roles", (t) => {
+  t.same(burst("always"), { p1: 100, p2: 100, d1: 100, d2: 100 });
+  const { local = 0, p1 = 0, p2 = 0, ...decode } = burst("cost");
+  t.same(decode, { d1: 100, d2: 100 });
+  t.ok(
+    local > 20 && local < 100 && Math.abs(p1 - p2) <= 1,
+    `${local} short prompts do not wait for busy prefill: ${p1}, ${p2}`,
+  );
   t.end();
 });
 

@@ -80,6 +80,8 @@ t.test("three of five that differ end the trust, in one way of one model, for te
 const FORECAST: Forecast = {
   ...{ model: "m", promptTokens: 900, how: undefined, bytes: 3600, cachedTokens: 800, firstTokenMs: 10 },
   ...{ whence: "history", sentTokens: 800, blockSize: 16 },
+  ...{ service: "/s", prefiller: "e", decoder: "e", address: "e:1", remote: false, streams: false },
+  ...{ queueMs: 0, givenMs: 0, ownMs: 0, requests: 1, kvTokens: 0 },
 };
 
 function watch() {
