@@ -88,7 +88,10 @@ export class StreamSequence {
 
   connected(): void {
     this.#attempts = 0;
-    if (this.#replays) return this.#replay("connected");
+    if (this.#replays) {
+      this.#replay("connected");
+      return;
+    }
     // Nobody says what was missed, nor whether it is the same publisher.
     if (this.#next !== undefined) this.#forget();
     this.#become("blind", "unheard");
@@ -112,7 +115,10 @@ export class StreamSequence {
     if (asked === undefined) return;
     if (!asked.answered) {
       asked.answered = true;
-      if (!this.#isSame(message)) return this.#beginAnew();
+      if (!this.#isSame(message)) {
+        this.#beginAnew();
+        return;
+      }
     }
     const next = this.#next ?? 0;
     if (message.sequence < next) return;
@@ -127,7 +133,10 @@ export class StreamSequence {
     const asked = this.#asked;
     if (asked === undefined) return;
     // Not even the message that was applied last: this is another publisher, and has sent less.
-    if (!asked.answered && (this.#next ?? 0) > 0) return this.#beginAnew();
+    if (!asked.answered && (this.#next ?? 0) > 0) {
+      this.#beginAnew();
+      return;
+    }
     this.#asked = undefined;
     // It has published nothing yet, so nothing is cached.
     if (this.#next === undefined) [this.#next, this.#whole] = [0, true];
@@ -140,7 +149,10 @@ export class StreamSequence {
     const asked = this.#asked;
     if (asked === undefined) return;
     this.#attempts += 1;
-    if (this.#attempts < this.#limits.attempts) return this.#ask(asked.from);
+    if (this.#attempts < this.#limits.attempts) {
+      this.#ask(asked.from);
+      return;
+    }
     this.#asked = undefined;
     this.#forgetWaiting();
     // Neither what waits nor what comes can be joined to what was heard.
@@ -156,13 +168,23 @@ export class StreamSequence {
 
   #inOrder(message: Message): void {
     const next = this.#next;
-    if (next === undefined) return this.#begin(message);
-    if (message.sequence === next) return this.#take(message, false);
-    if (message.sequence < next) return this.#backwards(message);
+    if (next === undefined) {
+      this.#begin(message);
+      return;
+    }
+    if (message.sequence === next) {
+      this.#take(message, false);
+      return;
+    }
+    if (message.sequence < next) {
+      this.#backwards(message);
+      return;
+    }
     this.counts.gaps += 1;
     if (this.#mayAsk()) {
       this.#wait(message);
-      return this.#replay("gap");
+      this.#replay("gap");
+      return;
     }
     this.#lose("lost");
     this.#take(message, false);
@@ -179,7 +201,10 @@ export class StreamSequence {
   #backwards(message: Message): void {
     if (message.time <= this.#time) return void (this.counts.duplicates += 1);
     this.#restarted();
-    if (message.sequence === 0 || !this.#mayAsk()) return this.#begin(message);
+    if (message.sequence === 0 || !this.#mayAsk()) {
+      this.#begin(message);
+      return;
+    }
     this.#wait(message);
     this.#replay("gap");
   }
@@ -187,7 +212,10 @@ export class StreamSequence {
   /** @param again it was asked for: there is no better copy */
   #take(message: Message, again: boolean): void {
     const { ok, whole } = this.#effects.apply(message.payload);
-    if (!ok) return this.#unreadable(message, again);
+    if (!ok) {
+      this.#unreadable(message, again);
+      return;
+    }
     this.#next = message.sequence + 1;
     this.#time = message.time;
     if (whole) this.#whole = true;
@@ -197,7 +225,10 @@ export class StreamSequence {
   /** It may have been hurt on the way: the engine's own copy is asked for. */
   #unreadable(message: Message, again: boolean): void {
     this.counts.garbage += 1;
-    if (!again && this.#next !== undefined && this.#mayAsk()) return this.#replay("gap");
+    if (!again && this.#next !== undefined && this.#mayAsk()) {
+      this.#replay("gap");
+      return;
+    }
     this.#lose("garbage");
     this.#next = message.sequence + 1;
     this.#time = message.time;

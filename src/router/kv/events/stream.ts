@@ -6,7 +6,8 @@
 import type { EventBatch } from "./batch.ts";
 import { EngineCache, type CacheCounts } from "./cache.ts";
 import type { TokenChain } from "./chain.ts";
-import { EventDecoder, timeOf } from "./decode.ts";
+import type { EventDecoder } from "./decode.ts";
+import { timeOf } from "./decode.ts";
 import { END, published, replayedFrame } from "./framing.ts";
 import type { CacheLimits } from "./held.ts";
 import type { Numbers } from "./numbers.ts";

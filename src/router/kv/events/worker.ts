@@ -119,7 +119,10 @@ class EventWorker {
   #follow(target: EventTarget, rank: number, limits: CacheLimits): void {
     const turnover = Math.ceil(target.capacityTokens / (target.blockSize ?? this.#options.blockTokens));
     const known = this.#followers.get(keyOf(target, rank));
-    if (known !== undefined) return known.stream.limit(limits, turnover);
+    if (known !== undefined) {
+      known.stream.limit(limits, turnover);
+      return;
+    }
     const replays = target.replayPort !== undefined;
     const make = (ask: (from: number) => void): EventStream =>
       new EventStream(this.#room, { limits, turnover, replays, ask });
