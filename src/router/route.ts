@@ -34,7 +34,7 @@ const SLACK_MS = 1000;
 
 export function createRouter(deps: RouterDependencies): RequestRouter {
   const { maxBodyBytes, bodyTimeoutMs, prefill } = deps.config;
-  const learned = { rates: new TokenRates(), hits: new HitWatch(deps), peers: new PeerBook(deps.client) };
+  const learned = { rates: new TokenRates(), hits: new HitWatch(deps), peers: new PeerBook(deps.client, deps.clock) };
   const routing = { ...deps, ...learned, facts: factsConfig(deps) };
   return {
     maxBodyBytes,

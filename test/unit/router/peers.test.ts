@@ -14,17 +14,19 @@ const answer = (body: unknown, status = 200): EngineReply => ({
   body: Buffer.from(typeof body === "string" ? body : JSON.stringify(body)),
 });
 
-function book(reply: () => EngineReply): { peers: PeerBook; asked: EngineRequest[] } {
+function book(reply: () => EngineReply): { peers: PeerBook; asked: EngineRequest[]; now: { at: number } } {
+  const now = { at: 0 };
   const asked: EngineRequest[] = [];
   const send = (request: EngineRequest): Promise<EngineReply> => {
     asked.push(request);
     return Promise.resolve(reply());
   };
-  return { peers: new PeerBook({ send }), asked };
+  const clock = { monotonic: () => now.at };
+  return { peers: new PeerBook({ send }, clock), asked, now };
 }
 
 t.test("a bootstrap server is asked once for each process of its engine", async (t) => {
-  const { peers, asked } = book(() => answer({ 0: { engine_id: "e0" }, 1: { engine_id: "e1" } }));
+  const { peers, asked, now } = book(() => answer({ 0: { engine_id: "e0" }, 1: { engine_id: "e1" } }));
   const found = await Promise.all([peers.ask(endpoint()), peers.ask(endpoint()), peers.ask(endpoint())]);
   for (const peer of found) t.same(peer, { engineIds: ["e0", "e1"] });
   t.match(asked, [{ address: "10.0.0.1:8998", method: "GET", path: "/query", plain: true }]);
@@ -32,6 +34,15 @@ t.test("a bootstrap server is asked once for each process of its engine", async 
   t.equal(asked.length, 2, "restarted");
   await peers.ask(endpoint("2"));
   t.equal(asked.length, 2);
+  peers.forget(endpoint("2"));
+  await peers.ask(endpoint("2"));
+  t.equal(asked.length, 3, "a leg failed there");
+  now.at = 9_999;
+  await peers.ask(endpoint("2"));
+  t.equal(asked.length, 3);
+  now.at = 10_000;
+  await peers.ask(endpoint("2"));
+  t.equal(asked.length, 4, "endpoints of the configuration tell of no restart");
 });
 
 t.test("what is no list of ranks is not believed, and asked again", async (t) => {
