@@ -17,8 +17,11 @@ const ASK_TIMEOUT_MS = 1000;
 /** Engines of a fleet that are kept; beyond, the oldest is asked again. */
 const MOST = 4096;
 const MOST_RANKS = 1024;
+const MOST_FORMER = 64;
 /** An answer of a millisecond in ten seconds, for each engine. */
 const ASKED_MS = 10_000;
+/** What was asked for a leg holds while that is made. */
+const SLACK_MS = 1000;
 const LONGEST_ID = 512;
 
 interface Known {
@@ -32,8 +35,8 @@ export class PeerBook {
   readonly #clock: Pick<Clock, "monotonic">;
   readonly #peers = new Map<string, Known>();
   readonly #asking = new Map<string, Promise<Peer | undefined>>();
-  /** Engines that are several behind one address: their coordinates differ from answer to answer. */
-  readonly #several = new Set<string>();
+  /** Former engine ids of an address. One that comes again is no restart: several engines answer there by turns. */
+  readonly #former = new Map<string, Set<string>>();
 
   constructor(client: EngineClient, clock: Pick<Clock, "monotonic">) {
     this.#client = client;
@@ -41,8 +44,7 @@ export class PeerBook {
   }
 
   known(endpoint: Endpoint): Peer | undefined {
-    const known = this.#peers.get(keyOf(endpoint));
-    return known !== undefined && this.#clock.monotonic() < known.until ? known.peer : undefined;
+    return this.#within(endpoint, SLACK_MS);
   }
 
   /** A leg failed there: its engine may be another one by the next. */
@@ -53,7 +55,7 @@ export class PeerBook {
   /** The peer by its bootstrap server; undefined where that does not answer as it should. Asked once at a time. */
   async ask(endpoint: Endpoint): Promise<Peer | undefined> {
     const key = keyOf(endpoint);
-    const known = this.known(endpoint);
+    const known = this.#within(endpoint, 0);
     if (known !== undefined) return known;
     const asking = this.#asking.get(key) ?? this.#query(endpoint).finally(() => this.#asking.delete(key));
     this.#asking.set(key, asking);
@@ -63,14 +65,20 @@ export class PeerBook {
   /** Parameters that an engine answered a prefill leg with: what of them holds for every later one. */
   hear(endpoint: Endpoint, params: Buffer): void {
     const key = keyOf(endpoint);
-    if (this.#several.has(key)) return;
     const coordinates = coordinatesOf(params);
-    const before = this.known(endpoint)?.coordinates;
-    if (coordinates === undefined || (before !== undefined && JSON.stringify(before) === JSON.stringify(coordinates)))
-      return;
-    if (before !== undefined) this.#several.add(key);
+    if (coordinates === undefined) return;
+    const before = this.#peers.get(key)?.peer.coordinates?.["remote_engine_id"];
+    const id = String(coordinates["remote_engine_id"]);
+    if (before === id) return;
+    const former = this.#former.get(key) ?? new Set();
+    if (typeof before === "string") this.#former.set(key, former.add(before));
     this.#peers.delete(key);
-    if (before === undefined) this.#keep(key, { engineIds: [], coordinates }, Infinity);
+    if (!former.has(id) && former.size < MOST_FORMER) this.#keep(key, { engineIds: [], coordinates }, Infinity);
+  }
+
+  #within(endpoint: Endpoint, slackMs: number): Peer | undefined {
+    const known = this.#peers.get(keyOf(endpoint));
+    return known !== undefined && this.#clock.monotonic() < known.until + slackMs ? known.peer : undefined;
   }
 
   async #query(endpoint: Endpoint): Promise<Peer | undefined> {
@@ -91,7 +99,10 @@ export class PeerBook {
 
   #keep(key: string, peer: Peer, until: number): void {
     const [oldest] = this.#peers.keys();
-    if (this.#peers.size >= MOST && oldest !== undefined) this.#peers.delete(oldest);
+    if (this.#peers.size >= MOST && oldest !== undefined) {
+      this.#peers.delete(oldest);
+      this.#former.delete(oldest);
+    }
     this.#peers.set(key, { peer, until });
   }
 }

@@ -84,8 +84,12 @@ t.test("coordinates are heard in an engine's answer; several engines behind one 
   t.same(peers.known(endpoint()), known);
   t.equal(peers.known(endpoint("2")), undefined, "another process");
   heard("f");
-  t.equal(peers.known(endpoint()), undefined);
+  t.match(peers.known(endpoint()), { coordinates: { remote_engine_id: "f" } }, "restarted, for all that is known");
   heard("e");
-  t.equal(peers.known(endpoint()), undefined, "for good");
+  t.equal(peers.known(endpoint()), undefined, "it was there before: two answer by turns");
+  for (const id of ["f", "e", "f"]) {
+    heard(id);
+    t.equal(peers.known(endpoint()), undefined, "for good");
+  }
   t.end();
 });
