@@ -195,7 +195,7 @@ export class Journey implements Ticket {
     const why = leg.kind === "local" ? (leg.why ?? selection.local) : undefined;
     if (why !== undefined) this.#deps.metrics.count("tandem_router_local_prefills_total", { reason: why });
     if (leg.kind === "local") this.#placement?.prefillHere(selection.pick.localOwnMs);
-    else this.#tokens.cached(leg.cachedTokens);
+    else this.#tokens.prefilled(leg.usage);
     const reason: Reason = leg.kind === "local" ? "LocalPrefill" : "Picked";
     this.#deps.metrics.count("tandem_router_requests_total", { outcome: "forwarded", reason });
     return this.#forward(facts, selection, leg);

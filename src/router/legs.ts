@@ -7,7 +7,7 @@
 import type { Endpoint } from "../kinds/endpoint.ts";
 import { HEADER } from "../kinds/names.ts";
 import type { Cancel, Clock, EngineClient, EngineReply, EngineRequest, Log, Random } from "../ports.ts";
-import { readPrefillResult, wholeBody } from "./disagg/bodies.ts";
+import { readPrefillResult, wholeBody, type PromptUsage } from "./disagg/bodies.ts";
 import type { Callback, Callbacks } from "./disagg/callbacks.ts";
 import { orderOf, prefillsAlone, wireOf } from "./disagg/connectors.ts";
 import { legHeaders } from "./disagg/headers.ts";
@@ -37,7 +37,7 @@ export interface LegsDependencies extends HoldsDependencies {
 
 /** What the decode leg is, or why there is none. */
 export type Handover =
-  | { readonly kind: "handed"; readonly leg: Leg; readonly by: PricedPrefill; readonly cachedTokens?: number }
+  | { readonly kind: "handed"; readonly leg: Leg; readonly by: PricedPrefill; readonly usage?: PromptUsage }
   | { readonly kind: "local"; readonly why?: "refused" | "keptNothing" }
   | Extract<LegOutcome<never>, { kind: "refusal" | "failed" | "aborted" }>;
 
@@ -122,10 +122,10 @@ export class PrefillLegs {
     if (outcome.kind === "sent") return { kind: "handed", by: outcome.by, leg: this.#decodeLeg(run, outcome.by) };
     if (outcome.kind === "local") return prefillThere(run, outcome.kept);
     if (outcome.kind !== "transferred") return outcome;
-    const { by, params, cachedTokens } = outcome;
+    const { by, params, usage } = outcome;
     this.#holds.pin(by.candidate.endpoint, run.prompt.tokens);
     const leg = this.#decodeLeg(run, by, params);
-    return { kind: "handed", by, leg, ...(cachedTokens === undefined ? {} : { cachedTokens }) };
+    return { kind: "handed", by, leg, usage };
   }
 
   /** Decode goes first, and the leg runs when it asks. Until then the work is on the endpoint it was picked for. */
@@ -250,6 +250,7 @@ export class PrefillLegs {
   }
 
   #failed(endpoint: Endpoint, outcome: Meaning, late: boolean): void {
+    if (outcome === "untouched" || outcome === "lost") this.#deps.peers.forget(endpoint);
     if (outcome === "untouched") this.#shun(endpoint);
     if (outcome === "untouched" || outcome === "lost")
       this.#deps.log.warn("prefill leg", { endpoint: endpoint.name, outcome });

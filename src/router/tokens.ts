@@ -25,6 +25,7 @@ export class AnswerTokens {
   #first: number | undefined;
   #forecast: Forecast | undefined;
   #record: PickRecord | undefined;
+  #learned = false;
 
   /** To be made when the request is here whole. */
   constructor(deps: AnswerDependencies) {
@@ -51,8 +52,9 @@ export class AnswerTokens {
     if (firstTokenMs >= LEAST_FORECAST_MS) metrics.observe("tandem_router_first_token_ratio", ms / firstTokenMs);
   }
 
-  /** What the engine that computed the prompt says of its cache; undefined where it does not say. */
-  cached(tokens: number | undefined): void {
+  /** What the engine that computed the prompt says of it, as far as it does. */
+  prefilled({ promptTokens, cachedTokens: tokens }: Usage = {}): void {
+    this.#learn(promptTokens);
     if (tokens === undefined || this.#forecast === undefined) return;
     const { metrics, hits } = this.#deps;
     const { cachedTokens: expected } = this.#forecast;
@@ -69,18 +71,22 @@ export class AnswerTokens {
     this.#count("prompt", promptTokens);
     this.#count("cached", cachedTokens);
     this.#count("completion", completionTokens);
-    if (local) this.cached(cachedTokens);
-    this.#learn(usage);
+    if (local) this.prefilled(usage);
+    else this.#learn(promptTokens);
+    if (this.#record !== undefined && completionTokens !== undefined)
+      this.#record.outcome.completionTokens = completionTokens;
     this.#timeTokens(completionTokens);
   }
 
-  #learn(usage: Usage): void {
+  /** Once: both engines of a request count the same prompt. */
+  #learn(promptTokens: number | undefined): void {
     const { rates, tokenizer } = this.#deps;
-    const [forecast, { promptTokens }] = [this.#forecast, usage];
-    if (this.#record !== undefined) Object.assign(this.#record.outcome, known(usage));
-    if (forecast === undefined || promptTokens === undefined) return;
+    const forecast = this.#forecast;
+    if (forecast === undefined || promptTokens === undefined || this.#learned) return;
+    this.#learned = true;
     rates?.learn(forecast.model, forecast.bytes, promptTokens);
-    tokenizer?.counted({ model: forecast.model, tokens: forecast.how, count: forecast.promptTokens }, usage);
+    tokenizer?.counted({ model: forecast.model, tokens: forecast.how, count: forecast.promptTokens }, promptTokens);
+    if (this.#record !== undefined) this.#record.outcome.promptTokens = promptTokens;
   }
 
   #timeTokens(completionTokens: number | undefined): void {
@@ -103,8 +109,3 @@ function outcomeOf(expected: number, actual: number): "right" | "over" | "under"
   if (Math.abs(expected - actual) <= Math.max(32, actual / 10)) return "right";
   return expected > actual ? "over" : "under";
 }
-
-const known = ({ promptTokens, completionTokens }: Usage): object => ({
-  ...(promptTokens === undefined ? {} : { promptTokens }),
-  ...(completionTokens === undefined ? {} : { completionTokens }),
-});

@@ -25,6 +25,7 @@ import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
 import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
+import { TokenRates } from "../../router/tokenize/rates.ts";
 import type { Pages } from "../../telemetry/server.ts";
 import { UsageError } from "../input.ts";
 import { callbackEdge, type CallbackEdge } from "./callbacks.ts";
@@ -104,8 +105,9 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
       scraper.use(access);
     }),
   );
+  const rates = new TokenRates();
   const directory = new EndpointDirectory(options.endpoints, scraper);
-  const housekeeping = new Housekeeping({ index, loads, config, metrics });
+  const housekeeping = new Housekeeping({ index, loads, config, metrics, rates });
   const tidy = (): void => {
     housekeeping.tidy(directory.list());
     following?.feed.follow(eventTargets(directory.list(), config));
@@ -119,12 +121,9 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const tokenizer = startTokenizing(ports, { client, events: following?.index ?? NO_EVENTS }, begun);
   const explainer = createExplainer({ config: config.explain, clock, random, log });
   const router = createRouter({
-    ...{ config, directory, loads, index: told, hasher, client, incompatible, clock, random, timers, metrics, log },
-    ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
-    ...(tokenizer === undefined ? {} : { tokenizer }),
-    ...(joint === undefined ? {} : { events: joint }),
-    ...(explainer === undefined ? {} : { explainer }),
-    ...(edge === undefined ? {} : { callbacks: edge.callbacks }),
+    ...{ config, directory, loads, index: told, hasher, rates, client, incompatible },
+    ...{ clock, random, timers, metrics, log },
+    ...given({ onPick: options.onPick, tokenizer, events: joint, explainer, callbacks: edge?.callbacks }),
     ...salt,
   });
   const sharing = { index, endpoints: () => idSetOf(directory.list()), sent };
@@ -167,6 +166,10 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
     },
   };
 }
+
+/** Without what is not there. */
+const given = <T extends object>(parts: T): { readonly [K in keyof T]?: Exclude<T[K], undefined> } =>
+  Object.fromEntries(Object.entries(parts).filter(([, part]) => part !== undefined)) as never;
 
 /** Without replicas to tell, nothing is kept to be told. */
 function telling(

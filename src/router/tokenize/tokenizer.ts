@@ -8,7 +8,6 @@
 import type { Config } from "../../config/schema.ts";
 import type { Clock, Log, Metrics, Timers } from "../../ports.ts";
 import type { KnownEndpoint } from "../directory.ts";
-import type { Usage } from "../exchange.ts";
 import { Agreement } from "./agreement.ts";
 import type { EngineDialect } from "./chat.ts";
 import type { EngineAnswer, EngineTokens } from "./engine.ts";
@@ -65,8 +64,8 @@ export class Tokenizer implements PromptTokenizer {
     return undefined;
   }
 
-  counted({ model, tokens, count }: CountedPrompt, { promptTokens }: Usage): void {
-    if (tokens === undefined || promptTokens === undefined) return;
+  counted({ model, tokens, count }: CountedPrompt, promptTokens: number): void {
+    if (tokens === undefined) return;
     const { metrics, log, clock } = this.#deps;
     const outcome = count === promptTokens ? "same" : "other";
     metrics.count("tandem_router_token_agreement_total", { how: tokens, outcome });
