@@ -87,11 +87,21 @@ class World {
   }
 
   step(step: Step): void {
-    if (step.do === "replay") return this.answer();
-    if (step.do === "restart") this.engine.restart();
-    if (step.do === "restart" || step.do === "reconnect") return this.connect();
+    if (!("fate" in step)) {
+      this.#event(step.do);
+      return;
+    }
     const sent = this.#happen(step);
     if (sent !== undefined) this.#travel(sent, step.fate);
+  }
+
+  #event(what: "restart" | "reconnect" | "replay"): void {
+    if (what === "replay") {
+      this.answer();
+      return;
+    }
+    if (what === "restart") this.engine.restart();
+    this.connect();
   }
 
   /** The engine sends again what it was asked for, with a topic or without. */

@@ -66,7 +66,7 @@ export class StreamSequence {
   #whole = false;
   #lostAs: "lost" | "garbage" = "lost";
   /** From where it was asked, and whether an answer came. */
-  #asked: { readonly from: number; answered: boolean } | undefined;
+  #asked: { readonly from: number; readonly confirms: boolean; answered: boolean } | undefined;
   #attempts = 0;
   #waiting: Message[] = [];
   #waitingBytes = 0;
@@ -101,6 +101,15 @@ export class StreamSequence {
     this.#asked = undefined;
     this.#forgetWaiting();
     this.#become("blind", "unreachable");
+  }
+
+  /**
+   * It has been quiet: the last messages may have been lost, and none comes that shows it. Asks for them once more, and
+   * stays as it is meanwhile.
+   */
+  confirm(): void {
+    if (this.#replays && this.#asked === undefined && this.#next !== undefined && this.#state === "live")
+      this.#ask(Math.max(0, this.#next - 1), true);
   }
 
   /** A message as it was published; its payload is valid in this call alone. */
@@ -148,6 +157,12 @@ export class StreamSequence {
   replayFailed(): void {
     const asked = this.#asked;
     if (asked === undefined) return;
+    if (asked.confirms) {
+      // Nothing is known to be missing.
+      this.#asked = undefined;
+      this.#drain();
+      return;
+    }
     this.#attempts += 1;
     if (this.#attempts < this.#limits.attempts) {
       this.#ask(asked.from);
@@ -260,8 +275,8 @@ export class StreamSequence {
     this.#ask(Math.max(0, (this.#next ?? 0) - 1));
   }
 
-  #ask(from: number): void {
-    this.#asked = { from, answered: false };
+  #ask(from: number, confirms = false): void {
+    this.#asked = { from, confirms, answered: false };
     this.#effects.replay(from);
   }
 

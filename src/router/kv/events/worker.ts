@@ -131,6 +131,7 @@ class EventWorker {
 
   /** Sent even if nothing changed: who hears nothing takes the thread for dead. */
   #send(): void {
+    for (const follower of this.#followers.values()) follower.look();
     const streams = this.#targets.flatMap((target, at) =>
       Array.from({ length: target.ranks }, (_, rank) => this.#statusOf(target, at, rank)),
     );
