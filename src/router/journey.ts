@@ -181,7 +181,7 @@ export class Journey implements Ticket {
   #handOver(facts: RequestFacts, selection: Selection): Promise<Handover> {
     const { body, headers } = this.#request;
     if (this.#over) return Promise.resolve({ kind: "aborted" });
-    const legs = new PrefillLegs(this.#deps);
+    const legs = new PrefillLegs(this.#deps, (usage) => this.#tokens.prefilled(usage));
     this.#legs = legs;
     return legs.run({ body, headers, facts, path: this.#path, requestId: this.#requestId }, selection);
   }
