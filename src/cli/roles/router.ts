@@ -31,6 +31,7 @@ import { UsageError } from "../input.ts";
 import { callbackEdge, type CallbackEdge } from "./callbacks.ts";
 import { engineAccess } from "./engine.ts";
 import { startFollowing } from "./following.ts";
+import { endpointPages } from "./endpoint-pages.ts";
 import { explainPages } from "./explain-pages.ts";
 import { named } from "./files.ts";
 import type { Role, RolePorts } from "./ports.ts";
@@ -126,8 +127,9 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
     ...given({ onPick: options.onPick, tokenizer, events: joint, explainer, callbacks: edge?.callbacks }),
     ...salt,
   });
+  const pages = { ...explainPages(explainer), ...endpointPages(() => directory.list(), following?.index, clock) };
   const sharing = { index, endpoints: () => idSetOf(directory.list()), sent };
-  return { router, loads, scraper, history: sharing, edge, pages: explainPages(explainer) };
+  return { router, loads, scraper, history: sharing, edge, pages };
 }
 
 /** What listens, with the router behind it. */
