@@ -40,10 +40,10 @@ for (const [what, reply, expected, asked] of [
     const scraper = startScraper({
       endpoints: () => [{ id: "e", address: "127.0.0.1:1", bootId: "1", asksEvents: true }],
       client: {
-        send: async ({ path }) => {
-          if (!path.includes("server_info")) return page(200, "");
+        send: ({ path }) => {
+          if (!path.includes("server_info")) return Promise.resolve(page(200, ""));
           paths.push(path);
-          return reply(path);
+          return Promise.resolve(reply(path));
         },
       },
       clock: { now: () => 0, monotonic: () => 0 },
