@@ -85,7 +85,8 @@ export class AnswerTokens {
     if (forecast === undefined || promptTokens === undefined || this.#learned) return;
     this.#learned = true;
     rates?.learn(forecast.model, forecast.bytes, promptTokens);
-    tokenizer?.counted({ model: forecast.model, tokens: forecast.how, count: forecast.promptTokens }, promptTokens);
+    const { model, api, how: tokens, promptTokens: count } = forecast;
+    tokenizer?.counted({ model, api, tokens, count }, promptTokens);
     if (this.#record !== undefined) this.#record.outcome.promptTokens = promptTokens;
   }
 

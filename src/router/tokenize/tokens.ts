@@ -39,6 +39,8 @@ export interface PromptTokenizer {
 /** What is left of a prompt when its answer ends. */
 export interface CountedPrompt {
   readonly model: string;
+  /** Name of the API. */
+  readonly api: string;
   readonly tokens: PromptTokens["how"] | undefined;
   /** Tokens, where they were made; else as estimated. */
   readonly count: number;
