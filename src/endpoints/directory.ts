@@ -74,8 +74,9 @@ export class EndpointDirectory {
 
   #stale(source: readonly Endpoint[]): boolean {
     return source.some(({ id }, index) => {
-      const { stats, models } = this.#scraper.of(id);
-      return stats !== this.#scraped[index]?.stats || models !== this.#scraped[index]?.models;
+      const { stats, models, events } = this.#scraper.of(id);
+      const before = this.#scraped[index];
+      return stats !== before?.stats || models !== before?.models || events !== before.events;
     });
   }
 
@@ -85,10 +86,13 @@ export class EndpointDirectory {
     this.#scraped = source.map(({ id }) => ({
       stats: this.#scraper.of(id).stats,
       models: this.#scraper.of(id).models,
+      events: this.#scraper.of(id).events,
     }));
     this.#joined = source.map((endpoint, index) => {
-      const { stats, models = [] } = this.#scraped[index] ?? {};
-      return { endpoint: { ...endpoint, models: union(endpoint.models, models) }, stats };
+      const { stats, models = [], events } = this.#scraped[index] ?? {};
+      const told = endpoint.events ?? events ?? undefined;
+      const known = told === undefined ? {} : { events: told };
+      return { endpoint: { ...endpoint, models: union(endpoint.models, models), ...known }, stats };
     });
   }
 }

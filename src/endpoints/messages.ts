@@ -2,11 +2,10 @@
  * What the serving thread and the scraping one say to each other. Stats of all engines that were read since the last
  * message are one array of numbers, which changes hands without being copied; names are sent only where they changed.
  */
-import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
-import type { Scraped } from "./scrape.ts";
+import type { EngineStats } from "../kinds/endpoint.ts";
+import type { Scraped, Target } from "./scrape.ts";
 
-/** All that scraping needs of an endpoint. */
-export type Target = Pick<Endpoint, "id" | "address" | "bootId">;
+export type { Target } from "./scrape.ts";
 
 export type ToScraper =
   | { readonly kind: "targets"; readonly version: number; readonly targets: readonly Target[] }
@@ -18,6 +17,8 @@ export interface FromScraper {
   readonly version: number;
   readonly stats: Float64Array;
   readonly models: readonly (readonly [target: number, models: readonly string[]])[];
+  /** Where engines say that they publish KV events. */
+  readonly events: readonly (readonly [target: number, events: Scraped["events"]])[];
   /** Metrics since the last message, as the relay took them. */
   readonly told: unknown;
   /** Calls of `poll` that are done. */
@@ -51,17 +52,19 @@ export function changesOf(
   targets: readonly Target[],
   of: (id: string) => Scraped,
   sent: Map<string, Scraped>,
-): Pick<FromScraper, "stats" | "models"> {
+): Pick<FromScraper, "stats" | "models" | "events"> {
   const stats: [number, EngineStats][] = [];
   const models: [number, readonly string[]][] = [];
+  const events: [number, Scraped["events"]][] = [];
   targets.forEach(({ id }, target) => {
     const [now, before] = [of(id), sent.get(id)];
     if (now.stats !== undefined && now.stats !== before?.stats) stats.push([target, now.stats]);
     if (before === undefined ? now.models.length > 0 : !isSame(now.models, before.models))
       models.push([target, now.models]);
-    sent.set(id, { stats: now.stats, models: now.models });
+    if (now.events !== before?.events) events.push([target, now.events]);
+    sent.set(id, { stats: now.stats, models: now.models, events: now.events });
   });
-  return { stats: packStats(stats), models };
+  return { stats: packStats(stats), models, events };
 }
 
 const isSame = (a: readonly string[], b: readonly string[]): boolean =>

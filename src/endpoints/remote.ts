@@ -37,6 +37,7 @@ export function remoteScraper(options: RemoteOptions): RemoteScraper {
 interface Entry extends Scraped {
   stats: EngineStats | undefined;
   models: readonly string[];
+  events?: Scraped["events"];
   bootId: string;
 }
 
@@ -93,7 +94,7 @@ class Remote implements RemoteScraper {
     const endpoints = this.#options.endpoints();
     if (endpoints === this.#source) return;
     this.#source = endpoints;
-    const targets = endpoints.map(({ id, address, bootId }) => ({ id, address, bootId }));
+    const targets = endpoints.map(targetOf);
     this.#targets = new Map(targets.map((target) => [target.id, target]));
     this.#version += 1;
     this.#lists.set(this.#version, targets);
@@ -106,7 +107,8 @@ class Remote implements RemoteScraper {
     for (const [id, entry] of this.#entries) {
       const target = this.#targets.get(id);
       if (target === undefined) this.#entries.delete(id);
-      else if (target.bootId !== entry.bootId) Object.assign(entry, { stats: undefined, bootId: target.bootId });
+      else if (target.bootId !== entry.bootId)
+        Object.assign(entry, { stats: undefined, events: undefined, bootId: target.bootId });
     }
   }
 
@@ -117,12 +119,13 @@ class Remote implements RemoteScraper {
     for (const call of this.#waiting.keys()) this.#post({ kind: "poll", call });
   }
 
-  #heard({ version, stats, models, told, polled }: FromScraper): void {
+  #heard({ version, stats, models, events, told, polled }: FromScraper): void {
     this.#options.retell(told as never, this.#options.metrics);
     const list = this.#lists.get(version) ?? [];
     for (const old of this.#lists.keys()) if (old < version) this.#lists.delete(old);
     for (const [target, read] of unpackStats(stats)) this.#change(list[target], (entry) => (entry.stats = read));
     for (const [target, names] of models) this.#change(list[target], (entry) => (entry.models = names));
+    for (const [target, where] of events) this.#change(list[target], (entry) => (entry.events = where));
     for (const call of polled) {
       this.#waiting.get(call)?.();
       this.#waiting.delete(call);
@@ -137,3 +140,9 @@ class Remote implements RemoteScraper {
     change(entry);
   }
 }
+
+/** SGLang alone says where it publishes; of others somebody else must have. */
+const targetOf = ({ id, address, bootId, compatibility, events }: Endpoint): Target => ({
+  ...{ id, address, bootId },
+  ...(compatibility.engine === "sglang" && events === undefined ? { asksEvents: true } : {}),
+});

@@ -7,9 +7,10 @@
 import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
 import type { Cancel, Clock, EngineClient, Metrics, Random, Timers } from "../ports.ts";
 import { parseMetricsPage } from "./metrics-page.ts";
+import { readServerInfo, SERVER_INFO_PATHS } from "./server-info.ts";
 
 export interface ScrapeOptions {
-  readonly endpoints: () => readonly Pick<Endpoint, "id" | "address" | "bootId">[];
+  readonly endpoints: () => readonly Target[];
   readonly client: EngineClient;
   readonly clock: Clock;
   readonly timers: Timers;
@@ -21,8 +22,16 @@ export interface ScrapeOptions {
   readonly onChange?: () => void;
 }
 
+/** All that scraping needs of an endpoint. */
+export interface Target extends Pick<Endpoint, "id" | "address" | "bootId"> {
+  /** It may say where it publishes KV events, and nobody else has. */
+  readonly asksEvents?: boolean;
+}
+
 export interface Scraped {
   readonly stats: EngineStats | undefined;
+  /** Where it says that it publishes KV events; null: it was asked, and does not. */
+  readonly events?: NonNullable<Endpoint["events"]> | null | undefined;
   /** Names that `/v1/models` listed. */
   readonly models: readonly string[];
 }
@@ -46,6 +55,8 @@ interface Entry {
   bootId: string;
   stats: EngineStats | undefined;
   models: readonly string[];
+  readonly asksEvents: boolean;
+  events?: Scraped["events"];
   polls: number;
   busy: boolean;
 }
@@ -83,10 +94,11 @@ function later(options: ScrapeOptions, pending: Set<Cancel>, task: () => void): 
 function sync(entries: Map<string, Entry>, endpoints: ReturnType<ScrapeOptions["endpoints"]>): void {
   const present = new Set(endpoints.map(({ id }) => id));
   for (const id of entries.keys()) if (!present.has(id)) entries.delete(id);
-  for (const { id, address, bootId } of endpoints) {
+  for (const { id, address, bootId, asksEvents = false } of endpoints) {
     const known = entries.get(id);
     if (known?.bootId === bootId && known.address === address) continue;
-    entries.set(id, { address, bootId, stats: undefined, models: known?.models ?? [], polls: 0, busy: false });
+    const models = known?.models ?? [];
+    entries.set(id, { address, bootId, asksEvents, stats: undefined, models, polls: 0, busy: false });
   }
 }
 
@@ -95,15 +107,33 @@ async function poll(entry: Entry, options: ScrapeOptions): Promise<void> {
   entry.busy = true;
   const wantsModels = entry.models.length === 0 || entry.polls % MODELS_EVERY === 0;
   entry.polls += 1;
-  const before = `${String(entry.stats?.blocks)} ${entry.models.join()}`;
+  const before = shapeOf(entry);
   const [stats, models] = await Promise.all([
     readStats(entry.address, options),
     wantsModels ? readModels(entry.address, options) : entry.models,
   ]);
   entry.stats = stats ?? entry.stats;
   entry.models = models ?? entry.models;
+  if (wantsModels) await readEvents(entry, options);
   entry.busy = false;
-  if (before !== `${String(entry.stats?.blocks)} ${entry.models.join()}`) options.onChange?.();
+  if (before !== shapeOf(entry)) options.onChange?.();
+}
+
+/** What changes seldom. */
+const shapeOf = ({ stats, models }: Entry): string => `${String(stats?.blocks)} ${models.join()}`;
+
+/** Once for each engine process, as soon as it answers. */
+async function readEvents(entry: Entry, { client, timeoutMs }: ScrapeOptions): Promise<void> {
+  if (!entry.asksEvents || entry.events !== undefined) return;
+  for (const path of SERVER_INFO_PATHS) {
+    const reply = await client.send({ address: entry.address, method: "GET", path, timeoutMs });
+    if (reply.kind !== "answer") return;
+    if (reply.status === 200) {
+      entry.events = readServerInfo(Buffer.from(reply.body).toString("utf8")) ?? null;
+      return;
+    }
+  }
+  entry.events = null;
 }
 
 async function get(address: string, path: string, options: ScrapeOptions): Promise<string | undefined> {

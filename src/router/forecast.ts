@@ -9,6 +9,8 @@ import type { PromptTokens } from "./tokenize/tokens.ts";
 
 export interface Forecast {
   readonly model: string;
+  /** Name of the API. */
+  readonly api: string;
   readonly promptTokens: number;
   /** Who counted them; undefined where they are estimated. */
   readonly how: PromptTokens["how"] | undefined;
@@ -49,6 +51,7 @@ export function forecastOf({ prompt, pick, input }: Selection, facts: RequestFac
   const transferMs = first === undefined ? 0 : transferCost(prompt.tokens, input.constants, distance);
   return {
     model: prompt.model,
+    api: facts.api.name,
     promptTokens: prompt.tokens,
     how: prompt.how,
     bytes: teaches(facts) ? facts.prompt.bytes : 0,

@@ -8,19 +8,29 @@ import type { KnownEndpoint } from "./directory.ts";
 import type { PrefixIndex } from "./kv/index.ts";
 import type { LoadBook } from "./load.ts";
 import { indexCapacity } from "./select.ts";
+import { TokenRates } from "./tokenize/rates.ts";
 
 export class Housekeeping {
   readonly #index: PrefixIndex;
   readonly #loads: LoadBook;
   readonly #config: Config["router"];
   readonly #metrics: Metrics;
+  readonly #rates: TokenRates;
   #boots = new Map<string, string>();
 
-  constructor(deps: { index: PrefixIndex; loads: LoadBook; config: Config["router"]; metrics: Metrics }) {
+  constructor(deps: {
+    index: PrefixIndex;
+    loads: LoadBook;
+    config: Config["router"];
+    metrics: Metrics;
+    /** Bytes of a token, as answers teach them. */
+    rates?: TokenRates;
+  }) {
     this.#index = deps.index;
     this.#loads = deps.loads;
     this.#config = deps.config;
     this.#metrics = deps.metrics;
+    this.#rates = deps.rates ?? new TokenRates();
   }
 
   /** To be called whenever the list changed. */
@@ -30,7 +40,10 @@ export class Housekeeping {
     // Told of all that exist: a late prefill leg may have recorded on an endpoint after it went.
     this.#index.keep(present);
     for (const [id, boot] of this.#boots) if (boots.get(id) !== boot) this.#index.forget(id);
-    for (const each of known) this.#index.resize(each.endpoint.id, indexCapacity(each, this.#config.index));
+    for (const each of known) {
+      const rate = this.#rates.of(each.endpoint.models[0] ?? "");
+      this.#index.resize(each.endpoint.id, indexCapacity(each, this.#config.index, rate));
+    }
     this.#loads.keep(present);
     this.#boots = boots;
     this.#report(known);

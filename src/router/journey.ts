@@ -182,7 +182,7 @@ export class Journey implements Ticket {
   #handOver(facts: RequestFacts, selection: Selection): Promise<Handover> {
     const { body, headers } = this.#request;
     if (this.#over) return Promise.resolve({ kind: "aborted" });
-    const legs = new PrefillLegs(this.#deps);
+    const legs = new PrefillLegs(this.#deps, (usage) => this.#tokens.prefilled(usage));
     this.#legs = legs;
     return legs.run({ body, headers, facts, path: this.#path, requestId: this.#requestId }, selection);
   }
@@ -196,15 +196,10 @@ export class Journey implements Ticket {
     const why = leg.kind === "local" ? (leg.why ?? selection.local) : undefined;
     if (why !== undefined) this.#deps.metrics.count("tandem_router_local_prefills_total", { reason: why });
     if (leg.kind === "local") this.#placement?.prefillHere(selection.pick.localOwnMs);
-    else this.#handed(leg);
+    else this.#tokens.handed(leg.usage, leg.sequential === true);
     const reason: Reason = leg.kind === "local" ? "LocalPrefill" : "Picked";
     this.#deps.metrics.count("tandem_router_requests_total", { outcome: "forwarded", reason });
     return this.#forward(facts, selection, leg);
-  }
-
-  #handed({ cachedTokens, sequential }: Extract<Handover, { kind: "handed" }>): void {
-    this.#tokens.cached(cachedTokens);
-    if (sequential === true) this.#tokens.handed();
   }
 
   #forward(facts: RequestFacts, selection: Selection, leg: Forwarded): Forward {

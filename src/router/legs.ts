@@ -6,33 +6,25 @@
  */
 import type { Endpoint } from "../kinds/endpoint.ts";
 import { HEADER } from "../kinds/names.ts";
-import type { Cancel, Clock, EngineClient, EngineReply, EngineRequest, Log, Random } from "../ports.ts";
-import { readPrefillResult, wholeBody } from "./disagg/bodies.ts";
+import type { EngineClient, EngineRequest, Random } from "../ports.ts";
+import { wholeBody, type PromptUsage } from "./disagg/bodies.ts";
 import type { Callback, Callbacks } from "./disagg/callbacks.ts";
 import { orderOf, prefillsAlone, wireOf } from "./disagg/connectors.ts";
 import { legHeaders } from "./disagg/headers.ts";
-import { runPrefillLeg, type LegInput, type LegOutcome, type Meaning } from "./disagg/leg.ts";
-import type { PeerBook } from "./disagg/peers.ts";
+import { runPrefillLeg, type LegInput, type LegOutcome } from "./disagg/leg.ts";
 import type { Leg, LegRequest, Meeting } from "./disagg/wires.ts";
+import { LegAccount, type AccountDependencies } from "./account.ts";
 import type { HeaderList } from "./headers.ts";
-import { LegHolds, type HoldsDependencies } from "./holds.ts";
+import { LegHolds } from "./holds.ts";
 import type { BlockKeys } from "./kv/blocks.ts";
-import type { PrefixIndex } from "./kv/index.ts";
-import { serviceOf, type CostLearner } from "./pick/learn.ts";
 import type { Pick, PricedPrefill } from "./pick/pick.ts";
-import { SHUN_MS } from "./placement.ts";
 import { pathOf } from "./request/head.ts";
 import type { SelectDependencies } from "./select.ts";
 
-export interface LegsDependencies extends HoldsDependencies {
+export interface LegsDependencies extends AccountDependencies {
   readonly config: SelectDependencies["config"];
   readonly client: EngineClient;
-  readonly index: PrefixIndex;
   readonly random: Random;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly peers: PeerBook;
-  readonly learner?: CostLearner;
   /** Where decode engines call back; absent where none can. */
   readonly callbacks?: Callbacks;
 }
@@ -43,8 +35,8 @@ export type Handover =
       readonly kind: "handed";
       readonly leg: Leg;
       readonly by: PricedPrefill;
-      readonly cachedTokens?: number;
-      /** The prefill is over; what is left is the transfer. */
+      readonly usage?: PromptUsage;
+      /** The prefill is over: what is left is the transfer. */
       readonly sequential?: true;
     }
   | { readonly kind: "local"; readonly why?: "refused" | "keptNothing" }
@@ -81,16 +73,17 @@ const GRACE_MS = 2000;
 export class PrefillLegs {
   readonly #deps: LegsDependencies;
   readonly #holds: LegHolds;
+  readonly #account: LegAccount;
   readonly #abort = new AbortController();
   #callback: Callback | undefined;
-  #running = 0;
   #handed = false;
   #started = false;
-  #cancelGrace: Cancel = () => undefined;
 
-  constructor(deps: LegsDependencies) {
+  /** @param told what a prefill engine says of the prompt, where that comes behind the decision */
+  constructor(deps: LegsDependencies, told: (usage: PromptUsage) => void) {
     this.#deps = deps;
     this.#holds = new LegHolds(deps);
+    this.#account = new LegAccount(deps, this.#holds, told);
   }
 
   /** To be called once, with a pick that has a remote prefill. */
@@ -122,7 +115,7 @@ export class PrefillLegs {
     this.#holds.end();
     if (complete) return;
     if (!this.#started) this.#abort.abort();
-    else if (this.#running > 0) this.#cancelGrace = this.#deps.timers.after(GRACE_MS, () => this.#abort.abort());
+    else this.#account.whileRunning(this.#deps.timers.after(GRACE_MS, () => this.#abort.abort()));
   }
 
   /** Sequential, or concurrent: until decode may be sent. */
@@ -131,10 +124,10 @@ export class PrefillLegs {
     if (outcome.kind === "sent") return { kind: "handed", by: outcome.by, leg: this.#decodeLeg(run, outcome.by) };
     if (outcome.kind === "local") return prefillThere(run, outcome.kept);
     if (outcome.kind !== "transferred") return outcome;
-    const { by, params, cachedTokens } = outcome;
+    const { by, params, usage } = outcome;
     this.#holds.pin(by.candidate.endpoint, run.prompt.tokens);
     const leg = this.#decodeLeg(run, by, params);
-    return { kind: "handed", by, leg, sequential: true, ...(cachedTokens === undefined ? {} : { cachedTokens }) };
+    return { kind: "handed", by, leg, usage, sequential: true };
   }
 
   /** Decode goes first, and the leg runs when it asks. Until then the work is on the endpoint it was picked for. */
@@ -147,7 +140,7 @@ export class PrefillLegs {
     this.#callback = callbacks.open(random.id(), run.request.requestId, async (posted) => {
       reserved();
       const outcome = await runPrefillLeg({ ...this.#input({ ...run, posted }), concurrent: () => true });
-      if (outcome.kind !== "sent") this.#deserted(endpoint, outcome.kind);
+      if (outcome.kind !== "sent") this.#account.deserted(endpoint, outcome.kind);
       return outcome.kind === "sent";
     });
     run.tries.set(first, { chance: 0, callback: this.#callback.url, concurrent: true });
@@ -178,15 +171,13 @@ export class PrefillLegs {
       ...(asks ? { ready: ({ candidate }) => this.#ready(candidate.endpoint) } : {}),
       request: (priced) => this.#legRequest(run, priced),
       concurrent: (priced) => run.tries.get(priced)?.concurrent === true,
-      onStart: (priced) => this.#track(run, priced),
+      onStart: (priced) => this.#account.begin(priced, run.prompt),
     };
   }
 
   async #ready(endpoint: Endpoint): Promise<boolean> {
     if (wireOf(endpoint)?.peer !== "asks" || (await this.#deps.peers.ask(endpoint)) !== undefined) return true;
-    this.#shun(endpoint);
-    this.#deps.metrics.count("tandem_router_prefill_legs_total", { outcome: "untouched" });
-    this.#deps.log.warn("prefill engine's bootstrap server does not answer", { endpoint: endpoint.name });
+    this.#account.unanswered(endpoint);
     return false;
   }
 
@@ -228,61 +219,6 @@ export class PrefillLegs {
     const pair = { prefill: by.candidate.endpoint, decode: pick.decode.endpoint };
     const leg = wireOf(pair.prefill)?.decode(request, pair, tries.get(by) ?? { chance: 0 }, params);
     return leg ?? { body: wholeBody(request.body, request.facts), headers: [] };
-  }
-
-  /** Work on the prefill endpoint until the returned function tells how it ended. */
-  #track(run: Run, { candidate, ownMs }: PricedPrefill): ReturnType<LegInput<unknown>["onStart"]> {
-    const { metrics, clock, index, loads, learner } = this.#deps;
-    const { endpoint, cachedTokens } = candidate;
-    const freshTokens = run.prompt.tokens - cachedTokens;
-    const at = { service: serviceOf(endpoint), endpoint: endpoint.id };
-    const { prefillMs: queueMs, givenMs } = loads.of(endpoint.id);
-    index.record(endpoint.id, run.prompt.keys);
-    const began = clock.monotonic();
-    const release = this.#holds.occupy(endpoint, ownMs);
-    this.#running += 1;
-    return (outcome, late, reply) => {
-      this.#running -= 1;
-      if (this.#running === 0) this.#cancelGrace();
-      release();
-      metrics.count("tandem_router_prefill_legs_total", { outcome });
-      if (outcome === "done") {
-        const ms = clock.monotonic() - began;
-        metrics.observe("tandem_router_prefill_duration_seconds", ms / 1000);
-        // Behind its decode it also waited for that.
-        const othersMs = queueMs + loads.of(endpoint.id).givenMs - givenMs - ownMs;
-        if (!late) learner?.prefilled({ ...at, freshTokens, cachedTokens, ownMs, othersMs, ms });
-        this.#done(run, endpoint, { late, reply });
-      } else this.#failed(endpoint, outcome, late);
-    };
-  }
-
-  #done(run: Run, endpoint: Endpoint, { late, reply }: { late: boolean; reply: EngineReply }): void {
-    const wire = wireOf(endpoint);
-    if (wire?.peer === "hears" && reply.kind === "answer") {
-      const params = readPrefillResult(Buffer.from(reply.body))?.params;
-      if (params !== undefined) this.#deps.peers.hear(endpoint, params);
-    }
-    if (late && wire?.pins === true && !this.#holds.fetched) this.#holds.pin(endpoint, run.prompt.tokens);
-  }
-
-  #failed(endpoint: Endpoint, outcome: Meaning, late: boolean): void {
-    if (outcome === "untouched") this.#shun(endpoint);
-    if (outcome === "untouched" || outcome === "lost")
-      this.#deps.log.warn("prefill leg", { endpoint: endpoint.name, outcome });
-    if (late && outcome !== "aborted") this.#deserted(endpoint, outcome);
-  }
-
-  /** Decode waits for a prefill that will not come; it gives up by its engine's own deadline. */
-  #deserted(endpoint: Endpoint, outcome: string): void {
-    const { connector } = endpoint.compatibility;
-    this.#shun(endpoint);
-    this.#deps.metrics.count("tandem_router_decode_deserted_total", { connector });
-    this.#deps.log.warn("prefill failed behind its decode", { endpoint: endpoint.name, connector, outcome });
-  }
-
-  #shun({ id }: Endpoint): void {
-    this.#deps.loads.shun(id, this.#deps.clock.monotonic() + SHUN_MS);
   }
 }
 

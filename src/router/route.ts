@@ -34,7 +34,11 @@ const SLACK_MS = 1000;
 
 export function createRouter(deps: RouterDependencies): RequestRouter {
   const { maxBodyBytes, bodyTimeoutMs, prefill } = deps.config;
-  const learned = { rates: new TokenRates(), hits: new HitWatch(deps), peers: new PeerBook(deps.client) };
+  const learned = {
+    rates: deps.rates ?? new TokenRates(),
+    hits: new HitWatch(deps),
+    peers: new PeerBook(deps.client, deps.clock),
+  };
   const routing = { ...deps, ...learned, facts: factsConfig(deps) };
   return {
     maxBodyBytes,

@@ -5,7 +5,6 @@ import type { Config } from "../config/schema.ts";
 import type { Endpoint, EngineStats } from "../kinds/endpoint.ts";
 import type { Clock } from "../ports.ts";
 import type { Problem } from "./answers.ts";
-import { HEADER } from "../kinds/names.ts";
 import type { Callbacks } from "./disagg/callbacks.ts";
 import { prefillsAlone, splits } from "./disagg/connectors.ts";
 import { fleetOf, idsOf, onlyFleet, onlyModel, type Directory, type Fleet, type KnownEndpoint } from "./directory.ts";
@@ -17,6 +16,7 @@ import type { LoadBook } from "./load.ts";
 import type { CostConstants } from "./pick/cost.ts";
 import { serviceOf, type CostLearner } from "./pick/learn.ts";
 import { pick, type Candidate, type Pick, type PickInput } from "./pick/pick.ts";
+import { fleetProblem, UNNAMED, unpaired, unshunned, withRoom } from "./room.ts";
 import { isScoped, withinScope, type Scope } from "./scope.ts";
 import { promptOf, type Prompt } from "./prompt.ts";
 import type { RequestFacts } from "./request/facts.ts";
@@ -165,66 +165,6 @@ interface Held {
 const cachedTokens = (blocks: number, { tokens, bytesPerToken }: Prompt, blockBytes: number): number =>
   Math.min(tokens - 1, Math.floor((blocks * blockBytes) / bytesPerToken));
 
-function fleetProblem(deps: SelectDependencies, fleet: Fleet, model: string): Problem | undefined {
-  if (!fleet.modelKnown)
-    return { status: 404, reason: "ModelUnknown", message: `the model \`${model}\` does not exist`, param: "model" };
-  if (fleet.ambiguous) return ambiguous(model);
-  if (fleet.decode.length === 0) return noEndpoint(model);
-  if (fleet.decode.some(({ endpoint }) => !ownFull(deps, endpoint.id))) return undefined;
-  const message = `every endpoint of \`${model}\` has ${deps.config.maxInflightPerEndpoint} requests`;
-  return { status: 429, reason: "Saturated", message };
-}
-
-const UNNAMED: Problem = {
-  status: 400,
-  reason: "ModelUnnamed",
-  message: `several services are to be had: name the model, in the body where it has one or in header ${HEADER.model}`,
-  param: "model",
-};
-
-const ambiguous = (model: string): Problem => ({
-  status: 404,
-  reason: "ModelAmbiguous",
-  message: `the model \`${model}\` is served in several namespaces, and the route of this request names none`,
-  param: "model",
-});
-
-const noEndpoint = (model: string): Problem => ({
-  status: 503,
-  reason: "NoEndpoint",
-  message: `no endpoint of \`${model}\` can take requests now`,
-});
-
-/** Only engines that wait for a prefill are left, and there is none, or none that could prefill for them. */
-const unpaired = (model: string): Problem => ({
-  status: 503,
-  reason: "NoPartner",
-  message: `no prefill endpoint of \`${model}\` can serve this request together with a decode endpoint now`,
-});
-
-const ownFull = ({ config, loads }: SelectDependencies, id: string): boolean =>
-  loads.ownInflight(id) >= config.maxInflightPerEndpoint;
-
-/** All of them where every one has room, as nearly always: then nothing is copied. */
-function withRoom(deps: SelectDependencies, all: readonly Candidate[]): readonly Candidate[] {
-  const full = ({ load }: Candidate): boolean => load.inflight >= deps.config.maxInflightPerEndpoint;
-  if (!all.some(full)) return all;
-  const left = all.filter((each) => !full(each));
-  if (left.length > 0) return left;
-  // Others' words order endpoints but refuse nobody: a replica that is wrong must not stop the fleet.
-  const mine = all.filter(({ endpoint }) => !ownFull(deps, endpoint.id));
-  return mine.sort((a, b) => a.load.inflight - b.load.inflight).slice(0, 1);
-}
-
-/** Endpoints that did not just refuse a connection; all of them where every one did. */
-function unshunned({ clock }: SelectDependencies, all: readonly Candidate[]): readonly Candidate[] {
-  const now = clock.monotonic();
-  const shunned = ({ load }: Candidate): boolean => load.shunnedUntil > now;
-  if (!all.some(shunned)) return all;
-  const left = all.filter((each) => !shunned(each));
-  return left.length > 0 ? left : all;
-}
-
 /** After so many missed reads an engine's numbers say nothing about now; our own counts still do. */
 const STALE_READS = 3;
 
@@ -270,13 +210,20 @@ const capacityOf = (stats: EngineStats | undefined, index: Config["router"]["ind
  */
 const MAX_INDEX_BLOCKS = 2 ** 20;
 
-/** Capacity of an engine in blocks of the index, from what its metrics tell. */
-export function indexCapacity(known: Omit<KnownEndpoint, "endpoint">, index: Config["router"]["index"]): number {
+/**
+ * Capacity of an engine in blocks of the index, from what its metrics tell.
+ * @param bytesPerToken of the text of prompts, where it is known better than the configuration does
+ */
+export function indexCapacity(
+  known: Omit<KnownEndpoint, "endpoint">,
+  index: Config["router"]["index"],
+  bytesPerToken = index.bytesPerToken,
+): number {
   const { stats } = known;
   const tokens =
     stats?.blocks !== undefined && stats.blockSize !== undefined
       ? stats.blocks * stats.blockSize
       : index.capacityTokens;
-  const blocks = Math.floor((tokens * index.bytesPerToken) / index.blockBytes);
+  const blocks = Math.floor((tokens * bytesPerToken) / index.blockBytes);
   return Math.min(MAX_INDEX_BLOCKS, Math.max(1, blocks));
 }

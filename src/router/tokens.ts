@@ -8,6 +8,7 @@ import type { Usage } from "./exchange.ts";
 import type { PickRecord } from "./explain/record.ts";
 import type { Forecast } from "./forecast.ts";
 import type { HitWatch } from "./hits.ts";
+import { Lessons } from "./lessons.ts";
 import type { LoadBook } from "./load.ts";
 import type { CostLearner } from "./pick/learn.ts";
 import type { TokenRates } from "./tokenize/rates.ts";
@@ -27,13 +28,10 @@ export class AnswerTokens {
   readonly #deps: AnswerDependencies;
   readonly #begun: number;
   #first: number | undefined;
-  /** When a prefill leg was over and decode was sent. */
-  #handed: number | undefined;
   #forecast: Forecast | undefined;
   #record: PickRecord | undefined;
-  #strayed = false;
-  /** Prefill work that the engine of the answer was ever given, at the first token. */
-  #givenMs = 0;
+  #learned = false;
+  #lessons: Lessons | undefined;
 
   /** To be made when the request is here whole. */
   constructor(deps: AnswerDependencies) {
@@ -46,16 +44,19 @@ export class AnswerTokens {
     this.#forecast = forecast;
     this.#record = record;
     this.#deps.hits?.picked(forecast);
+    const { learner, loads } = this.#deps;
+    if (learner !== undefined) this.#lessons = new Lessons(learner, loads, forecast);
   }
 
-  /** Prefill is over, elsewhere; decode goes on from here. */
-  handed(): void {
-    this.#handed = this.#deps.clock.monotonic();
+  /** A prefill leg handed over; `ended`: and is over, so that what is left is the transfer. */
+  handed(usage: Usage | undefined, ended: boolean): void {
+    this.prefilled(usage);
+    if (ended) this.#lessons?.handed(this.#deps.clock.monotonic());
   }
 
-  /** Where the proxy says that it went: from elsewhere nothing is learned. */
+  /** Where the proxy says that it went. */
   served(address: string): void {
-    if (this.#forecast !== undefined && this.#forecast.address !== address) this.#strayed = true;
+    this.#lessons?.served(address);
   }
 
   /** The first bytes of the answer's body. */
@@ -64,15 +65,16 @@ export class AnswerTokens {
     this.#first = clock.monotonic();
     const ms = this.#first - this.#begun;
     metrics.observe("tandem_router_first_token_seconds", ms / 1000);
+    this.#lessons?.first(this.#first, ms);
     if (this.#record !== undefined) this.#record.outcome.firstTokenMs = ms;
-    this.#timeFirst(ms);
     const { firstTokenMs = 0 } = this.#forecast ?? {};
     // Below that a ratio says how long a network's round trip is.
     if (firstTokenMs >= LEAST_FORECAST_MS) metrics.observe("tandem_router_first_token_ratio", ms / firstTokenMs);
   }
 
-  /** What the engine that computed the prompt says of its cache; undefined where it does not say. */
-  cached(tokens: number | undefined): void {
+  /** What the engine that computed the prompt says of it, as far as it does. */
+  prefilled({ promptTokens, cachedTokens: tokens }: Usage = {}): void {
+    this.#learn(promptTokens);
     if (tokens === undefined || this.#forecast === undefined) return;
     const { metrics, hits } = this.#deps;
     const { cachedTokens: expected } = this.#forecast;
@@ -89,31 +91,23 @@ export class AnswerTokens {
     this.#count("prompt", promptTokens);
     this.#count("cached", cachedTokens);
     this.#count("completion", completionTokens);
-    if (local) this.cached(cachedTokens);
-    this.#learn(usage);
+    if (local) this.prefilled(usage);
+    else this.#learn(promptTokens);
+    if (this.#record !== undefined && completionTokens !== undefined)
+      this.#record.outcome.completionTokens = completionTokens;
     this.#timeTokens(completionTokens);
   }
 
-  /** A whole answer's first byte is its last: only streams say when the first token came. */
-  #timeFirst(ms: number): void {
-    const [learner, forecast] = [this.#deps.learner, this.#forecast];
-    if (learner === undefined || forecast?.streams !== true || this.#strayed) return;
-    const { service, prefiller: endpoint, promptTokens, cachedTokens, ownMs, remote } = forecast;
-    this.#givenMs = this.#deps.loads.of(forecast.decoder).givenMs;
-    const othersMs = forecast.queueMs + this.#givenMs - forecast.givenMs - ownMs;
-    const freshTokens = promptTokens - cachedTokens;
-    if (!remote) learner.prefilled({ service, endpoint, freshTokens, cachedTokens, othersMs, ownMs, ms });
-    else if (this.#handed !== undefined)
-      learner.transferred({ service, tokens: promptTokens, ms: (this.#first ?? 0) - this.#handed });
-  }
-
-  #learn(usage: Usage): void {
+  /** Once: both engines of a request count the same prompt. */
+  #learn(promptTokens: number | undefined): void {
     const { rates, tokenizer } = this.#deps;
-    const [forecast, { promptTokens }] = [this.#forecast, usage];
-    if (this.#record !== undefined) Object.assign(this.#record.outcome, known(usage));
-    if (forecast === undefined || promptTokens === undefined) return;
+    const forecast = this.#forecast;
+    if (forecast === undefined || promptTokens === undefined || this.#learned) return;
+    this.#learned = true;
     rates?.learn(forecast.model, forecast.bytes, promptTokens);
-    tokenizer?.counted({ model: forecast.model, tokens: forecast.how, count: forecast.promptTokens }, usage);
+    const { model, api, how: tokens, promptTokens: count } = forecast;
+    tokenizer?.counted({ model, api, tokens, count }, promptTokens);
+    if (this.#record !== undefined) this.#record.outcome.promptTokens = promptTokens;
   }
 
   #timeTokens(completionTokens: number | undefined): void {
@@ -122,17 +116,7 @@ export class AnswerTokens {
     // A whole answer comes in one piece: nothing can be said of its tokens' times.
     if (ms <= 0) return;
     this.#deps.metrics.observe("tandem_router_output_token_seconds", ms / (completionTokens - 1) / 1000);
-    if (completionTokens >= LEAST_STEPS) this.#stepped(ms, completionTokens - 1);
-  }
-
-  /** Prefills of others hold up each answer by as long as they take; where that was most of its time, it says nothing. */
-  #stepped(ms: number, steps: number): void {
-    const [learner, forecast] = [this.#deps.learner, this.#forecast];
-    if (learner === undefined || forecast?.streams !== true || this.#strayed) return;
-    const { service, decoder, requests, kvTokens } = forecast;
-    const othersMs = this.#deps.loads.of(decoder).givenMs - this.#givenMs;
-    if (othersMs <= ms * MOST_HELD_UP)
-      learner.stepped({ service, requests, kvTokens, tokens: steps + 1, ms: (ms - othersMs) / steps });
+    this.#lessons?.ended(ms, completionTokens - 1);
   }
 
   #count(kind: "prompt" | "cached" | "completion", tokens: number | undefined): void {
@@ -142,17 +126,9 @@ export class AnswerTokens {
 }
 
 const LEAST_FORECAST_MS = 1;
-/** Shorter answers say little of a step. */
-const LEAST_STEPS = 8;
-const MOST_HELD_UP = 0.5;
 
 /** A forecast within two blocks of most engines, or a tenth, was right: engines cache whole blocks. */
 function outcomeOf(expected: number, actual: number): "right" | "over" | "under" {
   if (Math.abs(expected - actual) <= Math.max(32, actual / 10)) return "right";
   return expected > actual ? "over" : "under";
 }
-
-const known = ({ promptTokens, completionTokens }: Usage): object => ({
-  ...(promptTokens === undefined ? {} : { promptTokens }),
-  ...(completionTokens === undefined ? {} : { completionTokens }),
-});

@@ -48,6 +48,9 @@ for (const connector of CONNECTORS) {
     await until(() => idle(rig));
     t.equal(rig.count("tandem_router_prefill_legs_total", { outcome: "done" }), 3);
     t.equal(rig.count("tandem_router_decode_deserted_total", { connector }), 0);
+    const forecasts = [...rig.counts].filter(([key]) => key.startsWith("tandem_router_cache_forecasts_total"));
+    const told = forecasts.reduce((sum, [, count]) => sum + count, 0);
+    t.equal(told, 3, "each prefill engine's word on what was cached is heard, before decode or behind it");
   });
 }
 

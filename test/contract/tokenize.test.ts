@@ -174,7 +174,7 @@ t.test("tokens that are not the engine's are given up", async (t) => {
   await until(() => ready(world));
   const made = (await world.ask(hello()))?.ids.length ?? 0;
   const counted = (promptTokens: number): void =>
-    world.tokenizer.counted({ model: "llama", tokens: "tokenizer", count: made }, { promptTokens });
+    world.tokenizer.counted({ model: "llama", api: "chat", tokens: "tokenizer", count: made }, promptTokens);
   for (const engines of [made, made + 1, made, made + 1]) counted(engines);
   t.ok(await world.ask(hello()), "two of the last four");
   counted(made + 1);

@@ -6,6 +6,7 @@ import { request } from "node:http";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
 import { createPorts } from "../../src/cli/roles/ports.ts";
 import { startRouterRole } from "../../src/cli/roles/router.ts";
 import { loadConfig } from "../../src/config/load.ts";
@@ -16,7 +17,7 @@ import { startEngine } from "../../src/simulator/engine/server.ts";
 import { startGateway } from "../../src/simulator/gateway/server.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { temporaryFolder } from "../e2e/cluster/process.ts";
-import { sizeOf } from "./router-process.ts";
+import { comes, sizeOf } from "./router-process.ts";
 import type { Progress, ScoreResult, ScoreRow } from "./row.ts";
 
 /** Prompts of each way to know prefixes; each is sent seven times. */
@@ -28,6 +29,7 @@ const KEY = Buffer.alloc(32, 7);
 const WAYS = {
   history: { tokenizer: { mode: "off" }, events: { enabled: false } },
   tokens: { tokenizer: { mode: "always", budgetMs: 1000 }, events: { enabled: false } },
+  events: { tokenizer: { mode: "auto", budgetMs: 1000 }, events: { speculateMs: 0 } },
 } as const satisfies Readonly<Record<string, object>>;
 
 type Way = keyof typeof WAYS;
@@ -40,6 +42,8 @@ interface Answer {
 
 interface World {
   send(tenant: string, content: string, more?: object): Promise<Answer>;
+  /** By what the last pick knew who holds what. */
+  whence(): Promise<string | undefined>;
   stop(): Promise<void>;
 }
 
@@ -50,17 +54,25 @@ async function createWorld(way: Way): Promise<World> {
   writeFileSync(saltKeyFile, KEY);
   const ports = createPorts(loadConfig({}), SILENT_LOG);
   const options = { host: "127.0.0.1", port: 0, models: [MODEL], connector: "nixl", timeScale: 50 } as const;
-  const engine = await startEngine(options, ports);
+  const engine = await startEngine(way === "events" ? { ...options, events: { format: "vllm-map" } } : options, ports);
+  const { port: eventsPort = 0, replayPort = 0 } = engine.events ?? {};
   const router = {
     ...{ listen: "127.0.0.1:0", healthListen: "", explainHeaders: true, ...WAYS[way] },
     tenant: { header: "x-tenant", saltKeyFile },
-    endpoints: { static: [{ address: engine.address, role: "both", model: MODEL, connector: "none" }] },
+    endpoints: {
+      static: [{ address: engine.address, role: "both", model: MODEL, connector: "none", eventsPort, replayPort }],
+    },
   };
   const config = loadConfig({ text: JSON.stringify({ router }) });
   const endpoints = staticEndpoints(config.router.endpoints.static);
   const role = await startRouterRole({ ...ports, config }, { endpoints: () => endpoints, synced: () => true });
   const gateway = await startGateway(role.address);
-  return {
+  const world = {
+    whence: async () => {
+      const page = await role.pages?.["/debug/requests"]?.("");
+      const { requests } = JSON.parse(page?.body ?? "") as { requests: { expected: { whence: string } }[] };
+      return requests[0]?.expected.whence;
+    },
     send: (tenant, content, more = {}) => send(gateway.url, tenant, { messages: [{ role: "user", content }], ...more }),
     stop: async () => {
       await gateway.stop();
@@ -68,7 +80,14 @@ async function createWorld(way: Way): Promise<World> {
       await engine.stop();
       remove();
     },
+  } satisfies World;
+  const wanted = way === "events" ? "events" : "history";
+  const isKnown = async (): Promise<boolean> => {
+    await world.send("warm", "up");
+    return (await world.whence()) === wanted;
   };
+  if (!(await comes(isKnown, 20_000))) throw new Error(`${way}: cached prefixes are not known by ${wanted}`);
+  return world;
 }
 
 function send(url: string, tenant: string, more: object): Promise<Answer> {
@@ -103,6 +122,8 @@ async function pair(world: World, number: number, count: Count): Promise<void> {
     count.crossPredicted += isHit(predicted);
   };
   await world.send("a", text);
+  // An event is on its way a few milliseconds.
+  await sleep(10);
   const again = await world.send("a", text);
   count.sameHits += isHit(again.cached);
   count.samePredicted += isHit(again.predicted);

@@ -1,4 +1,5 @@
 /** R2: targets are always endpoints of the pool: whoever names another address, the router neither goes nor sends there. */
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createServer as createEngine } from "node:http";
 import { createServer, type AddressInfo } from "node:net";
@@ -13,6 +14,7 @@ import {
 import { messageField, textField } from "../../src/router/extproc/wire.ts";
 import { ProcessClient } from "../../src/simulator/gateway/client.ts";
 import type { DecodedReply } from "../../src/simulator/gateway/codec.ts";
+import { freePorts } from "../e2e/cluster/process.ts";
 import { startApiServer } from "../support/apiserver.ts";
 import { answerOf, chunkOf, comes, headOf, JSON_POST, sizeOf, startRouterProcess } from "./router-process.ts";
 import type { RouterProcess } from "./router-process.ts";
@@ -267,6 +269,56 @@ async function ofPods(trap: string): Promise<Tally> {
   }
 }
 
+/** The ways by which a request itself names an address, against pools of connectors whose bodies name hosts too. */
+const CONNECTORS = ["sglang", "mooncake-layerwise", "nixl-push"] as const;
+const NAMING = ["headers", "bodyMembers"] as const;
+
+/** Calls for a prefill that nobody waits for, each with a secret of its own guess; how many were not refused. */
+async function guesses(callbacks: string, trap: string): Promise<number> {
+  const [host = "", port = ""] = trap.split(":");
+  const body = JSON.stringify({
+    request_id: "chatcmpl-1",
+    do_remote_decode: true,
+    remote_host: host,
+    remote_port: port,
+  });
+  const headers = { "content-type": "application/json" };
+  let taken = 0;
+  for (let count = 0; count < COUNT; count += AT_ONCE) {
+    const batch = Array.from({ length: AT_ONCE }, () =>
+      fetch(`http://${callbacks}/v1/metaserver/${randomUUID()}`, { method: "POST", body, headers }),
+    );
+    for (const answer of await Promise.all(batch)) if (answer.status !== 404) taken += 1;
+  }
+  return taken;
+}
+
+interface OfConnector {
+  readonly connector: (typeof CONNECTORS)[number];
+  readonly prefill: string;
+  readonly trap: string;
+}
+
+async function ofConnector({ connector, prefill, trap }: OfConnector): Promise<readonly [Tally, taken: number]> {
+  const total: Tally = { attempts: 0, picked: 0, refused: 0, strayed: 0, carried: 0 };
+  const [port = 0] = await freePorts(1);
+  const entry = { model: "m", served: ["m"], connector };
+  const entries = [
+    { ...entry, address: prefill, role: "prefill" },
+    { ...entry, address: DECODE, role: "decode" },
+  ];
+  const callbacks = { listen: `127.0.0.1:${port}`, advertise: "127.0.0.1" };
+  const settings = { ...LIMITS, callbacks, prefill: { policy: "always" }, endpoints: { static: entries } };
+  const router = await startRouterProcess({ router: settings });
+  for (const name of NAMING) {
+    const tally = await askAll({ router, pool: new Set([DECODE]), trap, way: WAYS[name] as Way });
+    for (const key of Object.keys(total) as (keyof Tally)[]) total[key] += tally[key];
+  }
+  const taken = connector === "mooncake-layerwise" ? await guesses(callbacks.listen, trap) : 0;
+  await router.stop();
+  return [total, taken];
+}
+
 async function run(progress: Progress): Promise<ScoreResult> {
   const trap = await startTrap();
   const prefill = await startPrefill(trap.address);
@@ -291,16 +343,26 @@ async function run(progress: Progress): Promise<ScoreResult> {
     await take(name, askAll({ router, pool: new Set([DECODE]), trap: trap.address, way }));
   const pods = (await take("annotatedPod", ofPods(trap.address))).picked;
   await router.stop();
+  let taken = 0;
+  for (const connector of CONNECTORS) {
+    const asked = ofConnector({ connector, prefill: prefill.address, trap: trap.address });
+    const tally = await take(
+      connector,
+      asked.then(([all]) => all),
+    );
+    taken += (await asked)[1];
+    if (tally.picked === 0) taken += 1;
+  }
   prefill.stop();
   trap.stop();
-  const figures = { ...total, legs: prefill.legs(), ...connects, connects: trap.connects() };
-  const met = figures.connects + total.strayed + total.carried === 0 && pods > 0 && prefill.legs() > 0;
+  const figures = { ...total, legs: prefill.legs(), guessesTaken: taken, ...connects, connects: trap.connects() };
+  const met = figures.connects + total.strayed + total.carried + taken === 0 && pods > 0 && prefill.legs() > 0;
   return { figures, met };
 }
 
 export const row: ScoreRow = {
   id: "R2",
-  fault: `a listener outside of the pool, named ${COUNT} times in each of ${Object.keys(WAYS).length + 1} ways: ${Object.keys(WAYS).join(", ")}, annotatedPod`,
+  fault: `a listener outside of the pool, named ${COUNT} times in each of ${Object.keys(WAYS).length + 1} ways: ${Object.keys(WAYS).join(", ")}, annotatedPod; ${NAMING.join(" and ")} again with ${CONNECTORS.join(", ")}, and as many calls of a decode engine that nobody waits for`,
   required:
     "0 connects to it; each destination is of the pool, in header and metadata; no header and no transfer parameter goes on naming it",
   run,

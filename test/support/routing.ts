@@ -8,7 +8,7 @@ import { createBlockHasher } from "../../src/router/kv/blocks.ts";
 import { HistoryIndex } from "../../src/router/kv/history.ts";
 import { LoadBook } from "../../src/router/load.ts";
 import { RequestScan } from "../../src/router/request/scan.ts";
-import { createRouter } from "../../src/router/route.ts";
+import { createRouter, type RouterDependencies } from "../../src/router/route.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { NO_METRICS } from "../../src/telemetry/metrics.ts";
 
@@ -19,6 +19,8 @@ export interface RoutingOptions {
   readonly endpoints: Readonly<Record<string, { readonly role?: string; readonly model: string }>>;
   readonly saltKey?: Buffer;
   readonly engine?: (request: EngineRequest) => EngineReply;
+  /** Other ports of the router. */
+  readonly more?: Partial<RouterDependencies>;
 }
 
 export interface Asked {
@@ -38,7 +40,7 @@ export class Routing {
   readonly router: RequestRouter;
   readonly loads = new LoadBook();
 
-  constructor({ router = {}, endpoints, saltKey, engine = () => LOST }: RoutingOptions) {
+  constructor({ router = {}, endpoints, saltKey, engine = () => LOST, more = {} }: RoutingOptions) {
     const entries = Object.entries(endpoints).map(([address, { role = "both", model }]) => ({ address, role, model }));
     const text = JSON.stringify({ router: { explainHeaders: true, ...router, endpoints: { static: entries } } });
     const config = loadConfig({ text }).router;
@@ -53,6 +55,7 @@ export class Routing {
       random: { next: () => 0.5, id: () => "1d" },
       incompatible: () => undefined,
       ...(saltKey === undefined ? {} : { saltKey }),
+      ...more,
     });
   }
 

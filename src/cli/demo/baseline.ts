@@ -86,7 +86,8 @@ function forward(
   { leg, decode }: { leg: LegOutcome<Endpoint>; decode: string },
 ): Routed {
   const moved = leg.kind === "transferred" ? leg : undefined;
-  const reported: HeaderList = moved === undefined ? [] : [[HEADER.cachedTokens, String(moved.cachedTokens ?? 0)]];
+  const reported: HeaderList =
+    moved === undefined ? [] : [[HEADER.cachedTokens, String(moved.usage.cachedTokens ?? 0)]];
   return {
     kind: "forward",
     destination: decode,

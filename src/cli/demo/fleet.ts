@@ -1,8 +1,9 @@
 /** Simulated engines for the pods of the local cluster, each on a loopback port of its own. */
-import type { Endpoint } from "../../kinds/endpoint.ts";
+import type { Connector, Endpoint } from "../../kinds/endpoint.ts";
 import type { Pod } from "../../kinds/kube.ts";
 import { startEngine, type RunningEngine } from "../../simulator/engine/server.ts";
 import type { LocalCluster } from "../../simulator/cluster.ts";
+import type { PairConnector } from "../../simulator/engine/transfer.ts";
 import { endpointsOf } from "../../workload/endpoint.ts";
 import type { RolePorts } from "../roles/ports.ts";
 
@@ -30,21 +31,29 @@ export async function startFleet(cluster: LocalCluster, ports: RolePorts): Promi
 }
 
 async function startOne(pod: Pod, endpoint: Endpoint, ports: RolePorts): Promise<PodEngine> {
-  const { connector, tensorParallel, blockSize } = endpoint.compatibility;
+  const { connector, engine: engineName, tensorParallel, blockSize } = endpoint.compatibility;
   const engine = await startEngine(
     {
       host: "127.0.0.1",
       port: 0,
       models: endpoint.models,
-      connector: connector === "mooncake" ? "mooncake" : "nixl",
+      connector: spoken(connector, engineName),
       role: endpoint.role,
       ...(tensorParallel === undefined ? {} : { tensorParallel }),
       ...(blockSize === undefined ? {} : { blockSize }),
     },
     ports,
   );
-  // All pods share one loopback address here, so the port tells them apart.
-  return { pod, endpoint: { ...endpoint, address: engine.address }, engine };
+  const { address, bootstrapPort } = engine;
+  // All pods share one loopback address here, so the ports tell them apart.
+  const kvPort = bootstrapPort === 0 ? {} : { kvPort: bootstrapPort };
+  return { pod, endpoint: { ...endpoint, address, ...kvPort }, engine };
+}
+
+/** What an engine of the demo speaks: its Pod's connector, and NIXL's where that has none. */
+function spoken(connector: Connector, engine: string): PairConnector {
+  if (connector === "none") return "nixl";
+  return connector === "mooncake" && engine === "vllm" ? "mooncake-bootstrap" : connector;
 }
 
 export const stopFleet = async (fleet: readonly PodEngine[]): Promise<void> => {

@@ -42,7 +42,10 @@ export function callbackEdge(ports: RolePorts): CallbackEdge | undefined {
     start: async () => {
       const app = fastify({ logger: false, requestTimeout: REQUEST_MS, forceCloseConnections: true });
       const listens = await mount(app);
-      listens(new URL(await app.listen(at)).host);
+      const address = await app.listen(at).catch((error: unknown) => {
+        throw new UsageError(`router.callbacks.listen: ${(error as Error).message}`);
+      });
+      listens(new URL(address).host);
       return () => app.close();
     },
   };

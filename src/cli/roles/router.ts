@@ -26,11 +26,13 @@ import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
 import { CostLearner } from "../../router/pick/learn.ts";
 import { createRouter } from "../../router/route.ts";
 import { indexCapacity } from "../../router/select.ts";
+import { TokenRates } from "../../router/tokenize/rates.ts";
 import type { Pages } from "../../telemetry/server.ts";
 import { UsageError } from "../input.ts";
 import { callbackEdge, type CallbackEdge } from "./callbacks.ts";
 import { engineAccess } from "./engine.ts";
 import { startFollowing } from "./following.ts";
+import { endpointPages } from "./endpoint-pages.ts";
 import { costPages, explainPages } from "./explain-pages.ts";
 import { named } from "./files.ts";
 import type { Role, RolePorts } from "./ports.ts";
@@ -105,11 +107,12 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
       scraper.use(access);
     }),
   );
+  const rates = new TokenRates();
   const directory = new EndpointDirectory(options.endpoints, scraper);
   const learner = config.cost.learn
     ? new CostLearner(config.cost, clock, (endpoint, slowness) => loads.slow(endpoint, slowness))
     : undefined;
-  const housekeeping = new Housekeeping({ index, loads, config, metrics });
+  const housekeeping = new Housekeeping({ index, loads, config, metrics, rates });
   const tidy = (): void => {
     housekeeping.tidy(directory.list());
     learner?.keep(idSetOf(directory.list()));
@@ -124,24 +127,18 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const tokenizer = startTokenizing(ports, { client, events: following?.index ?? NO_EVENTS }, begun);
   const explainer = createExplainer({ config: config.explain, clock, random, log });
   const router = createRouter({
-    ...{ config, directory, loads, index: told, hasher, client, incompatible, clock, random, timers, metrics, log },
-    ...(options.onPick === undefined ? {} : { onPick: options.onPick }),
-    ...(tokenizer === undefined ? {} : { tokenizer }),
-    ...(joint === undefined ? {} : { events: joint }),
-    ...(explainer === undefined ? {} : { explainer }),
-    ...(learner === undefined ? {} : { learner }),
-    ...(edge === undefined ? {} : { callbacks: edge.callbacks }),
+    ...{ config, directory, loads, index: told, hasher, rates, client, incompatible },
+    ...{ clock, random, timers, metrics, log },
+    ...given({ onPick: options.onPick, tokenizer, events: joint, explainer, learner, callbacks: edge?.callbacks }),
     ...salt,
   });
-  const sharing = { index, endpoints: () => idSetOf(directory.list()), sent };
-  return {
-    router,
-    loads,
-    scraper,
-    history: sharing,
-    edge,
-    pages: { ...explainPages(explainer), ...costPages(learner, config.cost) },
+  const pages = {
+    ...explainPages(explainer),
+    ...costPages(learner, config.cost),
+    ...endpointPages(() => directory.list(), following?.index, clock),
   };
+  const sharing = { index, endpoints: () => idSetOf(directory.list()), sent };
+  return { router, loads, scraper, history: sharing, edge, pages };
 }
 
 /** What listens, with the router behind it. */
@@ -180,6 +177,10 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
     },
   };
 }
+
+/** Without what is not there. */
+const given = <T extends object>(parts: T): { readonly [K in keyof T]?: Exclude<T[K], undefined> } =>
+  Object.fromEntries(Object.entries(parts).filter(([, part]) => part !== undefined)) as never;
 
 /** Without replicas to tell, nothing is kept to be told. */
 function telling(

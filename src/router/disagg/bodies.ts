@@ -76,8 +76,15 @@ export function wholeBody(body: Buffer, facts: RequestFacts, members: Edits = NO
 export interface PrefillResult {
   /** Opaque: goes into the decode leg as it is. Absent where the engine kept nothing. */
   readonly params: Buffer | undefined;
-  /** `usage.prompt_tokens_details.cached_tokens`, where the engine reports it. */
-  readonly cachedTokens: number | undefined;
+  /** Of `usage`, as far as the engine reports it. */
+  readonly usage: PromptUsage;
+}
+
+/** What a prefill engine says of a prompt. */
+export interface PromptUsage {
+  readonly promptTokens?: number;
+  /** `prompt_tokens_details.cached_tokens` */
+  readonly cachedTokens?: number;
 }
 
 /** Reads the prefill engine's answer; undefined where it is no JSON object. What it says goes on only as valid JSON. */
@@ -89,7 +96,7 @@ export function readPrefillResult(body: Buffer): PrefillResult | undefined {
       return member === undefined ? undefined : valueBytes(body, member);
     };
     const params = raw(PARAMS);
-    return { params: isObject(params) ? params : undefined, cachedTokens: cachedTokens(raw("usage")) };
+    return { params: isObject(params) ? params : undefined, usage: usageOf(raw("usage")) };
   } catch (error) {
     if (error instanceof ScanError || error instanceof SyntaxError) return undefined;
     throw error;
@@ -99,11 +106,12 @@ export function readPrefillResult(body: Buffer): PrefillResult | undefined {
 /** The scan has let nothing pass that is no JSON. */
 const isObject = (raw: Buffer | undefined): boolean => raw?.[0] === 0x7b;
 
-function cachedTokens(usage: Buffer | undefined): number | undefined {
+function usageOf(raw: Buffer | undefined): PromptUsage {
   const value =
-    usage === undefined
-      ? undefined
-      : (JSON.parse(usage.toString("utf8")) as { prompt_tokens_details?: { cached_tokens?: unknown } | null } | null);
-  const cached = value?.prompt_tokens_details?.cached_tokens;
-  return Number.isSafeInteger(cached) && (cached as number) >= 0 ? (cached as number) : undefined;
+    raw === undefined ? undefined : (JSON.parse(raw.toString("utf8")) as Readonly<Record<string, unknown>> | null);
+  const details = value?.["prompt_tokens_details"] as { cached_tokens?: unknown } | null | undefined;
+  const [prompt, cached] = [value?.["prompt_tokens"], details?.cached_tokens];
+  return { ...(isCount(prompt) ? { promptTokens: prompt } : {}), ...(isCount(cached) ? { cachedTokens: cached } : {}) };
 }
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;

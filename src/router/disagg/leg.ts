@@ -9,7 +9,7 @@
  * told and cannot be mended, as decode was told whom to wait for.
  */
 import type { EngineClient, EngineReply, EngineRequest } from "../../ports.ts";
-import { readPrefillResult } from "./bodies.ts";
+import { readPrefillResult, type PromptUsage } from "./bodies.ts";
 
 /** What a reply means for the leg. */
 export type Meaning = "done" | "untouched" | "lost" | "refusal" | "aborted";
@@ -38,7 +38,7 @@ export function next(
 }
 
 export type LegOutcome<T> =
-  | { readonly kind: "transferred"; readonly by: T; readonly params: Buffer; readonly cachedTokens: number | undefined }
+  | { readonly kind: "transferred"; readonly by: T; readonly params: Buffer; readonly usage: PromptUsage }
   | { readonly kind: "sent"; readonly by: T }
   /** `kept`: an engine ended the leg well and kept nothing; absent where none took it. */
   | { readonly kind: "local"; readonly kept?: "nothing" }
@@ -120,5 +120,5 @@ function conclude<T>(input: LegInput<T>, { step, reply, endpoint: by }: Ended<T>
   const result = readPrefillResult(Buffer.from(reply.body));
   // An engine that finished the answer, or was started without a connector, keeps nothing: decode computes it all.
   if (result?.params === undefined) return { kind: "local", kept: "nothing" };
-  return { kind: "transferred", by, params: result.params, cachedTokens: result.cachedTokens };
+  return { kind: "transferred", by, params: result.params, usage: result.usage };
 }

@@ -1,12 +1,13 @@
 /**
  * What is known of prefill engines before a decode leg can name them: engine ids, and coordinates.
  *
- * Asked of the engine's own bootstrap server, or heard in an engine's first answer; kept for the life of the engine's
- * process, so that a restarted one is asked anew. Nothing here chooses an endpoint.
+ * Asked of the engine's own bootstrap server, or heard in an engine's first answer. Kept for the life of the engine's
+ * process, as far as its endpoint tells of a restart, and not beyond a leg that failed; what was asked, no longer than
+ * 10 s, because endpoints of the configuration tell of none. Nothing here chooses an endpoint.
  */
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import { isObject } from "../../kinds/kube.ts";
-import type { EngineClient } from "../../ports.ts";
+import type { Clock, EngineClient } from "../../ports.ts";
 import { connectorPort, hostOf } from "./addresses.ts";
 import type { Peer } from "./wires.ts";
 import { COORDINATES } from "./wires/push.ts";
@@ -16,27 +17,45 @@ const ASK_TIMEOUT_MS = 1000;
 /** Engines of a fleet that are kept; beyond, the oldest is asked again. */
 const MOST = 4096;
 const MOST_RANKS = 1024;
+const MOST_FORMER = 64;
+/** An answer of a millisecond in ten seconds, for each engine. */
+const ASKED_MS = 10_000;
+/** What was asked for a leg holds while that is made. */
+const SLACK_MS = 1000;
 const LONGEST_ID = 512;
+
+interface Known {
+  readonly peer: Peer;
+  /** Monotonic milliseconds. */
+  readonly until: number;
+}
 
 export class PeerBook {
   readonly #client: EngineClient;
-  readonly #peers = new Map<string, Peer>();
+  readonly #clock: Pick<Clock, "monotonic">;
+  readonly #peers = new Map<string, Known>();
   readonly #asking = new Map<string, Promise<Peer | undefined>>();
-  /** Engines that are several behind one address: their coordinates differ from answer to answer. */
-  readonly #several = new Set<string>();
+  /** Former engine ids of an address. One that comes again is no restart: several engines answer there by turns. */
+  readonly #former = new Map<string, Set<string>>();
 
-  constructor(client: EngineClient) {
+  constructor(client: EngineClient, clock: Pick<Clock, "monotonic">) {
     this.#client = client;
+    this.#clock = clock;
   }
 
   known(endpoint: Endpoint): Peer | undefined {
-    return this.#peers.get(keyOf(endpoint));
+    return this.#within(endpoint, SLACK_MS);
+  }
+
+  /** A leg failed there: its engine may be another one by the next. */
+  forget(endpoint: Endpoint): void {
+    this.#peers.delete(keyOf(endpoint));
   }
 
   /** The peer by its bootstrap server; undefined where that does not answer as it should. Asked once at a time. */
   async ask(endpoint: Endpoint): Promise<Peer | undefined> {
     const key = keyOf(endpoint);
-    const known = this.#peers.get(key);
+    const known = this.#within(endpoint, 0);
     if (known !== undefined) return known;
     const asking = this.#asking.get(key) ?? this.#query(endpoint).finally(() => this.#asking.delete(key));
     this.#asking.set(key, asking);
@@ -46,14 +65,20 @@ export class PeerBook {
   /** Parameters that an engine answered a prefill leg with: what of them holds for every later one. */
   hear(endpoint: Endpoint, params: Buffer): void {
     const key = keyOf(endpoint);
-    if (this.#several.has(key)) return;
     const coordinates = coordinatesOf(params);
-    const before = this.#peers.get(key)?.coordinates;
-    if (coordinates === undefined || (before !== undefined && JSON.stringify(before) === JSON.stringify(coordinates)))
-      return;
-    if (before !== undefined) this.#several.add(key);
+    if (coordinates === undefined) return;
+    const before = this.#peers.get(key)?.peer.coordinates?.["remote_engine_id"];
+    const id = String(coordinates["remote_engine_id"]);
+    if (before === id) return;
+    const former = this.#former.get(key) ?? new Set();
+    if (typeof before === "string") this.#former.set(key, former.add(before));
     this.#peers.delete(key);
-    if (before === undefined) this.#keep(key, { engineIds: [], coordinates });
+    if (!former.has(id) && former.size < MOST_FORMER) this.#keep(key, { engineIds: [], coordinates }, Infinity);
+  }
+
+  #within(endpoint: Endpoint, slackMs: number): Peer | undefined {
+    const known = this.#peers.get(keyOf(endpoint));
+    return known !== undefined && this.#clock.monotonic() < known.until + slackMs ? known.peer : undefined;
   }
 
   async #query(endpoint: Endpoint): Promise<Peer | undefined> {
@@ -68,14 +93,17 @@ export class PeerBook {
     const engineIds = engineIdsOf(Buffer.from(reply.body));
     if (engineIds === undefined) return undefined;
     const peer = { engineIds };
-    this.#keep(keyOf(endpoint), peer);
+    this.#keep(keyOf(endpoint), peer, this.#clock.monotonic() + ASKED_MS);
     return peer;
   }
 
-  #keep(key: string, peer: Peer): void {
+  #keep(key: string, peer: Peer, until: number): void {
     const [oldest] = this.#peers.keys();
-    if (this.#peers.size >= MOST && oldest !== undefined) this.#peers.delete(oldest);
-    this.#peers.set(key, peer);
+    if (this.#peers.size >= MOST && oldest !== undefined) {
+      this.#peers.delete(oldest);
+      this.#former.delete(oldest);
+    }
+    this.#peers.set(key, { peer, until });
   }
 }
 

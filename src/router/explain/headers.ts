@@ -1,5 +1,6 @@
 /** What was chosen and expected, in headers of the answer, for the client who may see it. */
 import { HEADER } from "../../kinds/names.ts";
+import type { PromptUsage } from "../disagg/bodies.ts";
 import type { HeaderList } from "../headers.ts";
 import type { PricedPrefill } from "../pick/pick.ts";
 import { chosenTerms, type PrefillTerms } from "../pick/terms.ts";
@@ -31,8 +32,9 @@ const named = ({ queueMs, ownMs, capacityMs, interferenceMs, pinnedMs }: Prefill
 export function explainHeaders(
   { pick }: Selection,
   cost: string,
-  by?: { readonly by: PricedPrefill; readonly cachedTokens?: number },
+  by?: { readonly by: PricedPrefill; readonly usage?: PromptUsage },
 ): HeaderList {
+  const told = by?.usage?.cachedTokens;
   const candidate = by?.by.candidate ?? pick.decode;
   return [
     [HEADER.decodeEndpoint, pick.decode.endpoint.address],
@@ -40,6 +42,6 @@ export function explainHeaders(
     [HEADER.predictedCachedTokens, String(candidate.cachedTokens)],
     [HEADER.reason, by === undefined ? "LocalPrefill" : "Picked"],
     [HEADER.cost, cost],
-    ...(by?.cachedTokens === undefined ? [] : [[HEADER.cachedTokens, String(by.cachedTokens)] as const]),
+    ...(told === undefined ? [] : [[HEADER.cachedTokens, String(told)] as const]),
   ];
 }

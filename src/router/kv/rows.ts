@@ -31,6 +31,8 @@ export class RowPool {
   /** Rows by a hash of their bytes. */
   readonly #byHash = new Map<number, number[]>();
   readonly #scratch: Uint8Array;
+  /** Bytes of a row in which anything stands, in whole words: only numbers below it were ever written. */
+  #inUse = 0;
   readonly #words: Uint32Array;
   readonly #hashes: Float64Array;
   /** The last step from one row to another: blocks of a prompt take the same one after another. */
@@ -65,6 +67,7 @@ export class RowPool {
     const few = value.high === IN_ROW ? undefined : inlineWith(value, holder >> 3, holder, live);
     if (few !== undefined) return few;
     this.#load(value, live);
+    this.#use(holder);
     this.#scratch[holder >> 3] = 1 << (holder & 7);
     const next = this.#store();
     if (value.high === IN_ROW && next?.high === IN_ROW) this.#last = { from: value.low, holder, to: next.low };
@@ -102,16 +105,21 @@ export class RowPool {
 
   #load(value: Value, live: Uint8Array): void {
     if (value.high === IN_ROW) {
-      const row = this.bytes.subarray(value.low * this.width, (value.low + 1) * this.width);
-      for (let at = 0; at < this.width; at++) this.#scratch[at] = (row[at] ?? 0) & (live[at] ?? 0);
+      const row = value.low * this.width;
+      for (let at = 0; at < this.#inUse; at++) this.#scratch[at] = (this.bytes[row + at] ?? 0) & (live[at] ?? 0);
       return;
     }
-    this.#scratch.fill(0);
+    this.#scratch.fill(0, 0, this.#inUse);
     for (let place = 0; place < INLINE; place++) {
       const holder = inline(value.low, value.high, place);
       if (holder < 0 || !isLive(holder, live)) continue;
+      this.#use(holder);
       this.#scratch[holder >> 3] = (this.#scratch[holder >> 3] ?? 0) | (1 << (holder & 7));
     }
+  }
+
+  #use(holder: number): void {
+    this.#inUse = Math.max(this.#inUse, ((holder >> 3) | 3) + 1);
   }
 
   /** What was loaded and changed, in the slot where it fits. */
@@ -127,7 +135,7 @@ export class RowPool {
   /** What was loaded, as holders in a slot; undefined where they are too many. */
   #few(): Value | undefined {
     let few: Value | undefined = NOBODY;
-    for (let word = 0; word < this.#words.length && few !== undefined; word++)
+    for (let word = 0; word < this.#inUse / 4 && few !== undefined; word++)
       if (this.#words[word] !== 0)
         for (let endpoint = word * 4; endpoint < word * 4 + 4; endpoint++)
           few = withMarks(few, endpoint, this.#scratch[endpoint] ?? 0);
@@ -136,8 +144,11 @@ export class RowPool {
 
   #hash(): number {
     let [a, b] = [0x811c9dc5, 0x9e3779b9];
-    for (const word of this.#words) {
-      a = Math.imul(a ^ word, 0x01000193);
+    for (let at = 0; at < this.#inUse / 4; at++) {
+      const word = this.#words[at] as number;
+      // Words in which nobody stands count for nothing: there are more of them as numbers are given.
+      if (word === 0) continue;
+      a = Math.imul(a ^ word ^ at, 0x01000193);
       b = Math.imul(b ^ a ^ (word >>> 15), 0x85ebca6b);
     }
     return (a >>> 0) * 2 ** 21 + (b >>> 11);
@@ -145,7 +156,7 @@ export class RowPool {
 
   #equals(row: number): boolean {
     const start = row * this.width;
-    for (let at = 0; at < this.width; at++) if (this.bytes[start + at] !== this.#scratch[at]) return false;
+    for (let at = 0; at < this.#inUse; at++) if (this.bytes[start + at] !== this.#scratch[at]) return false;
     return true;
   }
 

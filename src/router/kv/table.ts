@@ -133,7 +133,10 @@ export class HolderTable {
   drop(keys: BlockKeys, block: number, endpoint: number, marks = 0xff): void {
     const at = this.#find(lowOf(keys, block), highOf(keys, block));
     if (at < 0) return;
-    if (this.#isAlone(at, endpoint, marks)) return this.#empty(at);
+    if (this.#isAlone(at, endpoint, marks)) {
+      this.#empty(at);
+      return;
+    }
     const value = this.#pool.without(this.#value(at), endpoint, marks, this.live);
     this.#write(at, value);
     if (isNobody(value)) this.#remove(at);

@@ -71,6 +71,10 @@ export interface Pick {
   readonly verdict: Verdict;
   /** The next best decode endpoints that the same prefill can be handed to. */
   readonly fallbacks: readonly Endpoint[];
+  /** Of each decode candidate, in the order of the input. */
+  readonly costs: Float64Array;
+  /** Every prefill endpoint, the cheapest first. */
+  readonly priced: readonly PricedPrefill[];
 }
 
 /** Costs this close are a tie. */
@@ -85,7 +89,7 @@ export function pick(input: PickInput): Pick | undefined {
   // Nobody prefills for it, and it does not itself.
   if (decode === undefined || !Number.isFinite(costs[input.decode.indexOf(decode)] ?? Infinity)) return undefined;
   const chosen = settle(decode, priced, input);
-  return { ...chosen, fallbacks: fallbacks(chosen, costs, input) };
+  return { ...chosen, fallbacks: fallbacks(chosen, costs, input), costs, priced };
 }
 
 /** Cheapest first. The first prefill endpoint stands for all: those behind it are compatible with the same decoders. */
@@ -170,7 +174,7 @@ function costOf(decode: Candidate, priced: readonly PricedPrefill[], input: Pick
   );
 }
 
-type Settled = Omit<Pick, "fallbacks">;
+type Settled = Omit<Pick, "fallbacks" | "costs" | "priced">;
 
 /** The chosen endpoint, with all prefill endpoints that pair with it. */
 function settle(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): Settled {

@@ -5,7 +5,7 @@
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import { decodeCost, ownPrefillMs, pinnedCost, prefillCost, requestsOn, transferCost } from "./cost.ts";
 import { distanceOf } from "./distance.ts";
-import { batchOn, pairs, type Candidate, type Pick as Choice, type PickInput } from "./pick.ts";
+import { batchOn, pairs, type Candidate, type Pick as Choice, type PickInput, type PricedPrefill } from "./pick.ts";
 
 /** Prefill on one endpoint. The terms add up to `costMs`. */
 export interface PrefillTerms {
@@ -37,7 +37,7 @@ export interface PrefillRow extends Row {
 }
 
 export interface DecodeRow extends Row {
-  /** Decode steps as long as the batch there makes them. */
+  /** What each further request in the batch costs the others. */
   readonly decodeMs: number;
   /** Prefill on this very endpoint. */
   readonly local: PrefillTerms;
@@ -55,31 +55,47 @@ export interface PickTerms {
   readonly candidates: { readonly decode: number; readonly prefill: number };
 }
 
-/** @param most rows of each kind */
+/**
+ * The cheapest candidates of each kind; what was computed for the pick says which those are, so that a thousand others cost
+ * a comparison each.
+ * @param most rows of each kind
+ */
 export function termsOf(input: PickInput, pick: Choice, most: number): PickTerms {
-  const prefill = input.prefill.map((candidate) =>
-    prefillRow(candidate, candidate === pick.prefill[0]?.candidate, input),
+  const [partner] = pick.prefill;
+  const prefill = including(pick.priced.slice(0, most), partner, most);
+  const decode = including(
+    lowest(pick.costs, most).map((at) => input.decode[at] as Candidate),
+    pick.decode,
+    most,
   );
-  const priced = input.prefill.map((candidate, index) => ({ candidate, row: prefill[index] as PrefillRow }));
-  const decode = input.decode.map((candidate) => decodeRow(candidate, candidate === pick.decode, priced, input));
+  const rows = decode.map((candidate) => decodeRow(candidate, candidate === pick.decode, pick.priced, input));
   return {
-    decode: cheapest(decode, ({ costMs }) => costMs, most),
-    prefill: cheapest(prefill, ({ prefill: { costMs } }) => costMs, most),
-    candidates: { decode: decode.length, prefill: prefill.length },
+    decode: rows.toSorted((a, b) => a.costMs - b.costMs),
+    prefill: prefill.map(({ candidate }) => prefillRow(candidate, candidate === partner?.candidate, input)),
+    candidates: { decode: input.decode.length, prefill: input.prefill.length },
   };
 }
 
-/** The terms of the chosen endpoint alone. */
-export function chosenTerms(input: PickInput, pick: Choice): PickTerms {
-  const [first] = pick.prefill;
-  return termsOf({ ...input, decode: [pick.decode], prefill: first === undefined ? [] : [first.candidate] }, pick, 1);
+/** The terms of the chosen endpoints alone. */
+export const chosenTerms = (input: PickInput, pick: Choice): PickTerms => termsOf(input, pick, 1);
+
+/** The chosen one in the place of the last, where it is not among the cheapest. */
+function including<T>(kept: readonly T[], chosen: T | undefined, most: number): readonly T[] {
+  return chosen === undefined || kept.includes(chosen) ? kept : [...kept.slice(0, most - 1), chosen];
 }
 
-function cheapest<T extends Row>(rows: readonly T[], cost: (row: T) => number, most: number): readonly T[] {
-  const sorted = rows.toSorted((a, b) => cost(a) - cost(b));
-  const kept = sorted.slice(0, most);
-  const chosen = sorted.find((row) => row.chosen);
-  return chosen === undefined || kept.includes(chosen) ? kept : [...kept.slice(0, -1), chosen];
+/** Places of the lowest numbers, the lowest first. */
+function lowest(costs: Float64Array, most: number): readonly number[] {
+  const places: number[] = [];
+  for (let at = 0; at < costs.length; at++) {
+    const cost = costs[at] as number;
+    if (places.length === most && cost >= (costs[places.at(-1) as number] as number)) continue;
+    let place = places.length;
+    while (place > 0 && (costs[places[place - 1] as number] as number) > cost) place -= 1;
+    places.splice(place, 0, at);
+    if (places.length > most) places.pop();
+  }
+  return places;
 }
 
 const endpointOf = ({ name, address, role }: Endpoint): Row["endpoint"] => ({ name, address, role });
@@ -111,12 +127,12 @@ function prefillTerms({ endpoint, load, stats, ...known }: Candidate, input: Pic
   };
 }
 
-interface Priced {
-  readonly candidate: Candidate;
-  readonly row: PrefillRow;
-}
-
-function decodeRow(candidate: Candidate, chosen: boolean, priced: readonly Priced[], input: PickInput): DecodeRow {
+function decodeRow(
+  candidate: Candidate,
+  chosen: boolean,
+  priced: readonly PricedPrefill[],
+  input: PickInput,
+): DecodeRow {
   const local = prefillTerms(candidate, input);
   const remote = cheapestRemote(candidate.endpoint, priced, input);
   const remoteMs = remote === undefined ? Infinity : remote.prefillMs + remote.transferMs;
@@ -132,14 +148,18 @@ function decodeRow(candidate: Candidate, chosen: boolean, priced: readonly Price
   };
 }
 
-function cheapestRemote(decode: Endpoint, priced: readonly Priced[], input: PickInput): DecodeRow["remote"] {
-  let best: DecodeRow["remote"];
-  for (const { candidate, row } of priced) {
+/** They come cheapest first: none behind can be cheaper by being near. */
+function cheapestRemote(decode: Endpoint, priced: readonly PricedPrefill[], input: PickInput): DecodeRow["remote"] {
+  const { promptTokens, constants } = input;
+  const nearest = transferCost(promptTokens, constants);
+  let [best, bestMs]: [DecodeRow["remote"], number] = [undefined, Infinity];
+  for (const { candidate, costMs: prefillMs } of priced) {
+    if (prefillMs + nearest >= bestMs) break;
     if (!pairs(candidate.endpoint, decode, input)) continue;
-    const transferMs = transferCost(input.promptTokens, input.constants, distanceOf(candidate.endpoint, decode));
-    const prefillMs = row.prefill.costMs;
-    if (best === undefined || prefillMs + transferMs < best.prefillMs + best.transferMs)
-      best = { by: candidate.endpoint.name, prefillMs, transferMs };
+    const transferMs = transferCost(promptTokens, constants, distanceOf(candidate.endpoint, decode));
+    if (prefillMs + transferMs >= bestMs) continue;
+    best = { by: candidate.endpoint.name, prefillMs, transferMs };
+    bestMs = prefillMs + transferMs;
   }
   return best;
 }

@@ -2,7 +2,8 @@
  * Whether the tokens made here are the engine's, judged by their number: an engine says in its answer how many it had.
  *
  * A tokenizer that is one token off at the front hits nothing, so any difference counts. Three of the last five, and the
- * model's tokens are not asked for in that way for a while; then it is tried again.
+ * model's tokens are not asked for in that way for a while; then it is tried again. Each API is judged by itself: engines
+ * make of one what they do not make of another.
  */
 import type { PromptTokens } from "./tokens.ts";
 
@@ -20,10 +21,15 @@ interface Past {
   distrustedUntil: number;
 }
 
-/** Where a way to make tokens was found wrong. */
-export interface Disagreement {
+/** A way to make tokens: for a model, of the bodies of an API. */
+export interface Way {
   readonly model: string;
+  readonly api: string;
   readonly how: How;
+}
+
+/** Where a way was found wrong. */
+export interface Disagreement extends Way {
   /** Tokens that the engine had more. */
   readonly off: number;
   readonly cause: string;
@@ -32,14 +38,14 @@ export interface Disagreement {
 export class Agreement {
   readonly #records = new Map<string, Past>();
 
-  trusts(model: string, how: How, now: number): boolean {
-    const record = this.#records.get(keyOf(model, how));
+  trusts(way: Way, now: number): boolean {
+    const record = this.#records.get(keyOf(way));
     return record === undefined || record.distrustedUntil <= now;
   }
 
   /** What is to be told, where this answer ends the trust. */
-  judge(model: string, how: How, counts: { ours: number; engines: number }, now: number): Disagreement | undefined {
-    const record = this.#recordOf(keyOf(model, how));
+  judge(way: Way, counts: { ours: number; engines: number }, now: number): Disagreement | undefined {
+    const record = this.#recordOf(keyOf(way));
     const off = counts.engines - counts.ours;
     record.off.push(off);
     if (record.off.length > KEPT) record.off.shift();
@@ -47,7 +53,7 @@ export class Agreement {
     if (record.off.filter((each) => each !== 0).length < TOO_MANY) return undefined;
     record.distrustedUntil = now + DISTRUST_MS;
     record.off.length = 0;
-    return { model, how, off, cause: causeOf(off, counts.engines) };
+    return { ...way, off, cause: causeOf(off, counts.engines) };
   }
 
   #recordOf(key: string): Past {
@@ -61,7 +67,7 @@ export class Agreement {
 }
 
 /** No name of a model holds a NUL. */
-const keyOf = (model: string, how: How): string => `${model}\0${how}`;
+const keyOf = ({ model, api, how }: Way): string => `${model}\0${api}\0${how}`;
 
 function causeOf(off: number, engines: number): string {
   if (Math.abs(off) <= 2) return "tokens that begin or end a prompt: another template or other settings at the engine";

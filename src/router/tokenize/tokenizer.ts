@@ -8,7 +8,6 @@
 import type { Config } from "../../config/schema.ts";
 import type { Clock, Log, Metrics, Timers } from "../../ports.ts";
 import type { KnownEndpoint } from "../directory.ts";
-import type { Usage } from "../exchange.ts";
 import { Agreement } from "./agreement.ts";
 import type { EngineDialect } from "./chat.ts";
 import type { EngineAnswer, EngineTokens } from "./engine.ts";
@@ -65,13 +64,13 @@ export class Tokenizer implements PromptTokenizer {
     return undefined;
   }
 
-  counted({ model, tokens, count }: CountedPrompt, { promptTokens }: Usage): void {
-    if (tokens === undefined || promptTokens === undefined) return;
+  counted({ model, api, tokens: how, count }: CountedPrompt, promptTokens: number): void {
+    if (how === undefined) return;
     const { metrics, log, clock } = this.#deps;
     const outcome = count === promptTokens ? "same" : "other";
-    metrics.count("tandem_router_token_agreement_total", { how: tokens, outcome });
+    metrics.count("tandem_router_token_agreement_total", { how, outcome });
     const counts = { ours: count, engines: promptTokens };
-    const wrong = this.#agreement.judge(model, tokens, counts, clock.monotonic());
+    const wrong = this.#agreement.judge({ model, api, how }, counts, clock.monotonic());
     if (wrong !== undefined) log.warn("tokens are not the engine's: routed by text for ten minutes", { ...wrong });
   }
 
@@ -82,27 +81,28 @@ export class Tokenizer implements PromptTokenizer {
   }
 
   #call(query: PromptQuery, job: Job): Call | undefined {
-    return this.#here(query.model, job) ?? this.#there(query, job);
+    return this.#here(query, job) ?? this.#there(query, job);
   }
 
-  #here(model: string, job: Job): Call | undefined {
-    const entry = this.#deps.pool?.entryOf(model);
-    if (entry === undefined || !this.#trusts(model, "tokenizer")) return undefined;
+  #here(query: PromptQuery, job: Job): Call | undefined {
+    const entry = this.#deps.pool?.entryOf(query.model);
+    if (entry === undefined || !this.#trusts(query, "tokenizer")) return undefined;
     const coming = this.#deps.pool?.ask(entry, job);
     return coming === undefined ? undefined : { how: "tokenizer", coming };
   }
 
-  #there({ model, endpoints }: PromptQuery, job: Job): Call | undefined {
+  #there(query: PromptQuery, job: Job): Call | undefined {
+    const { model, endpoints } = query;
     const address =
-      this.#deps.config.engine && this.#trusts(model, "engine") ? addressIn(endpoints, ++this.#calls) : undefined;
+      this.#deps.config.engine && this.#trusts(query, "engine") ? addressIn(endpoints, ++this.#calls) : undefined;
     if (address === undefined) return undefined;
     const answer = this.#deps.engine.ask({ model, job, address });
     if (answer === undefined) return undefined;
     return { how: "engine", coming: answer instanceof Int32Array ? Promise.resolve(answer) : answer };
   }
 
-  #trusts(model: string, how: How): boolean {
-    return this.#agreement.trusts(model, how, this.#deps.clock.monotonic());
+  #trusts({ model, facts }: PromptQuery, how: How): boolean {
+    return this.#agreement.trusts({ model, api: facts.api.name, how }, this.#deps.clock.monotonic());
   }
 
   /** What has come when the budget ends. */

@@ -6,7 +6,6 @@
  * little endian, seeded as those of text (`seedFor`).
  */
 import type { KnownEndpoint } from "../directory.ts";
-import type { Usage } from "../exchange.ts";
 import type { RequestFacts } from "../request/facts.ts";
 
 export interface PromptTokens {
@@ -34,12 +33,14 @@ export interface PromptTokenizer {
    */
   tokens(query: PromptQuery): Promise<PromptTokens | undefined> | undefined;
   /** What the engine counted for a prompt, and what was counted here, where it was. */
-  counted(prompt: CountedPrompt, usage: Usage): void;
+  counted(prompt: CountedPrompt, promptTokens: number): void;
 }
 
 /** What is left of a prompt when its answer ends. */
 export interface CountedPrompt {
   readonly model: string;
+  /** Name of the API. */
+  readonly api: string;
   readonly tokens: PromptTokens["how"] | undefined;
   /** Tokens, where they were made; else as estimated. */
   readonly count: number;

@@ -91,12 +91,15 @@ export class EventLog implements BlockListener {
     this.#add({ kind: "cleared" });
   }
 
-  /** What happened since the last call as a message; undefined where nothing did. */
+  /** What happened since the last call as a message; undefined where nothing did. A whole second is told as one not quite. */
   take(time: number): EventMessage | undefined {
     if (this.#pending.length === 0) return undefined;
     const events = this.#pending.map((one) => this.#encoded(one));
     this.#pending = [];
-    const message = { sequence: this.#next++, payload: packr.pack([time, events, 0]) };
+    const message = {
+      sequence: this.#next++,
+      payload: packr.pack([Number.isInteger(time) ? time + 0.0001 : time, events, 0]),
+    };
     this.#kept.push(message);
     // Cut in pieces: each cut copies what is left.
     if (this.#kept.length > 1.25 * this.#options.keeps) this.#kept = this.#kept.slice(-this.#options.keeps);

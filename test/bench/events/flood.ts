@@ -58,17 +58,18 @@ async function flood(engine: number, publisher: Publisher): Promise<never> {
   }
 }
 
-if (process.send !== undefined && import.meta.main)
-  process.once("message", async ({ engines }: FloodOrder) => {
-    const all = await Promise.all(
-      Array.from({ length: engines }, async () => {
-        // Waits for the reader where it is full, so that nothing is lost and nothing is asked for again.
-        const publisher = new Publisher({ sendHighWaterMark: 200, noDrop: true, linger: 0 });
-        await publisher.bind("tcp://127.0.0.1:*");
-        return publisher;
-      }),
-    );
-    const ports = all.map(({ lastEndpoint }) => Number(/:(\d+)$/.exec(lastEndpoint ?? "")?.[1]));
-    process.send?.({ ports });
-    all.forEach((publisher, engine) => void flood(engine, publisher));
-  });
+if (process.send !== undefined && import.meta.main) process.once("message", (order: FloodOrder) => void start(order));
+
+async function start({ engines }: FloodOrder): Promise<void> {
+  const all = await Promise.all(
+    Array.from({ length: engines }, async () => {
+      // Waits for the reader where it is full, so that nothing is lost and nothing is asked for again.
+      const publisher = new Publisher({ sendHighWaterMark: 200, noDrop: true, linger: 0 });
+      await publisher.bind("tcp://127.0.0.1:*");
+      return publisher;
+    }),
+  );
+  const ports = all.map(({ lastEndpoint }) => Number(/:(\d+)$/.exec(lastEndpoint ?? "")?.[1]));
+  process.send?.({ ports });
+  all.forEach((publisher, engine) => void flood(engine, publisher));
+}

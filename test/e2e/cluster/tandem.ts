@@ -55,7 +55,12 @@ export async function startTandem(cluster: Cluster, settings: readonly string[] 
   const started = await Promise.all([
     start("controller", "controller", ["controller.alternativeNames=127.0.0.1"]),
     start("admission", "admission,extender", [`admission.listen=127.0.0.1:${webhook}`]),
-    start("router", "router", [`router.listen=127.0.0.1:${extProc}`, `router.healthListen=127.0.0.1:${health}`]),
+    start("router", "router", [
+      `router.listen=127.0.0.1:${extProc}`,
+      `router.healthListen=127.0.0.1:${health}`,
+      // Of the Pod, where there is one.
+      "router.callbacks.advertise=127.0.0.1",
+    ]),
   ]);
   const authority = await eventually("the webhooks' authority", () => authorityOf(cluster));
   return {

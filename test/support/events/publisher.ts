@@ -33,8 +33,9 @@ export const removed = (hashes: readonly bigint[], medium = "GPU"): object => ({
 
 export const CLEARED = { type: "AllBlocksCleared" };
 
-/** A batch in the map form of vLLM from 0.24 on. */
-export const batch = (events: readonly object[], time: number, rank = 0): Buffer => packr.pack([time, events, rank]);
+/** A batch in the map form of vLLM from 0.24 on. A whole number would be packed as an integer, which engines never send. */
+export const batch = (events: readonly object[], time: number, rank = 0): Buffer =>
+  packr.pack([Number.isInteger(time) ? time + 0.0001 : time, events, rank]);
 
 export interface PublisherOptions {
   /** Frames of a replay begin with a topic, as from vLLM 0.25 on. */
@@ -44,6 +45,8 @@ export interface PublisherOptions {
   readonly keeps?: number;
   readonly port?: number;
   readonly replayPort?: number;
+  /** What is sent again, in place of what was published here. */
+  readonly source?: (from: number) => readonly { readonly sequence: number; readonly payload: Uint8Array }[];
 }
 
 const END = Buffer.alloc(8, 0xff);
@@ -114,7 +117,8 @@ export class EventPublisher {
       this.replays += 1;
       const topic = this.#options.topic === true ? [Buffer.alloc(0)] : [];
       const start = Number(from.readBigUInt64BE());
-      for (const { sequence, payload } of this.#kept)
+      const kept = this.#options.source?.(start) ?? this.#kept;
+      for (const { sequence, payload } of kept)
         if (sequence >= start) await router.send([peer, "", ...topic, sequenceOf(sequence), payload]);
       await router.send([peer, "", ...topic, END, ""]);
     }

@@ -1,4 +1,4 @@
-/** The bundle: what people run is built as for them, and its router finds the thread that scrapes. */
+/** The bundle: what people run is built as for them, and its router finds the threads that scrape and tokenise. */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
@@ -8,11 +8,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import t from "tap";
+import { SMALL } from "../../support/tokenizer/small.ts";
 
 const BUILD = fileURLToPath(new URL("../../../scripts/build.ts", import.meta.url));
 t.setTimeout(180_000);
 
-t.test("the router of dist/tandem.js scrapes, from its thread", async (t) => {
+t.test("the router of dist/tandem.js scrapes and tokenises, from its threads", async (t) => {
   const folder = t.testdir();
   // As package.json says of what it is installed with.
   writeFileSync(join(folder, "package.json"), '{"type":"module"}');
@@ -31,6 +32,7 @@ t.test("the router of dist/tandem.js scrapes, from its thread", async (t) => {
   const router = {
     ...{ listen: "127.0.0.1:0", healthListen: "", replicas: { listen: "" } },
     endpoints: { static: [{ address, role: "both", model: "m" }] },
+    tokenizer: { models: { m: SMALL } },
   };
   writeFileSync(config, JSON.stringify({ router, metrics: { listen: "" }, admin: { listen: "" } }));
   const child = spawn(process.execPath, [join(folder, "tandem.js"), "serve", "--role", "router", "--config", config], {
@@ -39,11 +41,15 @@ t.test("the router of dist/tandem.js scrapes, from its thread", async (t) => {
   });
   t.teardown(() => child.kill("SIGKILL"));
   let said = "";
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+  const tokenises = Promise.withResolvers<undefined>();
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    said += text;
+    if (said.includes("tokenizer ready")) tokenises.resolve(undefined);
+  });
   const ended = once(child, "close");
   const early = ended.then(() => Promise.reject(new Error(said)));
   early.catch(() => undefined);
-  await Promise.race([both.promise, early]);
+  await Promise.race([Promise.all([both.promise, tokenises.promise]), early]);
   t.same(new Set(asked), new Set(["/metrics", "/v1/models"]));
   child.kill("SIGTERM");
   t.same(await ended, [0, null], "and it ends when told");

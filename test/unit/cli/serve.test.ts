@@ -186,6 +186,11 @@ t.test("a router that cannot start says which key is wrong, and ends", async (t)
     [["router.tenant.saltKeyFile=/nope"], /router\.tenant\.saltKeyFile \/nope: ENOENT/],
     [["router.replicas.listen=127.0.0.1:0"], /router\.replicas\.listen: nobody is heard/],
     [["router.replicas.peers=foo"], /router\.replicas\.peers: foo is no host:port/],
+    [["router.callbacks.listen=127.0.0.1:0"], /router\.callbacks\.advertise: decode engines must be told/],
+    [
+      [`router.callbacks.listen=127.0.0.1:${held}`, "router.callbacks.advertise=127.0.0.1"],
+      /router\.callbacks\.listen: listen EADDRINUSE/,
+    ],
     [["router.inferencePool=a/b"], /router\.inferencePool and router\.endpoints\.static exclude each other/],
   ];
   await Promise.all(

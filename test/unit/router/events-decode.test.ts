@@ -76,7 +76,7 @@ t.test("each golden, cut anywhere or with a byte changed, never throws and never
       const broken = cut ? whole.subarray(0, at) : Buffer.from(whole);
       if (!cut) broken[at] = value;
       const why = decoder.decode(batch, broken);
-      return why === undefined ? batch.count <= 4 : batch.count === 0 && batch.tokenCount === 0 && why !== undefined;
+      return why === undefined ? batch.count <= 4 : batch.count === 0 && batch.tokenCount === 0;
     }),
     { numRuns: 3000 },
   );

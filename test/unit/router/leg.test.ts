@@ -1,6 +1,7 @@
 import t from "tap";
 import { loadConfig } from "../../../src/config/load.ts";
 import { UNTRUSTED_HEADERS } from "../../../src/kinds/names.ts";
+import { Callbacks } from "../../../src/router/disagg/callbacks.ts";
 import { legHeaders, mayGoAlong } from "../../../src/router/disagg/headers.ts";
 import { meaning, next, runPrefillLeg, type Meaning } from "../../../src/router/disagg/leg.ts";
 import type { EngineReply, EngineRequest } from "../../../src/ports.ts";
@@ -73,7 +74,7 @@ t.test("legs over scripted engines", async (t) => {
   });
   const first = await run([{ kind: "refused", detail: "" }, done], ["a", "b"]);
   t.same(first.asked, ["a", "b"]);
-  t.match(first.outcome, { kind: "transferred", by: "b", cachedTokens: 48 });
+  t.match(first.outcome, { kind: "transferred", by: "b", usage: { cachedTokens: 48 } });
   if (first.outcome.kind === "transferred") t.same(JSON.parse(first.outcome.params.toString()), PARAMS);
   t.match(
     (
@@ -97,6 +98,128 @@ t.test("legs over scripted engines", async (t) => {
   t.match((await run([], [])).outcome, { kind: "local" });
 });
 
+/** Engines that take a request or refuse it at once, and answer later, when they are told to. */
+async function behind(
+  starts: readonly ("sent" | EngineReply)[],
+  ends: readonly EngineReply[] = [],
+): Promise<{ asked: readonly string[]; outcome: unknown; told: readonly string[] }> {
+  const [asked, told]: [string[], string[]] = [[], []];
+  const answers: ((reply: EngineReply) => void)[] = [];
+  const send = (request: EngineRequest): Promise<EngineReply> => {
+    const start = starts[asked.push(request.address) - 1] ?? "sent";
+    if (start !== "sent") return Promise.resolve(start);
+    request.onSent?.();
+    return new Promise((resolve) => answers.push(resolve));
+  };
+  const outcome = await runPrefillLeg<string>({
+    endpoints: ["a", "b", "c"],
+    attempts: 3,
+    client: { send },
+    request: (address) => ({ address, method: "POST", path: "/", timeoutMs: 1 }),
+    onStart: (address) => (outcome, late) => void told.push(`${address} ${outcome}${late ? " late" : ""}`),
+    concurrent: () => true,
+  });
+  for (const end of ends) answers.shift()?.(end);
+  await Promise.resolve();
+  await Promise.resolve();
+  return { asked, outcome, told };
+}
+
+t.test("legs that run beside decode: what happens before it is sent, and behind it", async (t) => {
+  const refused: EngineReply = { kind: "refused", detail: "" };
+  const lost: EngineReply = { kind: "lost", detail: "reset" };
+  const table: readonly [
+    name: string,
+    starts: readonly ("sent" | EngineReply)[],
+    ends: readonly EngineReply[],
+    outcome: object,
+    asked: readonly string[],
+    told: readonly string[],
+  ][] = [
+    ["sent", ["sent"], [answer(200)], { kind: "sent", by: "a" }, ["a"], ["a done late"]],
+    [
+      "refused, sent",
+      [refused, "sent"],
+      [answer(200)],
+      { kind: "sent", by: "b" },
+      ["a", "b"],
+      ["a untouched", "b done late"],
+    ],
+    ["busy, sent", [answer(503), "sent"], [], { kind: "sent", by: "b" }, ["a", "b"], ["a untouched"]],
+    [
+      "all refuse",
+      [refused, refused, refused],
+      [],
+      { kind: "local" },
+      ["a", "b", "c"],
+      ["a untouched", "b untouched", "c untouched"],
+    ],
+    ["lost at once, sent", [lost, "sent"], [], { kind: "sent", by: "b" }, ["a", "b"], ["a lost"]],
+    ["lost at once twice", [lost, lost], [], { kind: "failed", detail: "reset" }, ["a", "b"], ["a lost", "b lost"]],
+    ["refusal at once", [answer(400)], [], { kind: "refusal", status: 400 }, ["a"], ["a refusal"]],
+    ["answered at once", [answer(200)], [], { kind: "sent", by: "a" }, ["a"], ["a done"]],
+    ["lost behind", ["sent"], [lost], { kind: "sent", by: "a" }, ["a"], ["a lost late"]],
+    ["refusal behind", ["sent"], [answer(400)], { kind: "sent", by: "a" }, ["a"], ["a refusal late"]],
+    ["busy behind", ["sent"], [answer(503)], { kind: "sent", by: "a" }, ["a"], ["a untouched late"]],
+    ["cut behind", ["sent"], [{ kind: "aborted", detail: "" }], { kind: "sent", by: "a" }, ["a"], ["a aborted late"]],
+  ];
+  for (const [name, starts, ends, outcome, asked, told] of table) {
+    const found = await behind(starts, ends);
+    t.match(found.outcome, outcome, name);
+    t.same(found.asked, asked, name);
+    t.same(found.told, told, name);
+  }
+});
+
+t.test(
+  "an endpoint of which something must be known and is not counts as refusing, and is never sent to",
+  async (t) => {
+    const asked: string[] = [];
+    const outcome = await runPrefillLeg<string>({
+      endpoints: ["a", "b"],
+      attempts: 3,
+      client: { send: ({ address }) => Promise.resolve(asked.push(address) > 0 ? answer(200) : answer(500)) },
+      ready: (address) => Promise.resolve(address === "b"),
+      request: (address) => ({ address, method: "POST", path: "/", timeoutMs: 1 }),
+      onStart: () => () => undefined,
+      concurrent: () => true,
+    });
+    t.match(outcome, { kind: "sent", by: "b" });
+    t.same(asked, ["b"]);
+  },
+);
+
+t.test("calls of decode: who may ask, and what the answer is", async (t) => {
+  const callbacks = new Callbacks(() => "http://r:1/v1/metaserver");
+  const posted: string[] = [];
+  const open = (token: string, taken: boolean) =>
+    callbacks.open(token, "id-1", (body) => {
+      posted.push(body.toString());
+      return Promise.resolve(taken);
+    });
+  const call = (token: string, body: unknown): Promise<number> =>
+    callbacks.post(token, Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
+  const first = open("secret", true);
+  t.equal(first.url, "http://r:1/v1/metaserver/secret");
+  const own = { request_id: "chatcmpl-id-1", remote_host: "h" };
+  const table: readonly [string, unknown, number][] = [
+    ["other", own, 404],
+    ["secret", "{", 400],
+    ["secret", "[]", 400],
+    ["secret", { request_id: 7 }, 400],
+    ["secret", { request_id: "cmpl-else-0" }, 404],
+    ["secret", own, 200],
+    ["secret", own, 200],
+  ];
+  for (const [token, body, status] of table) t.equal(await call(token, body), status, JSON.stringify(body));
+  t.same(posted, ['{"remote_host":"h"}'], "its prefill begins once, with what was posted but for its own name");
+  first.close();
+  t.equal(await call("secret", own), 404, "the request is over");
+  open("none", false);
+  t.equal(await call("none", own), 503, "no prefill engine took it");
+  t.equal(callbacks.size, 1);
+});
+
 t.test("a 200 with garbage means prefill on the decode endpoint, never a failure of ours", async (t) => {
   const raw = (text: string): EngineReply => ({ kind: "answer", status: 200, headers: {}, body: Buffer.from(text) });
   const garbage = [
@@ -116,7 +239,7 @@ t.test("a 200 with garbage means prefill on the decode endpoint, never a failure
   for (const count of ["1e400", "-1", '"7"', "null", "1.5"]) {
     const usage = `{"prompt_tokens_details":{"cached_tokens":${count}}}`;
     const { outcome } = await run([raw(`{"kv_transfer_params":{},"usage":${usage}}`)], ["a"]);
-    t.match(outcome, { kind: "transferred", cachedTokens: undefined }, count);
+    t.match(outcome, { kind: "transferred", usage: { cachedTokens: undefined } }, count);
   }
 });
 

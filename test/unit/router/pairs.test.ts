@@ -155,6 +155,7 @@ t.test("a rolling upgrade shares traffic by what each set of compatible pairs ca
   const table: readonly (readonly [name: string, upgrade: Upgrade, wanted: readonly [number, number]])[] = [
     ["10 % of both, busy", { prefill: [9, 1], decode: [9, 1], load: 0.8 }, [0.07, 0.13]],
     ["10 % of prefill and half of decode, busy", { prefill: [9, 1], decode: [5, 5], load: 0.8 }, [0.07, 0.14]],
+    ["half of prefill and 10 % of decode, busy", { prefill: [5, 5], decode: [9, 1], load: 0.8 }, [0.1, 0.5]],
     ["half of both, busy", { prefill: [5, 5], decode: [5, 5], load: 0.8 }, [0.45, 0.55]],
     ["90 % of both, busy", { prefill: [1, 9], decode: [1, 9], load: 0.8 }, [0.87, 0.93]],
     ["10 % of both, at ease", { prefill: [9, 1], decode: [9, 1], load: 0.3 }, [0.06, 0.15]],

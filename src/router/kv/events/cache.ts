@@ -78,15 +78,30 @@ export class EngineCache {
   }
 
   #stored(batch: EventBatch, event: BlockEvent): void {
-    if (!this.#isFull(event)) return this.#ignore("group");
-    if (event.tokenCount === 0) return this.#moved(batch, event);
+    if (!this.#isFull(event)) {
+      this.#ignore("group");
+      return;
+    }
+    if (event.tokenCount === 0) {
+      this.#moved(batch, event);
+      return;
+    }
     const { hashCount, blockSize, tokenCount } = event;
     // A page may be short at its end; tokens of blocks that are left out cannot be told from the others.
     const spare = hashCount * blockSize - tokenCount;
-    if (spare < 0 || spare >= blockSize) return this.#ignore("masked");
-    if (blockSize > MAX_OWN * this.#options.chain.blockTokens) return this.#ignore("size");
+    if (spare < 0 || spare >= blockSize) {
+      this.#ignore("masked");
+      return;
+    }
+    if (blockSize > MAX_OWN * this.#options.chain.blockTokens) {
+      this.#ignore("size");
+      return;
+    }
     const rest = this.#begin(event);
-    if (rest === NONE) return this.#ignore("parent", hashCount);
+    if (rest === NONE) {
+      this.#ignore("parent", hashCount);
+      return;
+    }
     this.#place(batch, event, rest);
   }
 
@@ -116,7 +131,10 @@ export class EngineCache {
     if (this.#out.length < 2 * blocks) this.#out = new Int32Array(4 * blocks);
     if (!whole || event.extraAt >= 0) this.#gather(batch, event, rest);
     // In one call, unless something beside tokens comes between them.
-    if (event.extraAt >= 0) return this.#each(batch, event, rest);
+    if (event.extraAt >= 0) {
+      this.#each(batch, event, rest);
+      return;
+    }
     if (whole) chain.extend(this.#point, batch.tokens, [event.tokenAt, count], this.#out);
     else chain.extend(this.#point, this.#tokens, [0, count], this.#out);
     this.#each(batch, event, rest);
@@ -187,7 +205,10 @@ export class EngineCache {
   }
 
   #removed(batch: EventBatch, { hashAt, hashCount, tier, group }: BlockEvent): void {
-    if (group < MAX_GROUPS && (this.#partial & (1 << group)) !== 0) return this.#ignore("group");
+    if (group < MAX_GROUPS && (this.#partial & (1 << group)) !== 0) {
+      this.#ignore("group");
+      return;
+    }
     for (let at = hashAt; at < hashAt + hashCount; at++) {
       const block = this.#find(batch, at);
       if (block === NONE) continue;

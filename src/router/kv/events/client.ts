@@ -75,7 +75,7 @@ export class Connection {
   #read(reader: ZmtpReader, bytes: Uint8Array): boolean {
     if (this.#isOver) return false;
     if (reader.push(bytes) !== undefined) this.#end("wrong");
-    const restMs = this.#isOver ? 0 : this.#events.pace(bytes.length);
+    const restMs = this.#events.pace(bytes.length);
     if (restMs <= 0) return true;
     this.#cancelRest = this.#timers.after(restMs, () => this.#socket.resume());
     return false;
@@ -86,7 +86,10 @@ export class Connection {
   }
 
   #readied(peer: string): void {
-    if (!PEERS[this.#type].includes(peer)) return this.#end("wrong");
+    if (!PEERS[this.#type].includes(peer)) {
+      this.#end("wrong");
+      return;
+    }
     this.#cancelDeadline();
     this.#isOpen = true;
     if (this.#type === "SUB") this.#socket.write(SUBSCRIBE_ALL);

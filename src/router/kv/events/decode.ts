@@ -86,7 +86,10 @@ export class EventDecoder {
 
   #batch(batch: EventBatch): void {
     const reader = this.#reader;
-    if (reader.isMap()) return this.#mapBatch(batch);
+    if (reader.isMap()) {
+      this.#mapBatch(batch);
+      return;
+    }
     const count = reader.array();
     if (count < 2) fail("shape");
     batch.time = reader.number();
@@ -101,19 +104,20 @@ export class EventDecoder {
     for (let left = reader.map(); left > 0; left--) {
       const name = reader.text(MAX_TEXT);
       if (name === "ts") batch.time = reader.number();
-      else if (name === "events") [events] = [true, this.#events(batch)];
+      else if (name === "events") events = this.#events(batch);
       else if (name === "data_parallel_rank" && !reader.nil()) batch.rank = reader.number();
       else if (name !== "data_parallel_rank") reader.skip();
     }
     if (!events) fail("shape");
   }
 
-  #events(batch: EventBatch): void {
+  #events(batch: EventBatch): true {
     const count = this.#reader.array();
     if (count > MAX_EVENTS) fail("tooLarge");
     for (let left = count; left > 0; left--)
       if (this.#reader.isMap()) this.#mapEvent(batch);
       else this.#arrayEvent(batch);
+    return true;
   }
 
   #arrayEvent(batch: EventBatch): void {

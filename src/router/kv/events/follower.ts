@@ -40,6 +40,7 @@ export interface FollowerPorts {
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 30_000;
 const LONGEST_GUESS_MS = 300_000;
+const QUIET_LOOKS = 10;
 /** An engine sends what it keeps without a pause; it does so between two steps, which take less than a second. */
 const REPLAY_SILENCE_MS = 5000;
 
@@ -54,6 +55,9 @@ export class Follower {
   #cancelSilence: Cancel = () => undefined;
   #cancelPause: Cancel = () => undefined;
   #failures = 0;
+  /** Messages, and for how many looks there were no more. */
+  #heard = 0;
+  #quiet = 0;
   /** Blocks that it may still bring now; see `pace.ts`. */
   allowance = 0;
   refilledAt = 0;
@@ -76,6 +80,14 @@ export class Follower {
     this.#subscription?.close();
     this.#endReplay();
     this.stream.end();
+  }
+
+  /** To be called five times a second: where nothing came for two seconds, it is asked whether all had come before. */
+  look(): void {
+    const { heard } = this.stream;
+    this.#quiet = heard === this.#heard ? this.#quiet + 1 : 0;
+    this.#heard = heard;
+    if (this.#quiet === QUIET_LOOKS) this.stream.sequence.confirm();
   }
 
   #dial(): void {

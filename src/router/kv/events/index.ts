@@ -128,14 +128,15 @@ export class EventIndex {
     for (const table of this.#tables) table.given(given);
     if (adapters.length !== this.#adapters.size) this.#adapters = new Set(adapters);
     if (targets === undefined) return;
-    for (const status of streams) {
-      const id = targets[status.target]?.id ?? "";
-      const known = this.#known.get(id);
-      if (known === undefined) continue;
-      known.ranks[status.rank] = status;
-      if (status.tiered) this.#isTiered = true;
-      this.#judge(id);
-    }
+    for (const status of streams) this.#note(targets[status.target]?.id ?? "", status);
+  }
+
+  #note(id: string, status: StreamStatus): void {
+    const known = this.#known.get(id);
+    if (known === undefined) return;
+    known.ranks[status.rank] = status;
+    if (status.tiered) this.#isTiered = true;
+    this.#judge(id);
   }
 
   /** Of any endpoint. */

@@ -8,6 +8,8 @@ import type { HolderTable } from "../table.ts";
 import { HeldBlocks, type CacheLimits } from "./held.ts";
 
 const EVERY_MARK = 0xff;
+/** Free numbers rest until there are so many: what was said of them is read until the next message, 200 ms later. */
+const RESTING = 64;
 
 export class Numbers {
   readonly #table: HolderTable;
@@ -54,9 +56,10 @@ export class Numbers {
     }
   }
 
-  /** Where all are taken, those that wait are given up at once. Throws where more are in use than there are. */
+  /** Low numbers serve again, so that readers and rows have few to look at. Where all are taken, those that wait are given up at once. Throws where more are in use than there are. */
   #take(): number {
-    if (this.#fresh < this.#table.geometry.endpoints) return this.#fresh++;
+    const rested = this.#free.length > RESTING || this.#fresh === this.#table.geometry.endpoints;
+    if (!rested) return this.#fresh++;
     if (this.#free.length === 0) this.bury(Infinity);
     const id = this.#free.shift();
     if (id === undefined) throw new RangeError("more engines than the table has numbers");

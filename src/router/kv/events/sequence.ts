@@ -66,7 +66,7 @@ export class StreamSequence {
   #whole = false;
   #lostAs: "lost" | "garbage" = "lost";
   /** From where it was asked, and whether an answer came. */
-  #asked: { readonly from: number; answered: boolean } | undefined;
+  #asked: { readonly from: number; readonly confirms: boolean; answered: boolean } | undefined;
   #attempts = 0;
   #waiting: Message[] = [];
   #waitingBytes = 0;
@@ -88,7 +88,10 @@ export class StreamSequence {
 
   connected(): void {
     this.#attempts = 0;
-    if (this.#replays) return this.#replay("connected");
+    if (this.#replays) {
+      this.#replay("connected");
+      return;
+    }
     // Nobody says what was missed, nor whether it is the same publisher.
     if (this.#next !== undefined) this.#forget();
     this.#become("blind", "unheard");
@@ -98,6 +101,15 @@ export class StreamSequence {
     this.#asked = undefined;
     this.#forgetWaiting();
     this.#become("blind", "unreachable");
+  }
+
+  /**
+   * It has been quiet: the last messages may have been lost, and none comes that shows it. Asks for them once more, and
+   * stays as it is meanwhile.
+   */
+  confirm(): void {
+    if (this.#replays && this.#asked === undefined && this.#next !== undefined && this.#state === "live")
+      this.#ask(Math.max(0, this.#next - 1), true);
   }
 
   /** A message as it was published; its payload is valid in this call alone. */
@@ -112,7 +124,10 @@ export class StreamSequence {
     if (asked === undefined) return;
     if (!asked.answered) {
       asked.answered = true;
-      if (!this.#isSame(message)) return this.#beginAnew();
+      if (!this.#isSame(message)) {
+        this.#beginAnew();
+        return;
+      }
     }
     const next = this.#next ?? 0;
     if (message.sequence < next) return;
@@ -127,7 +142,10 @@ export class StreamSequence {
     const asked = this.#asked;
     if (asked === undefined) return;
     // Not even the message that was applied last: this is another publisher, and has sent less.
-    if (!asked.answered && (this.#next ?? 0) > 0) return this.#beginAnew();
+    if (!asked.answered && (this.#next ?? 0) > 0) {
+      this.#beginAnew();
+      return;
+    }
     this.#asked = undefined;
     // It has published nothing yet, so nothing is cached.
     if (this.#next === undefined) [this.#next, this.#whole] = [0, true];
@@ -139,8 +157,17 @@ export class StreamSequence {
   replayFailed(): void {
     const asked = this.#asked;
     if (asked === undefined) return;
+    if (asked.confirms) {
+      // Nothing is known to be missing.
+      this.#asked = undefined;
+      this.#drain();
+      return;
+    }
     this.#attempts += 1;
-    if (this.#attempts < this.#limits.attempts) return this.#ask(asked.from);
+    if (this.#attempts < this.#limits.attempts) {
+      this.#ask(asked.from);
+      return;
+    }
     this.#asked = undefined;
     this.#forgetWaiting();
     // Neither what waits nor what comes can be joined to what was heard.
@@ -156,13 +183,23 @@ export class StreamSequence {
 
   #inOrder(message: Message): void {
     const next = this.#next;
-    if (next === undefined) return this.#begin(message);
-    if (message.sequence === next) return this.#take(message, false);
-    if (message.sequence < next) return this.#backwards(message);
+    if (next === undefined) {
+      this.#begin(message);
+      return;
+    }
+    if (message.sequence === next) {
+      this.#take(message, false);
+      return;
+    }
+    if (message.sequence < next) {
+      this.#backwards(message);
+      return;
+    }
     this.counts.gaps += 1;
     if (this.#mayAsk()) {
       this.#wait(message);
-      return this.#replay("gap");
+      this.#replay("gap");
+      return;
     }
     this.#lose("lost");
     this.#take(message, false);
@@ -179,7 +216,10 @@ export class StreamSequence {
   #backwards(message: Message): void {
     if (message.time <= this.#time) return void (this.counts.duplicates += 1);
     this.#restarted();
-    if (message.sequence === 0 || !this.#mayAsk()) return this.#begin(message);
+    if (message.sequence === 0 || !this.#mayAsk()) {
+      this.#begin(message);
+      return;
+    }
     this.#wait(message);
     this.#replay("gap");
   }
@@ -187,7 +227,10 @@ export class StreamSequence {
   /** @param again it was asked for: there is no better copy */
   #take(message: Message, again: boolean): void {
     const { ok, whole } = this.#effects.apply(message.payload);
-    if (!ok) return this.#unreadable(message, again);
+    if (!ok) {
+      this.#unreadable(message, again);
+      return;
+    }
     this.#next = message.sequence + 1;
     this.#time = message.time;
     if (whole) this.#whole = true;
@@ -197,7 +240,10 @@ export class StreamSequence {
   /** It may have been hurt on the way: the engine's own copy is asked for. */
   #unreadable(message: Message, again: boolean): void {
     this.counts.garbage += 1;
-    if (!again && this.#next !== undefined && this.#mayAsk()) return this.#replay("gap");
+    if (!again && this.#next !== undefined && this.#mayAsk()) {
+      this.#replay("gap");
+      return;
+    }
     this.#lose("garbage");
     this.#next = message.sequence + 1;
     this.#time = message.time;
@@ -229,8 +275,8 @@ export class StreamSequence {
     this.#ask(Math.max(0, (this.#next ?? 0) - 1));
   }
 
-  #ask(from: number): void {
-    this.#asked = { from, answered: false };
+  #ask(from: number, confirms = false): void {
+    this.#asked = { from, confirms, answered: false };
     this.#effects.replay(from);
   }
 

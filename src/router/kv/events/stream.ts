@@ -6,7 +6,8 @@
 import type { EventBatch } from "./batch.ts";
 import { EngineCache, type CacheCounts } from "./cache.ts";
 import type { TokenChain } from "./chain.ts";
-import { EventDecoder, timeOf } from "./decode.ts";
+import type { EventDecoder } from "./decode.ts";
+import { timeOf } from "./decode.ts";
 import { END, published, replayedFrame } from "./framing.ts";
 import type { CacheLimits } from "./held.ts";
 import type { Numbers } from "./numbers.ts";
@@ -39,6 +40,8 @@ export class EventStream {
   #turnover: number;
   /** Stored since all was forgotten. */
   #stored = 0;
+  /** Messages that its subscription brought. */
+  heard = 0;
   /** Messages that are none. */
   strange = 0;
 
@@ -78,6 +81,7 @@ export class EventStream {
 
   /** What its subscription brought. */
   live(bytes: Uint8Array, frames: Int32Array, count: number): void {
+    this.heard += 1;
     const framed = published(bytes, frames, count);
     if (framed === undefined) return void (this.strange += 1);
     const payload = bytes.subarray(framed.from, framed.to);

@@ -11,17 +11,20 @@ export function eventTargets(known: readonly KnownEndpoint[], config: Config["ro
   return known.flatMap((each) => targetOf(each, config) ?? []);
 }
 
-function targetOf({ endpoint, stats }: KnownEndpoint, config: Config["router"]): EventTarget | undefined {
-  const { events, id, bootId, address, dataParallelRank } = endpoint;
+function targetOf(known: KnownEndpoint, config: Config["router"]): EventTarget | undefined {
+  const { events, id, bootId, address, dataParallelRank } = known.endpoint;
   if (events === undefined && !config.events.probe) return undefined;
-  const { port, ranks, ...rest } = events ?? { port: GUESSED_PORT + dataParallelRank, ranks: 1 };
-  const known = stats?.blocks !== undefined && stats.blockSize !== undefined;
-  return {
-    ...{ id, bootId, port, ranks, host: hostOf(address), guessed: events === undefined },
-    ...("replayPort" in rest && rest.replayPort !== undefined ? { replayPort: rest.replayPort } : {}),
-    capacityTokens: known ? (stats.blocks ?? 0) * (stats.blockSize ?? 0) : config.index.capacityTokens,
-    ...(stats?.blockSize === undefined ? {} : { blockSize: stats.blockSize }),
-  };
+  const told = events ?? { port: GUESSED_PORT + dataParallelRank, ranks: 1 };
+  return { id, bootId, host: hostOf(address), guessed: events === undefined, ...told, ...sizesOf(known, config) };
+}
+
+function sizesOf(
+  { stats }: KnownEndpoint,
+  { index }: Config["router"],
+): Pick<EventTarget, "capacityTokens" | "blockSize"> {
+  const { blocks, blockSize } = stats ?? {};
+  if (blockSize === undefined) return { capacityTokens: index.capacityTokens };
+  return { blockSize, capacityTokens: blocks === undefined ? index.capacityTokens : blocks * blockSize };
 }
 
 /** Of `ip:port`, without the brackets of IPv6. */

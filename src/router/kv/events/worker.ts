@@ -119,7 +119,10 @@ class EventWorker {
   #follow(target: EventTarget, rank: number, limits: CacheLimits): void {
     const turnover = Math.ceil(target.capacityTokens / (target.blockSize ?? this.#options.blockTokens));
     const known = this.#followers.get(keyOf(target, rank));
-    if (known !== undefined) return known.stream.limit(limits, turnover);
+    if (known !== undefined) {
+      known.stream.limit(limits, turnover);
+      return;
+    }
     const replays = target.replayPort !== undefined;
     const make = (ask: (from: number) => void): EventStream =>
       new EventStream(this.#room, { limits, turnover, replays, ask });
@@ -128,6 +131,7 @@ class EventWorker {
 
   /** Sent even if nothing changed: who hears nothing takes the thread for dead. */
   #send(): void {
+    for (const follower of this.#followers.values()) follower.look();
     const streams = this.#targets.flatMap((target, at) =>
       Array.from({ length: target.ranks }, (_, rank) => this.#statusOf(target, at, rank)),
     );

@@ -99,21 +99,15 @@ export class ZmtpReader {
 
   /** Bytes that were read, whole messages only. */
   #read(bytes: Uint8Array, end: number): number {
-    let at = 0;
-    if (!this.#greeted) {
-      at = this.#greeting(bytes, end);
-      if (!this.#greeted) return 0;
-    }
+    let at = this.#greeted ? 0 : this.#greeting(bytes, end);
+    if (!this.#greeted) return 0;
     for (let next = this.#one(bytes, at, end); next > at && this.#error === undefined; next = this.#one(bytes, at, end))
       at = next;
     return at;
   }
 
   #greeting(bytes: Uint8Array, end: number): number {
-    const isOurs =
-      (end < 1 || bytes[0] === 0xff) && (end < 10 || bytes[9] === 0x7f) && (end < 11 || (bytes[10] as number) >= 3);
-    const mechanism = end < GREETING_BYTES || Buffer.from(bytes.slice(12, 17)).toString("latin1") === "NULL\0";
-    if (!isOurs || !mechanism) this.#error = "greeting";
+    if (!isGreeting(bytes, end)) this.#error = "greeting";
     if (end < GREETING_BYTES || this.#error !== undefined) return 0;
     this.#greeted = true;
     this.#sink.greeted();
@@ -158,6 +152,13 @@ export class ZmtpReader {
     this.#sink.readied(text.slice(from, from + (type[1] ?? "").charCodeAt(0)));
     return true;
   }
+}
+
+/** As far as it is here: the signature, version 3 or later, mechanism NULL. */
+function isGreeting(bytes: Uint8Array, end: number): boolean {
+  const is = (at: number, fits: (byte: number) => boolean): boolean => at >= end || fits(bytes[at] as number);
+  const head = is(0, (byte) => byte === 0xff) && is(9, (byte) => byte === 0x7f) && is(10, (byte) => byte >= 3);
+  return head && (end < GREETING_BYTES || Buffer.from(bytes.slice(12, 17)).toString("latin1") === "NULL\0");
 }
 
 /** Bytes of a frame's head; 0 while it is not here whole. */

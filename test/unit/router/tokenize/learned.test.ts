@@ -50,20 +50,23 @@ t.test("no answer moves the estimate beyond what text can be", (t) => {
   t.end();
 });
 
+const WAY = { model: "m", api: "chat", how: "tokenizer" } as const;
+
 t.test("three of five that differ end the trust, in one way of one model, for ten minutes", (t) => {
   const agreement = new Agreement();
   const judge = (engines: number, now = 0): string | undefined =>
-    agreement.judge("m", "tokenizer", { ours: 1000, engines }, now)?.cause;
+    agreement.judge(WAY, { ours: 1000, engines }, now)?.cause;
   t.same(
     [1000, 1001, 1000, 1001, 1000, 1000, 1001].map((engines) => judge(engines)),
     Array(7).fill(undefined),
   );
   t.match(judge(1001), /begin or end/);
-  t.notOk(agreement.trusts("m", "tokenizer", 1));
-  t.ok(agreement.trusts("m", "engine", 1));
-  t.ok(agreement.trusts("n", "tokenizer", 1));
-  t.notOk(agreement.trusts("m", "tokenizer", 599_999));
-  t.ok(agreement.trusts("m", "tokenizer", 600_000), "then it is tried again");
+  t.notOk(agreement.trusts(WAY, 1));
+  t.ok(agreement.trusts({ ...WAY, how: "engine" }, 1));
+  t.ok(agreement.trusts({ ...WAY, model: "n" }, 1));
+  t.ok(agreement.trusts({ ...WAY, api: "messages" }, 1));
+  t.notOk(agreement.trusts(WAY, 599_999));
+  t.ok(agreement.trusts(WAY, 600_000), "then it is tried again");
   t.same(
     [1100, 1100].map((engines) => judge(engines, 600_001)),
     [undefined, undefined],
@@ -78,7 +81,7 @@ t.test("three of five that differ end the trust, in one way of one model, for te
 });
 
 const FORECAST: Forecast = {
-  ...{ model: "m", promptTokens: 900, how: undefined, bytes: 3600, cachedTokens: 800, firstTokenMs: 10 },
+  ...{ model: "m", api: "chat", promptTokens: 900, how: undefined, bytes: 3600, cachedTokens: 800, firstTokenMs: 10 },
   ...{ whence: "history", sentTokens: 800, blockSize: 16 },
   ...{ service: "/s", prefiller: "e", decoder: "e", address: "e:1", remote: false, streams: false },
   ...{ queueMs: 0, givenMs: 0, ownMs: 0, requests: 1, kvTokens: 0 },
