@@ -117,6 +117,7 @@ export class Journey implements Ticket {
 
   usage(usage: Usage): void {
     this.#tokens.ended(usage, this.#local);
+    if (this.#local) this.#placement?.found(usage.cachedTokens);
   }
 
   finish(complete = false): void {
@@ -171,7 +172,7 @@ export class Journey implements Ticket {
     const forecast = forecastOf(selection, facts);
     this.#tokens.expect(forecast, explainer?.record(this.#requestId, selection, forecast));
     if (config.explainHeaders) this.#cost = costHeader(selection);
-    this.#placement = new Placement(this.#deps, pick.decode.endpoint, prompt.keys);
+    this.#placement = new Placement(this.#deps, pick.decode.endpoint, prompt.keys, pick.decode.sentTokens);
     // The client went away before its request was here whole.
     if (this.#over) this.#placement.end();
     this.#countTokens("prompt", prompt.tokens);

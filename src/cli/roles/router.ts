@@ -19,6 +19,7 @@ import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
 import { eventTargets } from "../../router/kv/events/targets.ts";
 import type { PrefixIndex } from "../../router/kv/index.ts";
 import { JointIndex } from "../../router/kv/joint.ts";
+import { HitTrust } from "../../router/kv/trust.ts";
 import { LoadBook } from "../../router/load.ts";
 import type { History } from "../../router/replicas/peers.ts";
 import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
@@ -109,7 +110,9 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const rates = new TokenRates();
   const directory = new EndpointDirectory(options.endpoints, scraper);
   const housekeeping = new Housekeeping({ index, loads, config, metrics, rates });
+  const trust = new HitTrust();
   const tidy = (): void => {
+    trust.keep(idSetOf(directory.list()));
     housekeeping.tidy(directory.list());
     following?.feed.follow(eventTargets(directory.list(), config));
   };
@@ -124,7 +127,7 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const router = createRouter({
     ...{ config, directory, loads, index: told, hasher, rates, client, incompatible },
     ...{ clock, random, timers, metrics, log },
-    ...given({ onPick: options.onPick, tokenizer, events: joint, explainer, callbacks: edge?.callbacks }),
+    ...given({ onPick: options.onPick, tokenizer, events: joint, trust, explainer, callbacks: edge?.callbacks }),
     ...salt,
   });
   const pages = { ...explainPages(explainer), ...endpointPages(() => directory.list(), following?.index, clock) };
