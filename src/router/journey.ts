@@ -118,6 +118,7 @@ export class Journey implements Ticket {
 
   usage(usage: Usage): void {
     this.#tokens.ended(usage, this.#local);
+    if (this.#local) this.#placement?.found(usage.cachedTokens);
   }
 
   finish(complete = false): void {
@@ -172,7 +173,8 @@ export class Journey implements Ticket {
     const forecast = forecastOf(selection, facts);
     this.#tokens.expect(forecast, explainer?.record(this.#requestId, selection, forecast));
     if (config.explainHeaders) this.#cost = costHeader(selection);
-    this.#placement = new Placement(this.#deps, pick.decode.endpoint, prompt.keys, prompt.tokens);
+    const sent = { keys: prompt.keys, tokens: prompt.tokens, thought: pick.decode.sentTokens ?? 0 };
+    this.#placement = new Placement(this.#deps, pick.decode.endpoint, sent);
     // The client went away before its request was here whole.
     if (this.#over) this.#placement.end();
     this.#countTokens("prompt", prompt.tokens);

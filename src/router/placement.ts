@@ -9,6 +9,7 @@ import type { Clock, Log, Metrics, Timers } from "../ports.ts";
 import type { Directory } from "./directory.ts";
 import type { BlockKeys } from "./kv/blocks.ts";
 import type { PrefixIndex } from "./kv/index.ts";
+import type { HitTrust } from "./kv/trust.ts";
 import type { LoadBook, Release } from "./load.ts";
 
 /** An endpoint that refused a connection is left alone this long: two scrapes see whether it is back. */
@@ -18,6 +19,7 @@ export interface PlacementDependencies {
   readonly directory: Directory;
   readonly loads: LoadBook;
   readonly index: PrefixIndex;
+  readonly trust?: HitTrust;
   readonly timers: Timers;
   readonly clock: Clock;
   readonly metrics: Metrics;
@@ -26,23 +28,33 @@ export interface PlacementDependencies {
 
 const nothing: Release = () => undefined;
 
+/** A prompt as it was sent. */
+export interface SentPrompt {
+  readonly keys: BlockKeys;
+  readonly tokens: number;
+  /** Tokens that the endpoint was thought to hold, by what was sent there. */
+  readonly thought: number;
+}
+
 export class Placement {
   readonly #deps: PlacementDependencies;
   #endpoint: Endpoint;
   /** Of the prompt; there until it is known where the request went. */
   #keys: BlockKeys | undefined;
   readonly #tokens: number;
+  /** Tokens that it was thought to hold of the prompt, by what was sent there. */
+  #thought: number;
   #release: Release;
   #prefillMs = 0;
   #releasePrefill: Release = nothing;
   #over = false;
 
-  /** @param tokens of the prompt */
-  constructor(deps: PlacementDependencies, endpoint: Endpoint, keys: BlockKeys, tokens: number) {
+  constructor(deps: PlacementDependencies, endpoint: Endpoint, { keys, tokens, thought }: SentPrompt) {
+    this.#tokens = tokens;
+    this.#thought = thought;
     this.#deps = deps;
     this.#endpoint = endpoint;
     this.#keys = keys;
-    this.#tokens = tokens;
     this.#release = deps.loads.request(endpoint.id, tokens);
     deps.index.record(endpoint.id, keys);
   }
@@ -91,7 +103,13 @@ export class Placement {
     this.#release();
   }
 
+  /** The engine said how many tokens it had cached. */
+  found(cachedTokens: number | undefined): void {
+    if (cachedTokens !== undefined) this.#deps.trust?.told(this.#endpoint.id, this.#thought, cachedTokens);
+  }
+
   #move(endpoint: Endpoint, keys: BlockKeys): void {
+    this.#thought = 0;
     const { loads, index, clock, metrics, log } = this.#deps;
     const [from, prefillMs] = [this.#endpoint, this.#prefillMs];
     this.prefilled();

@@ -12,6 +12,7 @@ import type { BlockHasher } from "./kv/blocks.ts";
 import type { EventMatches } from "./kv/events/index.ts";
 import type { PrefixIndex, PrefixMatches } from "./kv/index.ts";
 import type { TokenLookup } from "./kv/joint.ts";
+import type { HitTrust } from "./kv/trust.ts";
 import type { LoadBook } from "./load.ts";
 import type { CostConstants } from "./pick/cost.ts";
 import { serviceOf, type CostLearner } from "./pick/learn.ts";
@@ -38,6 +39,8 @@ export interface SelectDependencies {
   readonly rates?: TokenRates;
   /** Constants of the cost, as far as answers have told; absent where they are as configured. */
   readonly learner?: CostLearner;
+  /** How far engines hold what they were sent; absent: all of it is believed. */
+  readonly trust?: HitTrust;
   /** What engines tell of their caches; absent where they are not asked. */
   readonly events?: TokenLookup;
 }
@@ -180,25 +183,31 @@ function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], h
   const [loads, blocks, told] = [deps.loads.all(ids), held.matches.all(ids), held.events?.all(ids)];
   const { blockBytes } = deps.config.index;
   const since = staleBefore(deps);
+  // One object for each candidate, and none beside it.
   return known.map(({ endpoint, stats }, index) => {
-    const sentTokens = cachedTokens(at(blocks, index), held.prompt, blockBytes);
-    const isLive = at(told?.live, index) === 1;
-    // One literal, no spread: a thousand of them are made for each request.
+    const sentTokens = cachedTokens(tokensAt(blocks, index), held.prompt, blockBytes);
+    const tells = told?.live[index] === 1;
     return {
       endpoint,
       stats: fresh(stats, since),
       load: loads[index] ?? deps.loads.of(endpoint.id),
-      cachedTokens: isLive ? Math.min(held.prompt.tokens - 1, at(told?.device, index)) : sentTokens,
-      whence: isLive ? "events" : "history",
+      cachedTokens: tells
+        ? Math.min(held.prompt.tokens - 1, tokensAt(told.device, index))
+        : trusted(deps, endpoint, sentTokens),
+      whence: tells ? "events" : "history",
+      hostTokens: tokensAt(told?.host, index),
+      sharedTokens: tokensAt(told?.shared, index),
       sentTokens,
-      hostTokens: at(told?.host, index),
-      sharedTokens: at(told?.shared, index),
       capacityTokens: capacityOf(stats, deps.config.index),
     };
   });
 }
 
-const at = (numbers: Uint32Array | Uint8Array | undefined, index: number): number => numbers?.[index] ?? 0;
+const tokensAt = (tokens: Uint32Array | undefined, index: number): number => tokens?.[index] ?? 0;
+
+/** What was sent there, as far as the engine has shown that it keeps it. */
+const trusted = ({ trust }: SelectDependencies, { id }: Endpoint, tokens: number): number =>
+  tokens === 0 || trust === undefined ? tokens : Math.floor(trust.of(id) * tokens);
 
 /** Of the KV cache, in tokens: as the engine tells, else as the configuration assumes. */
 const capacityOf = (stats: EngineStats | undefined, index: Config["router"]["index"]): number =>

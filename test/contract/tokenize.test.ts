@@ -78,8 +78,9 @@ t.test("what cannot be tokenised is not waited for", async (t) => {
   t.equal(world.ask({ ...hello(), truncate_prompt_tokens: 5 }), undefined, "a cut prompt");
   t.equal(world.ask({ input: "x", previous_response_id: "r" }, "/v1/responses"), undefined, "what an engine keeps");
   t.equal(world.ask({ input: "x" }, "/v1/embeddings"), undefined, "another API");
+  t.equal(world.ask(hello("x".repeat(2 ** 21))), undefined, "half a million tokens");
   t.equal(await world.ask({ messages: [{ content: "x" }] }), undefined, "what no template takes");
-  t.match(await world.page(), /tokenizations_total\{how="none",outcome="unable"\} 7/);
+  t.match(await world.page(), /tokenizations_total\{how="none",outcome="unable"\} 8/);
 });
 
 t.test("files that change are read again; files that cannot be read are told of", async (t) => {

@@ -19,6 +19,7 @@ import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
 import { eventTargets } from "../../router/kv/events/targets.ts";
 import type { PrefixIndex } from "../../router/kv/index.ts";
 import { JointIndex } from "../../router/kv/joint.ts";
+import { HitTrust } from "../../router/kv/trust.ts";
 import { LoadBook } from "../../router/load.ts";
 import type { History } from "../../router/replicas/peers.ts";
 import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
@@ -113,7 +114,9 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
     ? new CostLearner(config.cost, clock, (endpoint, slowness) => loads.slow(endpoint, slowness))
     : undefined;
   const housekeeping = new Housekeeping({ index, loads, config, metrics, rates });
+  const trust = new HitTrust();
   const tidy = (): void => {
+    trust.keep(idSetOf(directory.list()));
     housekeeping.tidy(directory.list());
     learner?.keep(idSetOf(directory.list()));
     following?.feed.follow(eventTargets(directory.list(), config));
@@ -129,7 +132,8 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const router = createRouter({
     ...{ config, directory, loads, index: told, hasher, rates, client, incompatible },
     ...{ clock, random, timers, metrics, log },
-    ...given({ onPick: options.onPick, tokenizer, events: joint, explainer, learner, callbacks: edge?.callbacks }),
+    ...given({ onPick: options.onPick, tokenizer, events: joint, trust, explainer, learner }),
+    ...given({ callbacks: edge?.callbacks }),
     ...salt,
   });
   const pages = {

@@ -22,7 +22,7 @@ export interface Job {
 }
 
 /** Why tokens are not to be had for a prompt. */
-export type Unable = "api" | "media" | "unseen" | "batch" | "template" | "truncated" | "stored";
+export type Unable = "api" | "media" | "unseen" | "batch" | "template" | "truncated" | "stored" | "size";
 
 export type Asked =
   | { readonly kind: "ids"; readonly ids: Int32Array }
@@ -68,6 +68,9 @@ const SPOILERS: readonly (readonly [key: string, why: Unable])[] = [
   ["conversation", "stored"],
 ];
 
+/** Half a million tokens. Longer prompts would hold up the thread that serves for milliseconds: to be copied, or read. */
+const MAX_BYTES = 2 * 2 ** 20;
+
 const unable = (why: Unable): Asked => ({ kind: "unable", why });
 
 /** What is to be done for the tokens of a request. */
@@ -77,6 +80,7 @@ export function jobOf(facts: RequestFacts, body: Buffer, dialect: EngineDialect)
   const { prompt, scan } = facts;
   if (scan.open !== undefined || scan.members.length === 0) return unable("unseen");
   if (prompt.media > 0) return unable("media");
+  if (prompt.bytes > MAX_BYTES) return unable("size");
   const fields = new Fields(body, scan);
   const spoiler = SPOILERS.find(([key]) => key !== form.prompt && isGiven(fields, key));
   return spoiler === undefined ? asked(form, fields, { dialect, scope: seedFor(facts, "") }) : unable(spoiler[1]);

@@ -26,7 +26,13 @@ const MIB = 2 ** 20;
 
 export const capacityBlocks = ({ blocks, endpoints }: ContentSpec): number => Math.ceil((ROOM * blocks) / endpoints);
 
-/** Production's defaults, but for the size of the index and the endpoints. */
+/**
+ * What the peer's formula has none of, and its constants: without a price for the tokens that a step reads, and not learned.
+ * The router still multiplies by zero.
+ */
+const COST = { learn: false, decodeMsPerKvToken: 0, decodeMu: 16, decodeBeta: 1 };
+
+/** Production's defaults, but for the size of the index, the endpoints and what the peer lacks. */
 export function benchConfig(spec: ContentSpec): Config["router"] {
   const statics = Array.from({ length: spec.endpoints }, (_, endpoint) => ({
     address: addressOf(endpoint),
@@ -38,7 +44,7 @@ export function benchConfig(spec: ContentSpec): Config["router"] {
   // 16 bytes a slot, three quarters of them filled, an eighth of the memory for rows; beyond 1 M blocks no room to spare.
   const maxBytes = Math.max(64 * MIB, spec.blocks * (spec.blocks > MIB ? 64 : 256));
   const index = { blockBytes: BLOCK_BYTES, capacityTokens: Math.max(1024, tokens), maxBytes };
-  return loadConfig({ text: JSON.stringify({ router: { endpoints: { static: statics }, index } }) }).router;
+  return loadConfig({ text: JSON.stringify({ router: { endpoints: { static: statics }, index, cost: COST } }) }).router;
 }
 
 export interface World {
