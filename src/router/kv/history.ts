@@ -194,7 +194,8 @@ export class HistoryIndex implements PrefixIndex {
     }
     held.fresh += 1;
     const size = Math.min(held.capacity, Math.max(this.#share, held.room));
-    if (held.fresh >= size / GENERATIONS) this.#grown(held, size);
+    // Rounded down: five full ones then leave room for a sixth.
+    if (held.fresh >= Math.floor(size / GENERATIONS)) this.#grown(held, size);
   }
 
   /**
@@ -203,7 +204,8 @@ export class HistoryIndex implements PrefixIndex {
    * all marks in use the youngest goes on growing.
    */
   #grown(held: Held, size: number): void {
-    const room = size - size / GENERATIONS;
+    // Marks whose blocks are still being given up cannot serve yet: then only what is beyond the capacity goes.
+    const room = held.busy === EVERY_MARK ? size : size - size / GENERATIONS;
     while (held.marks.length > 1 && sizeOf(held) > room) this.#hideOldest(held);
     const oldest = held.counts[held.marks[0] ?? 0] ?? 0;
     if (held.marks.length === GENERATIONS && oldest <= size * REST) this.#hideOldest(held);
