@@ -30,6 +30,8 @@ export interface Geometry {
 const SLOT_WORDS = 4;
 /** High key word of the slot from which a block is moved, so that readers go on to those behind it. */
 const MOVING_HIGH = 1;
+/** Blocks whose slots are read ahead; a power of two. */
+const AHEAD = 128;
 /** More of the slots are never filled: beyond, a search for a missing key becomes long (8.5 probes at 0.75). */
 const MAX_LOAD = 0.75;
 
@@ -51,6 +53,8 @@ export class HolderTable {
   readonly #walk: MatchWalk;
   /** Slots that hold a key. */
   #used = 0;
+  /** What was read ahead; kept, so that reading it is not left out. */
+  touched = 0;
   /** The next slot to sweep. */
   #swept = 0;
 
@@ -101,6 +105,7 @@ export class HolderTable {
     const { low: valueLow, high: valueHigh } = this.#walk.value;
     let next = block;
     for (; next < keys.length / 2; next++) {
+      if ((next & (AHEAD - 1)) === 1) this.#touch(keys, next);
       const low = (keys[2 * next] as number) || 1;
       const high = keys[2 * next + 1] as number;
       let at = (low * SLOT_WORDS) & mask;
@@ -110,6 +115,19 @@ export class HolderTable {
       if (slots[at + 2] !== valueLow || slots[at + 3] !== valueHigh || slots[at] !== low) break;
     }
     return next;
+  }
+
+  /**
+   * Reads the homes of the next blocks, one after another with nothing that waits for them: so the memory is asked for all of
+   * them at once, which a search that goes on only when it has compared cannot do.
+   */
+  #touch(keys: BlockKeys, block: number): void {
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    const end = Math.min(2 * (block + AHEAD), keys.length);
+    let touched = 0;
+    for (let at = 2 * block; at < end; at += 2) touched ^= slots[((keys[at] as number) * SLOT_WORDS) & mask] as number;
+    this.touched = touched;
   }
 
   /**
