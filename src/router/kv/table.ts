@@ -101,17 +101,12 @@ export class HolderTable {
   #sameHolders(keys: BlockKeys, block: number): number {
     if (block === 0) return block;
     const slots = this.#slots;
-    const mask = slots.length - 1;
     const { low: valueLow, high: valueHigh } = this.#walk.value;
     let next = block;
     for (; next < keys.length / 2; next++) {
       if ((next & (AHEAD - 1)) === 1) this.#touch(keys, next);
       const low = (keys[2 * next] as number) || 1;
-      const high = keys[2 * next + 1] as number;
-      let at = (low * SLOT_WORDS) & mask;
-      // An empty slot ends it as well: its words are 0, and no key's low word is.
-      for (let word = slots[at]; word !== 0 && (word !== low || slots[at + 1] !== high); word = slots[at])
-        at = (at + SLOT_WORDS) & mask;
+      const at = seek(slots, low, keys[2 * next + 1] as number);
       if (slots[at + 2] !== valueLow || slots[at + 3] !== valueHigh || slots[at] !== low) break;
     }
     return next;
@@ -264,6 +259,15 @@ export class HolderTable {
     this.#slots[source + 2] = 0;
     this.#slots[source + 3] = 0;
   }
+}
+
+/** Where a key stands, or the slot with a low word of 0 at which the search for it ends: no key has that. */
+function seek(slots: Int32Array, low: number, high: number): number {
+  const mask = slots.length - 1;
+  let at = (low * SLOT_WORDS) & mask;
+  for (let word = slots[at]; word !== 0 && (word !== low || slots[at + 1] !== high); word = slots[at])
+    at = (at + SLOT_WORDS) & mask;
+  return at;
 }
 
 /** A low word of zero marks slots without a key: such keys share the word 1, one in 2^32. */
