@@ -1,4 +1,5 @@
 /** KV events over libzmq's sockets into the table that the serving thread reads. */
+import { createServer, type AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { startFollowing, type Following } from "../../src/cli/roles/following.ts";
@@ -92,4 +93,72 @@ t.test("a lost message is asked for again", async (t) => {
   await r.publisher.publish([stored({ hashes: [hashes[2]!], parent: hashes[1]!, tokens: at(2), blockSize: 16 })]);
   await until("complete", () => depth(r, tokens) === 48);
   await until("counted", async () => /event_breaks_total\{kind="gaps"\} 1\n/.test(await r.page()));
+});
+
+t.test("of an endpoint with two ranks the mean is expected, and both must be live", async (t) => {
+  const r = await rig(t);
+  const second = await EventPublisher.start({
+    port: r.publisher.port + 1,
+    replayPort: (r.publisher.replayPort ?? 0) + 1,
+  });
+  t.teardown(() => second.stop());
+  const tokens = tokensOf(64);
+  const event = stored({ hashes: chain(4), parent: null, tokens: [...tokens], blockSize: 16 });
+  await r.publisher.publish([event]);
+  r.feed.follow([{ ...target(r.publisher, "e"), ranks: 2 }]);
+  await until("live", () => r.index.isLive("e"));
+  t.equal(depth(r, tokens), 32);
+  await second.publish([event]);
+  await until("both", () => depth(r, tokens) === 64);
+  second.stop();
+  await until("one is gone", () => !r.index.isLive("e"));
+  t.same(r.index.state("e")?.cause, "unreachable");
+});
+
+t.test("who speaks something else, or floods with garbage, harms nobody", async (t) => {
+  const r = await rig(t);
+  const stranger = createServer((socket) => {
+    socket.on("error", () => undefined);
+    socket.write("HTTP/1.1 400 Bad Request\r\n\r\n");
+  });
+  await new Promise<void>((resolve) => stranger.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => stranger.close());
+  const flooder = await EventPublisher.start({ replays: false });
+  t.teardown(() => flooder.stop());
+  const port = (stranger.address() as AddressInfo).port;
+  r.feed.follow([
+    { ...target(r.publisher, "stranger"), port, guessed: true },
+    { ...target(flooder, "flooder") },
+    target(r.publisher, "e"),
+  ]);
+  await until("live", () => r.index.isLive("e"));
+  const tokens = tokensOf(32);
+  const garbage = Buffer.alloc(4096, 0xc1);
+  for (let sequence = 0; sequence < 3000; sequence++) await flooder.raw(sequence, garbage);
+  await r.publisher.publish([stored({ hashes: chain(2), parent: null, tokens: [...tokens], blockSize: 16 })]);
+  await until("followed", () => depth(r, tokens) === 32);
+  t.equal(r.index.state("stranger")?.state, "blind");
+  await until("told", () => r.index.state("flooder")?.cause === "garbage");
+  t.notMatch(await r.page(), /thread_restarts_total\{thread="events"/);
+});
+
+t.test("one engine's flood of blocks leaves what another holds", async (t) => {
+  const r = await rig(t);
+  const flooder = await EventPublisher.start({});
+  t.teardown(() => flooder.stop());
+  const tokens = tokensOf(64);
+  await r.publisher.publish([stored({ hashes: chain(4), parent: null, tokens: [...tokens], blockSize: 16 })]);
+  r.feed.follow([target(flooder, "flooder"), target(r.publisher, "e")]);
+  await until("live", () => r.index.isLive("e") && r.index.isLive("flooder"));
+  // Ten times what the memory holds in all.
+  for (let message = 0; message < 4000; message++) {
+    const other = tokensOf(2048, 1_000_000 * (message + 1));
+    const hashes = chain(128, BigInt(1_000 + message));
+    await flooder.publish([stored({ hashes, parent: null, tokens: [...other], blockSize: 16 })], { kept: false });
+  }
+  const last = tokensOf(2048, 4_000_000_000 | 0);
+  await flooder.publish([stored({ hashes: chain(128, 7n), parent: null, tokens: [...last], blockSize: 16 })]);
+  await until("the newest is known", () => depth(r, last, "flooder") === 2048);
+  t.equal(depth(r, tokens), 64);
+  t.ok((r.index.state("flooder")?.blocks ?? Infinity) < 60_000);
 });

@@ -30,6 +30,8 @@ export interface Geometry {
 const SLOT_WORDS = 4;
 /** High key word of the slot from which a block is moved, so that readers go on to those behind it. */
 const MOVING_HIGH = 1;
+/** Blocks whose slots are read ahead; a power of two. */
+const AHEAD = 128;
 /** More of the slots are never filled: beyond, a search for a missing key becomes long (8.5 probes at 0.75). */
 const MAX_LOAD = 0.75;
 
@@ -51,6 +53,8 @@ export class HolderTable {
   readonly #walk: MatchWalk;
   /** Slots that hold a key. */
   #used = 0;
+  /** What was read ahead; kept, so that reading it is not left out. */
+  touched = 0;
   /** The next slot to sweep. */
   #swept = 0;
 
@@ -97,19 +101,28 @@ export class HolderTable {
   #sameHolders(keys: BlockKeys, block: number): number {
     if (block === 0) return block;
     const slots = this.#slots;
-    const mask = slots.length - 1;
     const { low: valueLow, high: valueHigh } = this.#walk.value;
     let next = block;
     for (; next < keys.length / 2; next++) {
+      if ((next & (AHEAD - 1)) === 1) this.#touch(keys, next);
       const low = (keys[2 * next] as number) || 1;
-      const high = keys[2 * next + 1] as number;
-      let at = (low * SLOT_WORDS) & mask;
-      // An empty slot ends it as well: its words are 0, and no key's low word is.
-      for (let word = slots[at]; word !== 0 && (word !== low || slots[at + 1] !== high); word = slots[at])
-        at = (at + SLOT_WORDS) & mask;
+      const at = seek(slots, low, keys[2 * next + 1] as number);
       if (slots[at + 2] !== valueLow || slots[at + 3] !== valueHigh || slots[at] !== low) break;
     }
     return next;
+  }
+
+  /**
+   * Reads the homes of the next blocks, one after another with nothing that waits for them: so the memory is asked for all of
+   * them at once, which a search that goes on only when it has compared cannot do.
+   */
+  #touch(keys: BlockKeys, block: number): void {
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    const end = Math.min(2 * (block + AHEAD), keys.length);
+    let touched = 0;
+    for (let at = 2 * block; at < end; at += 2) touched ^= slots[((keys[at] as number) * SLOT_WORDS) & mask] as number;
+    this.touched = touched;
   }
 
   /**
@@ -246,6 +259,15 @@ export class HolderTable {
     this.#slots[source + 2] = 0;
     this.#slots[source + 3] = 0;
   }
+}
+
+/** Where a key stands, or the slot with a low word of 0 at which the search for it ends: no key has that. */
+function seek(slots: Int32Array, low: number, high: number): number {
+  const mask = slots.length - 1;
+  let at = (low * SLOT_WORDS) & mask;
+  for (let word = slots[at]; word !== 0 && (word !== low || slots[at + 1] !== high); word = slots[at])
+    at = (at + SLOT_WORDS) & mask;
+  return at;
 }
 
 /** A low word of zero marks slots without a key: such keys share the word 1, one in 2^32. */

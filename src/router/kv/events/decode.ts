@@ -10,7 +10,8 @@
  */
 import { MAX_EVENTS, MAX_HASHES, MAX_TOKENS, TIER, type BlockEvent, type EventBatch } from "./batch.ts";
 import { readExtras } from "./extras.ts";
-import { fail, Malformed, MsgpackReader, type MalformedReason } from "./msgpack.ts";
+import { fail, Malformed, type MalformedReason } from "./malformed.ts";
+import { MsgpackReader } from "./msgpack.ts";
 import { fieldOf, tagOf, type Field } from "./words.ts";
 
 /** Names of adapters and media. */

@@ -6,7 +6,8 @@
  * it have different keys, and no text alone ever leads to them.
  */
 import type { BlockEvent, EventBatch } from "./batch.ts";
-import { fail, type MsgpackReader } from "./msgpack.ts";
+import { fail } from "./malformed.ts";
+import type { MsgpackReader } from "./msgpack.ts";
 
 /** Of a block: a few images at most. */
 const MAX_ITEMS = 64;

@@ -12,7 +12,7 @@ import { TIER } from "./batch.ts";
 import type { FromEvents, StreamStatus } from "./messages.ts";
 import { marksWith } from "./presence.ts";
 import { eventSeed } from "./roots.ts";
-import type { StreamCause, StreamState } from "./sequence.ts";
+import type { StreamCause, StreamState } from "./stream-state.ts";
 import { Speculation } from "./speculation.ts";
 
 /** Leading tokens of a prompt by where they are held; of each endpoint in the order that was asked for. */

@@ -1,5 +1,5 @@
 /** What the serving thread and the one that follows KV events say to each other. */
-import type { StreamCause, StreamState } from "./sequence.ts";
+import type { StreamCause, StreamState } from "./stream-state.ts";
 
 /** An engine whose events are to be followed. */
 export interface EventTarget {

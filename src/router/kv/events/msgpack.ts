@@ -5,29 +5,7 @@
  * the MessagePack specification (github.com/msgpack/msgpack, spec.md).
  */
 
-/** Why a payload cannot be read. */
-export type MalformedReason = "truncated" | "shape" | "tooLarge" | "tooDeep";
-
-export class Malformed extends Error {
-  readonly reason: MalformedReason;
-
-  constructor(reason: MalformedReason) {
-    super(reason);
-    this.reason = reason;
-  }
-}
-
-/** Made once: a flood of garbage must not cost a stack trace for each message. */
-const FAILURES: Readonly<Record<MalformedReason, Malformed>> = {
-  truncated: new Malformed("truncated"),
-  shape: new Malformed("shape"),
-  tooLarge: new Malformed("tooLarge"),
-  tooDeep: new Malformed("tooDeep"),
-};
-
-export function fail(reason: MalformedReason): never {
-  throw FAILURES[reason];
-}
+import { fail } from "./malformed.ts";
 
 /** What is skipped may be nested so deep; events need four levels. */
 const MAX_DEPTH = 16;

@@ -8,48 +8,9 @@
  *
  * live: what the events say is what the engine holds. replaying: it soon will be. blind: it may not be.
  */
-
-export type StreamState = "live" | "replaying" | "blind";
-
-/** Why a stream is as it is: `complete` when live; `gap`, `connected` when replaying; the others when blind. */
-export type StreamCause = "complete" | "gap" | "connected" | "unreachable" | "unheard" | "lost" | "garbage";
-
-export interface StreamEffects {
-  /** Believes a message. `ok`: it could be read. `whole`: with it, all that is cached was heard of. */
-  apply(payload: Uint8Array): { readonly ok: boolean; readonly whole: boolean };
-  /** Forgets all that was heard. */
-  clear(): void;
-  /**
-   * Asks for all messages from this number on, in place of what was asked for before: `replayed` for each, then
-   * `replayEnded`; or `replayFailed`.
-   */
-  replay(from: number): void;
-}
-
-export interface StreamCounts {
-  gaps: number;
-  lost: number;
-  restarts: number;
-  duplicates: number;
-  garbage: number;
-}
-
-export interface StreamLimits {
-  /** Messages, and their bytes, that wait while older ones are asked for. */
-  readonly waiting: number;
-  readonly waitingBytes: number;
-  /** Replays in a row that may fail, or leave a gap again. */
-  readonly attempts: number;
-}
+import type { Message, StreamCause, StreamCounts, StreamEffects, StreamLimits, StreamState } from "./stream-state.ts";
 
 const LIMITS: StreamLimits = { waiting: 10_000, waitingBytes: 8 * 2 ** 20, attempts: 3 };
-
-interface Message {
-  readonly sequence: number;
-  /** When it was published, by the engine's clock, in seconds. */
-  readonly time: number;
-  readonly payload: Uint8Array;
-}
 
 export class StreamSequence {
   readonly counts: StreamCounts = { gaps: 0, lost: 0, restarts: 0, duplicates: 0, garbage: 0 };

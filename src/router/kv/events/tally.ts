@@ -2,7 +2,7 @@
 import type { Metrics } from "../../../ports.ts";
 import type { CacheCounts } from "./cache.ts";
 import type { Follower } from "./follower.ts";
-import type { StreamCounts, StreamState } from "./sequence.ts";
+import type { StreamCounts, StreamState } from "./stream-state.ts";
 
 const BREAKS: readonly (keyof StreamCounts)[] = ["gaps", "lost", "restarts", "duplicates", "garbage"];
 const STATES: readonly StreamState[] = ["live", "replaying", "blind"];

@@ -1,6 +1,7 @@
 /** Names in KV events, known by their bytes: a text made for each would cost as much as all else in an event. */
 import type { BlockEvent } from "./batch.ts";
-import { fail, type MsgpackReader } from "./msgpack.ts";
+import { fail } from "./malformed.ts";
+import type { MsgpackReader } from "./msgpack.ts";
 
 export type Field =
   | "hashes"
