@@ -98,7 +98,7 @@ function one(value: unknown): string {
   const record = value as PickRecord;
   const { terms } = record;
   const decode = [
-    ["DECODE", "CACHED", "REQUESTS", "COST", "DECODE MS", ...TERMS, "REMOTE"],
+    ["DECODE", "CACHED", "REQUESTS", "COST", "DECODE MS", "ROOM", ...TERMS, "REMOTE"],
     ...terms.decode.map(decodeRow),
   ];
   const prefill = [["PREFILL", "CACHED", "REQUESTS", ...TERMS], ...terms.prefill.map(prefillRow)];
@@ -128,17 +128,21 @@ function summary({ id, at, model, message, reason, tokens, expected, outcome }: 
   ];
 }
 
-const TERMS = ["PREFILL MS", "QUEUE", "OWN", "CAPACITY", "INTERFERENCE", "PINNED"];
+const TERMS = ["PREFILL MS", "QUEUE", "OWN", "CAPACITY", "INTERFERENCE", "PINNED", "FETCH"];
 
 const termCells = (terms: PrefillTerms): string[] =>
-  [terms.costMs, terms.queueMs, terms.ownMs, terms.capacityMs, terms.interferenceMs, terms.pinnedMs].map(ms);
+  [
+    ...[terms.costMs, terms.queueMs, terms.ownMs, terms.capacityMs, terms.interferenceMs],
+    ...[terms.pinnedMs, terms.fetchMs],
+  ].map(ms);
 
 const nameOf = ({ endpoint, chosen }: DecodeRow | PrefillRow): string => `${chosen ? "* " : "  "}${endpoint.name}`;
 
 const decodeRow = (row: DecodeRow): string[] => [
   ...[nameOf(row), String(row.cachedTokens), String(row.requests)],
   // JSON has no infinity: an endpoint that cannot take the request alone, and has no partner.
-  ...[(row.costMs as number | null) === null ? "-" : ms(row.costMs), ms(row.decodeMs), ...termCells(row.local)],
+  ...[(row.costMs as number | null) === null ? "-" : ms(row.costMs)],
+  ...[ms(row.decodeMs), ms(row.roomMs), ...termCells(row.local)],
   row.remote === undefined ? "-" : `${ms(row.remote.prefillMs)} + ${ms(row.remote.transferMs)} by ${row.remote.by}`,
 ];
 

@@ -19,9 +19,14 @@ const candidateOf = (role: "prefill" | "decode" | "both") =>
       slowness: fc.double({ min: 0.2, max: 5, noNaN: true }),
       assigned: fc.nat({ max: 1000 }),
       cachedTokens: fc.nat({ max: PROMPT - 1 }),
+      hostTokens: fc.nat({ max: PROMPT }),
+      sharedTokens: fc.nat({ max: PROMPT }),
       group: fc.constantFrom("g", "h"),
     })
-    .map(({ cachedTokens, group, ...load }) => ({ cachedTokens, group, role, load: { ...load, shunnedUntil: 0 } }));
+    .map(({ cachedTokens, hostTokens, sharedTokens, group, ...load }) => ({
+      ...{ tiers: { cachedTokens, hostTokens, sharedTokens }, group, role },
+      load: { ...load, shunnedUntil: 0 },
+    }));
 
 const input = fc.record({
   prefill: fc.array(candidateOf("prefill"), { maxLength: 6 }),
@@ -33,8 +38,8 @@ const input = fc.record({
 type Drawn = typeof input extends fc.Arbitrary<infer T> ? T : never;
 
 const madeOf = (drawn: Drawn["decode"], prefix: string): Candidate[] =>
-  drawn.map(({ cachedTokens, group, role, load }, index) => ({
-    ...{ load, stats: undefined, cachedTokens, capacityTokens: 500_000 },
+  drawn.map(({ tiers, group, role, load }, index) => ({
+    ...{ load, stats: undefined, ...tiers, capacityTokens: 500_000 },
     endpoint: {
       ...{ id: `${prefix}${index}`, address: `${prefix}${index}:80`, name: `${prefix}${index}`, namespace: "n", role },
       ...{ service: "s", group, cell: "0", instance: "i", dataParallelRank: 0, models: ["m"], bootId: "1" },

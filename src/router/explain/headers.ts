@@ -6,7 +6,7 @@ import type { PricedPrefill } from "../pick/pick.ts";
 import { chosenTerms, type PrefillTerms } from "../pick/terms.ts";
 import type { Selection } from "../select.ts";
 
-/** Bounded whatever the numbers: nine terms of eight digits. */
+/** Bounded whatever the numbers: eleven terms of eight digits. */
 const MAX_COST_HEADER = 256;
 
 /** The terms of the chosen cost in milliseconds, as `decode=0.2;queue=0;own=12.5;...`. Before the request is counted as load. */
@@ -16,7 +16,7 @@ export function costHeader({ input, pick }: Selection): string {
   if (chosen === undefined) return "";
   const terms = {
     total: chosen.costMs,
-    decode: chosen.decodeMs,
+    ...{ decode: chosen.decodeMs, room: chosen.roomMs },
     transfer: partner === undefined ? 0 : (chosen.remote?.transferMs ?? 0),
     ...named(partner?.prefill ?? chosen.local),
   };
@@ -24,8 +24,9 @@ export function costHeader({ input, pick }: Selection): string {
   return text.join(";").slice(0, MAX_COST_HEADER);
 }
 
-const named = ({ queueMs, ownMs, capacityMs, interferenceMs, pinnedMs }: PrefillTerms): Record<string, number> => ({
-  ...{ queue: queueMs, own: ownMs, capacity: capacityMs, interference: interferenceMs, pinned: pinnedMs },
+const named = ({ queueMs, ownMs, capacityMs, interferenceMs, ...more }: PrefillTerms): Record<string, number> => ({
+  ...{ queue: queueMs, own: ownMs, capacity: capacityMs, interference: interferenceMs },
+  ...{ pinned: more.pinnedMs, fetch: more.fetchMs },
 });
 
 /** @param by who prefilled elsewhere, and what it said of its cache; undefined where the decode endpoint did itself */

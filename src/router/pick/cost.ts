@@ -59,6 +59,20 @@ export const contextOn = (load: EndpointLoad, stats: EngineStats | undefined, ca
 export const transferCost = (tokens: number, constants: CostConstants, distance = 0): number =>
   constants.transferSetupMs + constants.transferMsPerToken * tokens * (1 + constants.transferPerStep * distance);
 
+/**
+ * Waiting until a KV cache has room: `short / kvTokens * D`, `short` the tokens that the prompt and its answer lack there,
+ * `D` what its decode steps take. All that the batch holds comes free in about the time of one answer, so a share of it
+ * comes free in that share of the time.
+ */
+export function fitCost(
+  neededTokens: number,
+  { kvTokens, capacityTokens }: { readonly kvTokens: number; readonly capacityTokens: number },
+  decodeMs: number,
+): number {
+  const short = neededTokens + kvTokens - capacityTokens;
+  return short <= 0 || kvTokens <= 0 || capacityTokens <= 0 ? 0 : (short / kvTokens) * decodeMs;
+}
+
 /** Where nearly all of a cache is pinned, the price is that of the rest, and not without bound. */
 const MOST_PINNED = 0.95;
 

@@ -11,6 +11,7 @@ import type { EndpointLoad } from "../load.ts";
 import {
   contextOn,
   decodeCost,
+  fitCost,
   ownPrefillMs,
   pinnedCost,
   prefillCost,
@@ -19,6 +20,7 @@ import {
   type CostConstants,
 } from "./cost.ts";
 import { distanceOf } from "./distance.ts";
+import { fetchMs, usableTokens } from "./tiers.ts";
 
 export interface Candidate {
   readonly endpoint: Endpoint;
@@ -107,11 +109,20 @@ function fallbacks(chosen: Settled, costs: Float64Array, input: PickInput): read
 }
 
 function price(candidate: Candidate, input: PickInput): PricedPrefill {
-  const { load, stats, endpoint, cachedTokens } = candidate;
-  const ownMs = load.slowness * ownPrefillMs(input.promptTokens, cachedTokens, input.constants);
+  const usable = usableTokens(input.promptTokens, candidate, input.constants);
+  const ownMs = candidate.load.slowness * ownPrefillMs(input.promptTokens, usable, input.constants);
+  return { candidate, ownMs, costMs: prefillMs(candidate, usable, ownMs, input) };
+}
+
+/** J, with the ways of blocks that are fetched, and what pinned ones displace. */
+function prefillMs(candidate: Candidate, usable: number, ownMs: number, { constants }: PickInput): number {
+  const { load, stats, endpoint, capacityTokens = 0 } = candidate;
   const there = { prefillMs: load.prefillMs, requests: requestsOn(load, stats) };
-  const pinnedMs = pinnedCost(ownMs, load.pinnedTokens, candidate.capacityTokens ?? 0, input.constants);
-  return { candidate, ownMs, costMs: prefillCost(ownMs, endpoint.role, there, input.constants) + pinnedMs };
+  return (
+    prefillCost(ownMs, endpoint.role, there, constants) +
+    fetchMs(usable, candidate, constants) +
+    pinnedCost(ownMs, load.pinnedTokens, capacityTokens, constants)
+  );
 }
 
 function byCost(a: PricedPrefill, b: PricedPrefill): number {
@@ -134,7 +145,7 @@ function termsOf(decode: Candidate, priced: readonly PricedPrefill[], input: Pic
   const localMs = input.alone?.(decode.endpoint) === false ? Infinity : costMs;
   const remoteMs = cheapestPartner(decode.endpoint, priced, input);
   const remote = remoteMs < Infinity && (input.policy === "always" || remoteMs < localMs);
-  const decodeMs = decodeCost(batchOn(decode), input.outputTokens, input.constants);
+  const decodeMs = decodingMs(decode, input);
   return { localOwnMs, localMs, remoteMs, decodeMs, remote, costMs: decodeMs + (remote ? remoteMs : localMs) };
 }
 
@@ -143,6 +154,14 @@ export const batchOn = ({ load, stats, capacityTokens = 0 }: Candidate): { reque
   requests: requestsOn(load, stats),
   kvTokens: contextOn(load, stats, capacityTokens),
 });
+
+/** The answer's steps, and the wait for room for its KV. */
+export function decodingMs(decode: Candidate, { promptTokens, outputTokens, constants }: PickInput): number {
+  const { requests, kvTokens } = batchOn(decode);
+  const { cachedTokens, capacityTokens = 0 } = decode;
+  const ms = decodeCost({ requests, kvTokens }, outputTokens, constants);
+  return ms + fitCost(promptTokens - cachedTokens + outputTokens, { kvTokens, capacityTokens }, ms);
+}
 
 /** Prefill on a partner and the way from there. They come cheapest first: none behind can be cheaper by being near. */
 function cheapestPartner(decode: Endpoint, priced: readonly PricedPrefill[], input: PickInput): number {
@@ -163,15 +182,9 @@ const transferTo = (decode: Endpoint, { endpoint }: Candidate, { promptTokens, c
 function costOf(decode: Candidate, priced: readonly PricedPrefill[], input: PickInput): number {
   if (priced.length > 0) return termsOf(decode, priced, input).costMs;
   if (input.alone?.(decode.endpoint) === false) return Infinity;
-  const { load, stats, endpoint, cachedTokens, capacityTokens = 0 } = decode;
-  const requests = requestsOn(load, stats);
-  const ownMs = load.slowness * ownPrefillMs(input.promptTokens, cachedTokens, input.constants);
-  const there = { prefillMs: load.prefillMs, requests };
-  return (
-    decodeCost({ requests, kvTokens: contextOn(load, stats, capacityTokens) }, input.outputTokens, input.constants) +
-    prefillCost(ownMs, endpoint.role, there, input.constants) +
-    pinnedCost(ownMs, load.pinnedTokens, decode.capacityTokens ?? 0, input.constants)
-  );
+  const usable = usableTokens(input.promptTokens, decode, input.constants);
+  const ownMs = decode.load.slowness * ownPrefillMs(input.promptTokens, usable, input.constants);
+  return decodingMs(decode, input) + prefillMs(decode, usable, ownMs, input);
 }
 
 type Settled = Omit<Pick, "fallbacks" | "costs" | "priced">;

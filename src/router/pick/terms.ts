@@ -5,7 +5,16 @@
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import { decodeCost, ownPrefillMs, pinnedCost, prefillCost, requestsOn, transferCost } from "./cost.ts";
 import { distanceOf } from "./distance.ts";
-import { batchOn, pairs, type Candidate, type Pick as Choice, type PickInput, type PricedPrefill } from "./pick.ts";
+import { fetchMs, usableTokens } from "./tiers.ts";
+import {
+  batchOn,
+  decodingMs,
+  pairs,
+  type Candidate,
+  type Pick as Choice,
+  type PickInput,
+  type PricedPrefill,
+} from "./pick.ts";
 
 /** Prefill on one endpoint. The terms add up to `costMs`. */
 export interface PrefillTerms {
@@ -19,6 +28,8 @@ export interface PrefillTerms {
   readonly interferenceMs: number;
   /** What blocks that wait to be fetched add. */
   readonly pinnedMs: number;
+  /** Cached blocks that are fetched from farther away. */
+  readonly fetchMs: number;
   readonly costMs: number;
 }
 
@@ -39,11 +50,13 @@ export interface PrefillRow extends Row {
 export interface DecodeRow extends Row {
   /** What each further request in the batch costs the others. */
   readonly decodeMs: number;
+  /** Waiting until its KV cache has room. */
+  readonly roomMs: number;
   /** Prefill on this very endpoint. */
   readonly local: PrefillTerms;
   /** Prefill on the cheapest partner; absent where there is none. */
   readonly remote?: { readonly by: string; readonly prefillMs: number; readonly transferMs: number };
-  /** `decodeMs` and the way to prefill that counts. */
+  /** `decodeMs`, `roomMs` and the way to prefill that counts. */
   readonly costMs: number;
 }
 
@@ -110,12 +123,15 @@ const prefillRow = (candidate: Candidate, chosen: boolean, input: PickInput): Pr
 });
 
 /** Each term by the same function as in the pick, with what is not asked for at zero. */
-function prefillTerms({ endpoint, load, stats, ...known }: Candidate, input: PickInput): PrefillTerms {
+function prefillTerms(candidate: Candidate, input: PickInput): PrefillTerms {
   const { constants, promptTokens } = input;
-  const ownMs = load.slowness * ownPrefillMs(promptTokens, known.cachedTokens, constants);
+  const { endpoint, load, stats, capacityTokens = 0 } = candidate;
+  const usable = usableTokens(promptTokens, candidate, constants);
+  const ownMs = load.slowness * ownPrefillMs(promptTokens, usable, constants);
   const at = (prefillMs: number, requests: number): number =>
     prefillCost(ownMs, endpoint.role, { prefillMs, requests }, constants);
-  const pinnedMs = pinnedCost(ownMs, load.pinnedTokens, known.capacityTokens ?? 0, constants);
+  const pinnedMs = pinnedCost(ownMs, load.pinnedTokens, capacityTokens, constants);
+  const fetching = fetchMs(usable, candidate, constants);
   const alone = at(0, 0);
   return {
     queueMs: load.prefillMs,
@@ -123,7 +139,8 @@ function prefillTerms({ endpoint, load, stats, ...known }: Candidate, input: Pic
     capacityMs: alone - ownMs,
     interferenceMs: at(0, requestsOn(load, stats)) - alone,
     pinnedMs,
-    costMs: at(load.prefillMs, requestsOn(load, stats)) + pinnedMs,
+    fetchMs: fetching,
+    costMs: at(load.prefillMs, requestsOn(load, stats)) + pinnedMs + fetching,
   };
 }
 
@@ -138,13 +155,15 @@ function decodeRow(
   const remoteMs = remote === undefined ? Infinity : remote.prefillMs + remote.transferMs;
   const localMs = input.alone?.(candidate.endpoint) === false ? Infinity : local.costMs;
   const decodeMs = decodeCost(batchOn(candidate), input.outputTokens, input.constants);
+  const roomMs = decodingMs(candidate, input) - decodeMs;
   const isRemote = remoteMs < Infinity && (input.policy === "always" || remoteMs < localMs);
   return {
     ...rowOf(candidate, chosen),
     decodeMs,
+    roomMs,
     local,
     ...(remote === undefined ? {} : { remote }),
-    costMs: decodeMs + (isRemote ? remoteMs : localMs),
+    costMs: decodeMs + roomMs + (isRemote ? remoteMs : localMs),
   };
 }
 

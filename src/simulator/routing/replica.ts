@@ -8,6 +8,7 @@ import type { RequestRouter } from "../../router/exchange.ts";
 import { Housekeeping } from "../../router/housekeeping.ts";
 import { createBlockHasher } from "../../router/kv/blocks.ts";
 import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
+import { HitTrust } from "../../router/kv/trust.ts";
 import { LoadBook } from "../../router/load.ts";
 import { decodeMessage } from "../../router/replicas/message.ts";
 import { Peers, PUSH_MS } from "../../router/replicas/peers.ts";
@@ -50,11 +51,12 @@ export function createReplica(
   housekeeping.tidy(directory.list());
   time.every(TIDY_MS, () => housekeeping.tidy(directory.list()));
   const sent = new SentLog();
+  const trust = new HitTrust();
   const slow = (endpoint: string, slowness: number): void => loads.slow(endpoint, slowness);
   const learner = config.cost.learn ? { learner: new CostLearner(config.cost, time, slow) } : {};
   const router = createRouter({
     ...learner,
-    ...{ config, directory, loads, hasher: createBlockHasher(), ...ports },
+    ...{ config, trust, directory, loads, hasher: createBlockHasher(), ...ports },
     ...{ index: shares ? new ToldIndex(index, sent) : index, clock: time, timers: time },
     incompatible: (prefill: Endpoint, decode: Endpoint) => compatible(prefill.compatibility, decode.compatibility),
   });
