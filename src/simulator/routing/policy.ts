@@ -2,16 +2,28 @@
  * What a routing policy is to the simulation: told of each request, it says which engine answers it, and is told how it
  * went. Published policies choose from `Tracked` counts, from engines' signals of their true age, and from an index.
  */
-import type { Random } from "../../ports.ts";
+import type { Random, Timers } from "../../ports.ts";
 import type { RemoteSource, SequenceEnd } from "../engine/sequence.ts";
 import type { VirtualTime } from "../engine/virtual-time.ts";
 import type { Fleet } from "./fleet.ts";
 import type { SimulatedRequest } from "./workload.ts";
 
-export interface World {
+/** Engines as policies see them, in virtual time or live. */
+export type FleetView = Pick<Fleet, "decoders" | "prefillers" | "capacityTokens" | "signals" | "listen"> & {
+  readonly engines: readonly { readonly number: number }[];
+  readonly model: { readonly blockTokens: number };
+};
+
+/** All that a published policy decides from. */
+export interface View {
+  readonly fleet: FleetView;
+  readonly time: Timers;
+  readonly random: Random;
+}
+
+export interface World extends View {
   readonly fleet: Fleet;
   readonly time: VirtualTime;
-  readonly random: Random;
 }
 
 export interface Route {

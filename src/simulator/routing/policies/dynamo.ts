@@ -5,12 +5,12 @@
  * Source: ai-dynamo/dynamo, lib/kv-router, with its defaults: overlap weight 1, load tracked by the router, cached blocks
  * by events. With prefill engines: both by the same cost, decode without the prefill term (its decode router).
  */
-import type { Chooser, Sent, World } from "../policy.ts";
+import type { Chooser, Sent, View } from "../policy.ts";
 import type { SimulatedRequest } from "../workload.ts";
 import type { ToldPrefixes } from "./prefixes.ts";
 import { least } from "./simple.ts";
 
-export function dynamo({ fleet, random }: World, told: ToldPrefixes): Chooser {
+export function dynamo({ fleet, random }: View, told: ToldPrefixes): Chooser {
   const prefillBlocks = fleet.engines.map(() => 0);
   /** Blocks of active sequences by engine, each with how many have it. */
   const active = fleet.engines.map(() => new Map<number, number>());

@@ -1,5 +1,5 @@
 /** The policies by name; each has its source in its own file. */
-import { policyOf, type Chooser, type Policy, type World } from "../policy.ts";
+import { policyOf, type Chooser, type Policy, type View, type World } from "../policy.ts";
 import { dynamo } from "./dynamo.ts";
 import { kthena, type KthenaOptions, type KthenaScorer } from "./kthena.ts";
 import { llmD } from "./llm-d.ts";
@@ -15,7 +15,7 @@ export interface PolicyOptions {
   readonly kthena: KthenaOptions["version"];
 }
 
-type Named = (world: World, options: PolicyOptions) => Chooser;
+type Named = (view: View, options: Pick<PolicyOptions, "kthena">) => Chooser;
 
 const ofKthena =
   (...scorers: KthenaScorer[]): Named =>
@@ -36,6 +36,13 @@ const CHOOSERS = {
   dynamo: (world) => dynamo(world, toldPrefixes(world)),
   lmetric: (world) => lmetric(world, toldPrefixes(world)),
 } as const satisfies Record<string, Named>;
+
+/** A published policy by itself, over engines of any kind. */
+export const chooserNamed = (
+  name: Exclude<PolicyName, "tandem">,
+  version: PolicyOptions["kthena"],
+  view: View,
+): Chooser => CHOOSERS[name](view, { kthena: version });
 
 export type PolicyName = "tandem" | keyof typeof CHOOSERS;
 

@@ -6,7 +6,7 @@
  * filter that leaves no engine fails the request there; here it lets all pass.
  */
 import type { Signals } from "../fleet.ts";
-import type { Chooser, Sent, World } from "../policy.ts";
+import type { Chooser, Sent, View } from "../policy.ts";
 import type { SimulatedRequest } from "../workload.ts";
 import { least } from "./simple.ts";
 import { scraped } from "./scraped.ts";
@@ -40,7 +40,7 @@ type Scorer = (all: readonly Scored[], request: SimulatedRequest) => readonly nu
 /** `told`: the blocks that engines tell of, for kvcache-aware. */
 export function kthena(
   { scorers, version }: KthenaOptions,
-  { fleet, time, random }: World,
+  { fleet, time, random }: View,
   told: ToldPrefixes,
 ): Chooser {
   const tracked = new Tracked(fleet.engines.length);

@@ -5,7 +5,7 @@
  * prefix index is written at the pick, and sized by `cache_config_info`. With prefill engines: the decode pod first, and
  * prefill there where fewer than 10 tokens are not cached (the threshold of its published example), else elsewhere.
  */
-import type { Chooser, World } from "../policy.ts";
+import type { Chooser, View } from "../policy.ts";
 import type { SimulatedRequest } from "../workload.ts";
 import { SentPrefixes } from "./prefixes.ts";
 import { scraped } from "./scraped.ts";
@@ -17,7 +17,7 @@ const SCRAPE_MS = 50;
 const MOST_TOKENS = 131_072;
 const LOCAL_BELOW_TOKENS = 10;
 
-export function llmD({ fleet, time, random }: World): Chooser {
+export function llmD({ fleet, time, random }: View): Chooser {
   const view = scraped(fleet, time, SCRAPE_MS);
   const { blockTokens } = fleet.model;
   const prefixes = new SentPrefixes(fleet.engines.length, fleet.capacityTokens / blockTokens);

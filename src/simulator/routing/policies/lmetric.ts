@@ -5,13 +5,13 @@
  * Source: arXiv 2603.15202. Load tracked by the router, cached blocks by events. With prefill engines: those by it, decode
  * engines by least request.
  */
-import type { Chooser, World } from "../policy.ts";
+import type { Chooser, View } from "../policy.ts";
 import type { SimulatedRequest } from "../workload.ts";
 import type { ToldPrefixes } from "./prefixes.ts";
 import { least } from "./simple.ts";
 import { Tracked } from "./tracked.ts";
 
-export function lmetric({ fleet, random }: World, told: ToldPrefixes): Chooser {
+export function lmetric({ fleet, random }: View, told: ToldPrefixes): Chooser {
   const tracked = new Tracked(fleet.engines.length);
   const queued = fleet.engines.map(() => 0);
   const { blockTokens } = fleet.model;

@@ -1,7 +1,7 @@
 /** What routers believe engines to hold: by what they sent there, or by what engines tell of their caches. */
+import type { Timers } from "../../../ports.ts";
 import type { BlockListener } from "../../engine/blocks.ts";
-import type { VirtualTime } from "../../engine/virtual-time.ts";
-import type { World } from "../policy.ts";
+import type { View } from "../policy.ts";
 
 /** By routing history: the last blocks sent to each engine, the least recently sent forgotten first. */
 export class SentPrefixes {
@@ -38,7 +38,7 @@ export class SentPrefixes {
 /** KV events reach a router so much later than they happen. */
 const EVENT_DELAY_MS = 50;
 
-export function toldPrefixes({ fleet, time }: World): ToldPrefixes {
+export function toldPrefixes({ fleet, time }: View): ToldPrefixes {
   const told = new ToldPrefixes(fleet.engines.length, time, EVENT_DELAY_MS);
   for (const { number } of fleet.engines) fleet.listen(number, told.listener(number));
   return told;
@@ -47,10 +47,10 @@ export function toldPrefixes({ fleet, time }: World): ToldPrefixes {
 /** By events: what each engine holds, so many milliseconds ago; equal blocks of one engine are counted. */
 export class ToldPrefixes {
   readonly #counts: readonly Map<number, number>[];
-  readonly #time: VirtualTime;
+  readonly #time: Timers;
   readonly #delayMs: number;
 
-  constructor(engines: number, time: VirtualTime, delayMs: number) {
+  constructor(engines: number, time: Timers, delayMs: number) {
     this.#counts = Array.from({ length: engines }, () => new Map<number, number>());
     this.#time = time;
     this.#delayMs = delayMs;

@@ -1,6 +1,7 @@
 /** Engines' metrics as a router sees them that reads them every so often. */
-import type { VirtualTime } from "../../engine/virtual-time.ts";
-import type { Fleet, Signals } from "../fleet.ts";
+import type { Timers } from "../../../ports.ts";
+import type { Signals } from "../fleet.ts";
+import type { FleetView } from "../policy.ts";
 
 export interface Scraped {
   /** As read last. */
@@ -9,7 +10,7 @@ export interface Scraped {
   readonly before: (engine: number) => Signals;
 }
 
-export function scraped(fleet: Fleet, time: VirtualTime, everyMs: number): Scraped {
+export function scraped(fleet: FleetView, time: Timers, everyMs: number): Scraped {
   const read = (): readonly Signals[] => fleet.engines.map(({ number }) => fleet.signals(number));
   let [before, now] = [read(), read()];
   time.every(everyMs, () => {

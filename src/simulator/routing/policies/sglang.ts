@@ -6,7 +6,7 @@
  * cache threshold 0.3, balance thresholds 64 requests and 1.5 times, trees of 2^26 characters. With prefill engines:
  * those by it, decode engines by power of two choices, its defaults.
  */
-import type { Chooser, World } from "../policy.ts";
+import type { Chooser, View } from "../policy.ts";
 import type { SimulatedRequest } from "../workload.ts";
 import { SentPrefixes } from "./prefixes.ts";
 import { least } from "./simple.ts";
@@ -17,7 +17,7 @@ const BALANCE = { requests: 64, times: 1.5 } as const;
 const TREE_CHARACTERS = 2 ** 26;
 const CHARACTERS_PER_TOKEN = 4;
 
-export function sglang({ fleet, random }: World): Chooser {
+export function sglang({ fleet, random }: View): Chooser {
   const tracked = new Tracked(fleet.engines.length);
   const { blockTokens } = fleet.model;
   const tree = new SentPrefixes(fleet.engines.length, TREE_CHARACTERS / CHARACTERS_PER_TOKEN / blockTokens);

@@ -1,14 +1,14 @@
 /** Policies without any index: random, round robin, least request. */
-import type { Chooser, World } from "../policy.ts";
+import type { Chooser, View } from "../policy.ts";
 import { Tracked } from "./tracked.ts";
 
 /** Uniform, for either leg: what a Service of Kubernetes does. */
-export function random({ fleet, random }: World): Chooser {
+export function random({ fleet, random }: View): Chooser {
   const one = (of: readonly number[]): number => of[Math.floor(random.next() * of.length)] ?? 0;
   return { choose: () => ({ engine: one(fleet.decoders), ...prefillOf(fleet.prefillers, one) }) };
 }
 
-export function roundRobin({ fleet }: World): Chooser {
+export function roundRobin({ fleet }: View): Chooser {
   let turn = 0;
   const one = (of: readonly number[]): number => of[turn % of.length] ?? 0;
   return {
@@ -20,7 +20,7 @@ export function roundRobin({ fleet }: World): Chooser {
 }
 
 /** Requests that this router has on each engine; the first of equals by chance (Envoy's LEAST_REQUEST with a full scan). */
-export function leastRequest({ fleet, random }: World): Chooser {
+export function leastRequest({ fleet, random }: View): Chooser {
   const tracked = new Tracked(fleet.engines.length);
   const one = (of: readonly number[]): number => least(of, (engine) => tracked.inflight(engine), random.next());
   return {
