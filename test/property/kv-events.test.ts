@@ -110,10 +110,15 @@ class World {
       const from = this.#asked;
       this.#asked = undefined;
       for (const { sequence, payload } of this.engine.since(from))
-        if (this.#asked === undefined) this.stream.replayed(...framesOf(Buffer.alloc(0), numbered(sequence), payload));
-      if (this.#asked !== undefined) continue;
+        if (!this.#isAsked()) this.stream.replayed(...framesOf(Buffer.alloc(0), numbered(sequence), payload));
+      if (this.#isAsked()) continue;
       this.stream.replayed(...framesOf(Buffer.alloc(0), Buffer.alloc(0), numbered(-1), Buffer.alloc(0)));
     }
+  }
+
+  /** Asked anew while it answered. */
+  #isAsked(): boolean {
+    return this.#asked !== undefined;
   }
 
   depth(prompt: number): number {

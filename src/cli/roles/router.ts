@@ -1,46 +1,34 @@
 /** The router role: endpoints -> scraper -> directory -> request router -> ext_proc server, with its health service. */
 import { readFileSync } from "node:fs";
 import { parseListen } from "../../config/listen.ts";
-import { EndpointDirectory } from "../../endpoints/directory.ts";
 import type { RemoteScraper } from "../../endpoints/remote.ts";
 import type { Scraper } from "../../endpoints/scrape.ts";
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
 import { compatible } from "../../profiles/connectors.ts";
 import { idSetOf } from "../../router/directory.ts";
-import { createEngineClient } from "../../router/disagg/client.ts";
 import { createExplainer } from "../../router/explain/explainer.ts";
 import type { RequestRouter } from "../../router/exchange.ts";
 import { startExtProcServer } from "../../router/extproc/server.ts";
 import { startHealthServer } from "../../router/health/server.ts";
-import { Housekeeping } from "../../router/housekeeping.ts";
 import { createBlockHasher } from "../../router/kv/blocks.ts";
-import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
-import { eventTargets } from "../../router/kv/events/targets.ts";
 import type { PrefixIndex } from "../../router/kv/index.ts";
-import { JointIndex } from "../../router/kv/joint.ts";
-import { HitTrust } from "../../router/kv/trust.ts";
-import { LoadBook } from "../../router/load.ts";
+import type { LoadBook } from "../../router/load.ts";
 import type { History } from "../../router/replicas/peers.ts";
 import { SentLog, ToldIndex } from "../../router/replicas/sent.ts";
 import { SALT_KEY_BYTES } from "../../router/request/salt.ts";
-import { CostLearner } from "../../router/pick/learn.ts";
 import { createRouter } from "../../router/route.ts";
-import { indexCapacity } from "../../router/select.ts";
-import { TokenRates } from "../../router/tokenize/rates.ts";
 import type { Pages } from "../../telemetry/server.ts";
 import { UsageError } from "../input.ts";
 import { callbackEdge, type CallbackEdge } from "./callbacks.ts";
-import { engineAccess } from "./engine.ts";
-import { startFollowing } from "./following.ts";
 import { endpointPages } from "./endpoint-pages.ts";
 import { costPages, explainPages } from "./explain-pages.ts";
 import { named } from "./files.ts";
+import { startKnowledge } from "./knowledge.ts";
 import type { Role, RolePorts } from "./ports.ts";
 import { proxyTls } from "./proxy-tls.ts";
 import { createStarted, type Started } from "./running.ts";
 import { startReplicas } from "./replicas.ts";
-import { startScraping } from "./scraping.ts";
 import { startTokenizing } from "./tokenizing.ts";
 
 export interface RouterRole extends Role {
@@ -56,7 +44,6 @@ export interface RouterRoleOptions {
   readonly onPick?: (verdict: Verdict) => void;
 }
 
-const TIDY_MS = 1000;
 /** No engine is listened to. */
 const NO_EVENTS = { anyLive: false, isLive: () => false };
 
@@ -80,60 +67,25 @@ interface Composed {
   readonly pages: Pages;
 }
 
-/** What picks, and what it knows. What begins is noted in `begun`, to be undone where something behind it fails. */
+/** What picks, with what it knows. What begins is noted in `begun`, to be undone where something behind it fails. */
 function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Started): Composed {
   const { clock, timers, random, log, metrics } = ports;
   const config = ports.config.router;
   const salt = saltKeyOf(config.tenant.saltKeyFile);
   const edge = callbackEdge(ports);
-  const engines = engineAccess(ports);
-  const client = createEngineClient(engines.current());
-  begun.add(() => client.close());
-  const loads = new LoadBook(config.maxInflightPerEndpoint);
-  const { maxBytes, maxEndpoints } = config.index;
-  const history = new HistoryIndex(
-    geometryFor(maxBytes, maxEndpoints),
-    indexCapacity({ stats: undefined }, config.index),
-    (blocks) => metrics.count("tandem_router_index_full_total", {}, blocks),
-  );
-  const following = startFollowing(ports);
-  if (following !== undefined) begun.add(() => following.feed.stop());
-  const joint = following && new JointIndex(history, following.index);
-  const index = joint ?? history;
-  const scraper = startScraping(ports, options.endpoints, engines.current());
-  begun.add(() => scraper.stop());
-  begun.add(
-    engines.onChange((access) => {
-      client.use(access);
-      scraper.use(access);
-    }),
-  );
-  const rates = new TokenRates();
-  const directory = new EndpointDirectory(options.endpoints, scraper);
-  const learner = config.cost.learn
-    ? new CostLearner(config.cost, clock, (endpoint, slowness) => loads.slow(endpoint, slowness))
-    : undefined;
-  const housekeeping = new Housekeeping({ index, loads, config, metrics, rates });
-  const trust = new HitTrust();
-  const tidy = (): void => {
-    trust.keep(idSetOf(directory.list()));
-    housekeeping.tidy(directory.list());
-    learner?.keep(idSetOf(directory.list()));
-    following?.feed.follow(eventTargets(directory.list(), config));
-  };
-  begun.add(timers.every(TIDY_MS, tidy));
-  const hasher = createBlockHasher();
+  const { joint, following, index, scraper, ...known } = startKnowledge(ports, options.endpoints, begun);
+  const { client, directory, loads, learner } = known;
   const { sent, told } = telling(index, config);
   // Compatibility is a question between two endpoints: what keeps their KV blocks from travelling.
   const incompatible = (prefill: Endpoint, decode: Endpoint): string | undefined =>
     compatible(prefill.compatibility, decode.compatibility);
   const tokenizer = startTokenizing(ports, { client, events: following?.index ?? NO_EVENTS }, begun);
   const explainer = createExplainer({ config: config.explain, clock, random, log });
+  const { rates, trust } = known;
   const router = createRouter({
-    ...{ config, directory, loads, index: told, hasher, rates, client, incompatible },
+    ...{ config, directory, loads, index: told, hasher: createBlockHasher(), rates, trust, client, incompatible },
     ...{ clock, random, timers, metrics, log },
-    ...given({ onPick: options.onPick, tokenizer, events: joint, trust, explainer, learner }),
-    ...given({ callbacks: edge?.callbacks }),
+    ...given({ onPick: options.onPick, tokenizer, events: joint, explainer, learner, callbacks: edge?.callbacks }),
     ...salt,
   });
   const pages = {
