@@ -5,7 +5,7 @@ import { loadConfig } from "../src/config/load.ts";
 import { configReference } from "../src/config/reference.ts";
 import { HINTS } from "../src/kinds/hints.ts";
 import { REASONS } from "../src/kinds/verdict.ts";
-import { METRICS } from "../src/kinds/names.ts";
+import { METRICS } from "../src/kinds/metric-names.ts";
 import { labelsReference } from "../src/workload/reference.ts";
 import { apisReference } from "../src/router/request/reference.ts";
 import { reasonsReference, metricsReference } from "../src/kinds/reference.ts";

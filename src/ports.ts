@@ -47,7 +47,7 @@ export interface Log {
 
 export type MetricLabels = Readonly<Record<string, string>>;
 
-/** Metrics by the names of `kinds/names.ts`; an undeclared name is a bug and throws. */
+/** Metrics by the names of `kinds/metric-names.ts`; an undeclared name is a bug and throws. */
 export interface Metrics {
   count(name: string, labels?: MetricLabels, by?: number): void;
   gauge(name: string, value: number, labels?: MetricLabels): void;

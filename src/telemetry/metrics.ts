@@ -1,6 +1,6 @@
-/** Metrics: prom-client behind the Metrics port, one registry for each instance, every name declared in `kinds/names.ts`. */
+/** Metrics: prom-client behind the Metrics port, one registry for each instance, every name declared in `kinds/metric-names.ts`. */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import { METRICS, type MetricSpec } from "../kinds/names.ts";
+import { METRICS, type MetricSpec } from "../kinds/metric-names.ts";
 import type { MetricLabels, Metrics } from "../ports.ts";
 
 export interface MetricsRegistry extends Metrics {
