@@ -1,5 +1,5 @@
 /**
- * Every label, annotation, header, gate, field manager and metric name, in one place.
+ * Every label, annotation, header, gate and field manager by name, in one place; metrics are in `metric-names.ts`.
  * `docs/reference/` lists exactly these; a test compares.
  */
 export const PREFIX = "tandem.sh/";

@@ -1,5 +1,5 @@
 /** Reference pages written from the tables of this folder. */
-import type { MetricSpec } from "./names.ts";
+import type { MetricSpec } from "./metric-names.ts";
 
 export const reasonsReference = (
   reasons: Readonly<Record<string, string>>,
