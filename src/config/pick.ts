@@ -13,7 +13,7 @@ export const PickCost = Type.Object(
     decodeStepMs: number(0.03, 0, 1000, "Growth of a decode step with each request in the batch."),
     decodeMsPerKvToken: number(0.00003, 0, 1, "Growth of a decode step with each KV token that its batch attends to."),
     decodeTokens: integer(256, 1, 1000000, "Expected answer length where the request names no limit."),
-    hostMsPerToken: number(0.0065, 0, 1000, "Time to fetch a cached token from the host's memory."),
+    offloadedMsPerToken: number(0.0065, 0, 1000, "Time to fetch a cached token from the host's memory."),
     sharedMsPerToken: number(0.013, 0, 1000, "Time to fetch a cached token from a disk or a pool."),
     transferMsPerToken: number(0.003, 0, 1000, "KV transfer time of a token."),
     transferPerStep: number(

@@ -69,7 +69,9 @@ const whole = parseTrace(readFileSync(values.trace, "utf8"));
 const rate = LOAD * (await capacityOf(whole, TOPOLOGY));
 const requests = atRate(whole.slice(0, COUNT), rate, SEED);
 
-const say = (line: string): void => void (process.stderr.isTTY && process.stderr.write(`${line}\n`));
+const say = (line: string): void => {
+  if (process.stderr.isTTY) process.stderr.write(`${line}\n`);
+};
 
 async function virtual(policy: PolicyName): Promise<readonly Outcome[]> {
   const config = loadConfig({}).router;

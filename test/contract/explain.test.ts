@@ -51,7 +51,7 @@ t.test("a pick can be asked for, before and after", async (t) => {
   await (await post("first", words)).text();
   const second = await post("second", words);
   await second.text();
-  t.match(second.headers.get(HEADER.cost), /^total=[\d.]+;decode=[\d.]+;transfer=[\d.]+;queue=[\d.]+;own=/);
+  t.match(second.headers.get(HEADER.cost), /^total=[\d.]+;decode=[\d.]+;room=[\d.]+;transfer=[\d.]+;queue=[\d.]+;own=/);
   const shown = await tandem(["explain", "request", "--url", url, "-o", "json", "second"]);
   t.equal(shown.code, 0, shown.err);
   const record = JSON.parse(shown.out) as PickRecord;

@@ -30,5 +30,5 @@ export function fetchMs(usable: number, tiers: Tiers, constants: CostConstants):
   const { cachedTokens, hostTokens = 0 } = tiers;
   if (usable <= cachedTokens) return 0;
   const near = Math.max(0, Math.min(usable, hostTokens) - cachedTokens);
-  return constants.hostMsPerToken * near + constants.sharedMsPerToken * (usable - cachedTokens - near);
+  return constants.offloadedMsPerToken * near + constants.sharedMsPerToken * (usable - cachedTokens - near);
 }

@@ -24,7 +24,9 @@ export async function startLiveFleet(count: number): Promise<LiveFleet> {
   const ports = { clock: systemClock, timers: systemTimers, random: systemRandom };
   const engines: RunningEngine[] = [];
   for (let number = 0; number < count; number++) engines.push(await startEngine({ ...options, ...settings }, ports));
-  const stop = async (): Promise<void> => void (await Promise.all(engines.map((engine) => engine.stop())));
+  const stop = async (): Promise<void> => {
+    await Promise.all(engines.map((engine) => engine.stop()));
+  };
   return { engines, view: viewOf(engines), stop };
 }
 

@@ -27,7 +27,7 @@ export function policyRouter(
       if (!over) sent?.over?.();
       over = true;
     };
-    const ticket = { ...NO_TICKET, firstToken: () => void sent?.firstToken?.(), finish };
+    const ticket = { ...NO_TICKET, firstToken: () => sent?.firstToken?.(), finish };
     const requestHeaders = [[HEADER.destination, destination]] as const;
     return {
       ticket,

@@ -72,14 +72,15 @@ t.test("what is sent again and again pushes nothing out", (t) => {
   // Twenty system prompts of 20 blocks, each question four blocks of its own: two thirds of the capacity are the former.
   const prompt = (system: number, question: string): Int32Array =>
     hasher.keys([...text(20 * 64, `system ${system} `), ...text(4 * 64, question)], 64, "m");
-  let missed = 0;
+  let [missed, most] = [0, 0];
   for (let turn = 0; turn < 2000; turn++) {
     const system = (turn * 7) % 20;
     const keys = prompt(system, `question ${turn} `);
     if (turn >= 20 && index.match(keys).of("a") < 20) missed += 1;
     index.record("a", keys);
-    t.ok(index.blocks <= 600) || t.bailout(`${index.blocks} blocks`);
+    most = Math.max(most, index.blocks);
   }
+  t.ok(most <= 600, `${most} blocks`);
   t.equal(missed, 0, "each comes back after 80 new blocks, with room for 200");
   t.end();
 });

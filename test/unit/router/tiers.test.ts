@@ -7,7 +7,7 @@ import { fetchMs, usableTokens } from "../../../src/router/pick/tiers.ts";
 /** A token computed takes 0.1 ms, fetched from the host 0.01, from a pool 0.05. */
 const constants = {
   ...loadConfig({}).router.cost,
-  ...{ prefillMsPerToken: 0.1, prefillMsPerTokenSquared: 0, hostMsPerToken: 0.01, sharedMsPerToken: 0.05 },
+  ...{ prefillMsPerToken: 0.1, prefillMsPerTokenSquared: 0, offloadedMsPerToken: 0.01, sharedMsPerToken: 0.05 },
 };
 const SLOW_POOL = { ...constants, sharedMsPerToken: 0.2 };
 
