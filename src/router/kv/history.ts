@@ -231,6 +231,8 @@ export class HistoryIndex implements PrefixIndex {
     this.#table.live[held.id] = (this.#table.live[held.id] ?? 0) & ~(1 << mark);
     this.#hide({ id: held.id, mark, logs: [held.logs[mark] ?? this.#newLog()] });
     held.counts[mark] = 0;
+    // Whoever is forgotten now hides its logs: this one is hidden already.
+    held.logs[mark] = this.#newLog();
   }
 
   #newLog(): KeyLog {

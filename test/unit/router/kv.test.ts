@@ -51,6 +51,22 @@ t.test("of a prompt that is longer than an engine's cache its start is remembere
   t.end();
 });
 
+t.test("an endpoint that goes while it gives up blocks is counted once", (t) => {
+  const hasher = createBlockHasher();
+  const index = new HistoryIndex({ slots: 4096, endpoints: 64, rows: 64 }, 1000);
+  const prompt = (salt: string): Int32Array => hasher.keys(text(100 * 64, salt), 64, "m");
+  for (let count = 0; count < 9; count++) index.record("gone", prompt(`gone ${count} `));
+  index.resize("gone", 1);
+  index.forget("gone");
+  // More than the table has room for: whoever holds most gives way, if what is there is counted as it is.
+  for (let count = 0; count < 80; count++) {
+    const keys = prompt(`stays ${count} `);
+    index.record(`stays ${count % 8}`, keys);
+    t.equal(index.match(keys).of(`stays ${count % 8}`), 100, "the newest prompt always finds room");
+  }
+  t.end();
+});
+
 t.test("capacity evicts the oldest prompt and tails before heads", (t) => {
   const hasher = createBlockHasher();
   const index = new HistoryIndex({ slots: 4096, endpoints: 16, rows: 64 }, 10);
