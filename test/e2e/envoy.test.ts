@@ -9,7 +9,7 @@ import * as grpc from "@grpc/grpc-js";
 import { HEADER, UNTRUSTED_HEADERS } from "../../src/kinds/names.ts";
 import { ENVOY_VERSIONS, envoyBinary } from "./cluster/envoy-binary.ts";
 import { ENVOY_PROFILES, envoyConfig, shippedConfig, startEnvoy, type BodyMode } from "./cluster/envoy.ts";
-import { freePorts } from "./cluster/process.ts";
+import { freePorts } from "../support/ports.ts";
 
 const MODES: readonly BodyMode[] = ["FULL_DUPLEX_STREAMED", "BUFFERED"];
 
