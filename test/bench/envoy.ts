@@ -15,10 +15,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
 import { startEnvoy, type Envoy, type EnvoyOptions } from "../e2e/cluster/envoy.ts";
 import { REPOSITORY } from "../e2e/cluster/paths.ts";
-import { freePorts, ready, startProcess, temporaryFolder } from "../e2e/cluster/process.ts";
+import { ready, startProcess, temporaryFolder } from "../e2e/cluster/process.ts";
 import { buildProgram } from "../e2e/cluster/tandem.ts";
 import { quantile, rounded } from "../support/usage.ts";
 import { parsed } from "../support/arguments.ts";
+import { freePorts } from "../support/ports.ts";
 
 const { values } = parsed({
   options: {

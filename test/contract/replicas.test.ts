@@ -1,7 +1,6 @@
 /** Two routers over loopback, as a Service's replicas: what one sent where, the other knows. */
 import { once } from "node:events";
 import { request } from "node:http";
-import { createServer, type AddressInfo } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { createPorts } from "../../src/cli/roles/ports.ts";
@@ -11,6 +10,7 @@ import { staticEndpoints } from "../../src/endpoints/directory.ts";
 import { ProcessClient } from "../../src/simulator/gateway/client.ts";
 import { encodeBody, encodeHeaders } from "../../src/simulator/gateway/codec.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
+import { freePorts } from "../support/ports.ts";
 
 const MODEL = "m";
 const MODES = { request: "FULL_DUPLEX_STREAMED", response: "NONE" } as const;
@@ -21,14 +21,7 @@ const HEADERS: readonly [string, string][] = [
 ];
 type Message = { readonly role: "user" | "assistant"; readonly content: string };
 
-async function freeAddress(): Promise<string> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return `127.0.0.1:${port}`;
-}
+const freeAddress = async (): Promise<string> => `127.0.0.1:${(await freePorts(1))[0]!}`;
 
 interface Router {
   /** Where a conversation is sent; it is answered at once. */

@@ -99,7 +99,7 @@ const mode = (request: string, response: string): Readonly<Record<string, unknow
   },
 });
 const EARLY = { send_body_without_waiting_for_header_response: true };
-const IMPATIENT = { message_timeout: "0.2s", max_message_timeout: "60s" };
+const IMPATIENT = { message_timeout: "1s", max_message_timeout: "60s" };
 const WHOLE = { changed: "all", extents: ["whole"] } as const;
 const UNSEEN = { changed: "none", extents: ["none"] } as const;
 const CASES: readonly Case[] = [
@@ -116,7 +116,7 @@ const CASES: readonly Case[] = [
   { name: "duplex, answer too", envoy: { extProc: mode("FULL_DUPLEX_STREAMED", "FULL_DUPLEX_STREAMED") }, ...WHOLE },
   { name: "buffered, answer too", envoy: { extProc: mode("BUFFERED", "BUFFERED") }, ...WHOLE },
   { name: "partial answer", envoy: { extProc: mode("BUFFERED", "BUFFERED_PARTIAL") }, ...WHOLE },
-  { name: "buffered, the pick waits", envoy: { bodyMode: "BUFFERED", extProc: IMPATIENT }, ...WHOLE, waitMs: 600 },
+  { name: "buffered, the pick waits", envoy: { bodyMode: "BUFFERED", extProc: IMPATIENT }, ...WHOLE, waitMs: 1600 },
 ];
 
 /** Partial bodies are cut at the listener's limit. */

@@ -15,7 +15,7 @@ import { checksum, startCountingEngines, type CountingEngines } from "./cluster/
 import { seededRandom } from "../../src/simulator/random.ts";
 import { ENVOY_VERSIONS, type EnvoyVersion } from "./cluster/envoy-binary.ts";
 import { startEnvoy, type Envoy, type EnvoyOptions } from "./cluster/envoy.ts";
-import { freePorts } from "./cluster/process.ts";
+import { freePorts } from "../support/ports.ts";
 
 t.setTimeout(600_000);
 

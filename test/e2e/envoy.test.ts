@@ -12,7 +12,8 @@ import { systemClock, systemRandom, systemTimers } from "../../src/telemetry/pro
 import { startRouterProcess } from "../score/router-process.ts";
 import { ENVOY_VERSIONS, envoyBinary } from "./cluster/envoy-binary.ts";
 import { ENVOY_PROFILES, envoyConfig, shippedConfig, startEnvoy, type BodyMode } from "./cluster/envoy.ts";
-import { eventually, freePorts } from "./cluster/process.ts";
+import { eventually } from "./cluster/process.ts";
+import { freePorts } from "../support/ports.ts";
 
 const MODES: readonly BodyMode[] = ["FULL_DUPLEX_STREAMED", "BUFFERED"];
 

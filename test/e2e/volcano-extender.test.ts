@@ -15,10 +15,11 @@ import { createGangs, DEVICE, removeGang, standing, whole, type GangShape } from
 import { startLaps } from "./cluster/laps.ts";
 import { leaves, type NodeOptions } from "./cluster/nodes.ts";
 import { REPOSITORY } from "./cluster/paths.ts";
-import { eventually, freePorts } from "./cluster/process.ts";
+import { eventually } from "./cluster/process.ts";
 import { startRelay, type Relay } from "./cluster/relay.ts";
 import { buildProgram, startTandem, type Tandem } from "./cluster/tandem.ts";
 import { startVolcano, type Volcano } from "./cluster/volcano-scheduler.ts";
+import { freePorts } from "../support/ports.ts";
 
 t.setTimeout(600_000);
 const SHIPPED = join(REPOSITORY, "manifests", "components", "volcano-extender", "volcano-scheduler.conf");

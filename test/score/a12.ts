@@ -7,10 +7,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import forge from "node-forge";
 import { issueAuthority, issueServing, type KeyedCertificate } from "../../src/certs/issue.ts";
-import { freePorts } from "../e2e/cluster/process.ts";
 import { labelledDeployment } from "../e2e/cluster/load.ts";
 import { startApiServer, type FakeApiServer } from "../support/apiserver.ts";
 import type { ScoreRow } from "./row.ts";
+import { freePorts } from "../support/ports.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 const CALLS = 50;

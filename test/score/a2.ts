@@ -9,12 +9,13 @@ import { issueAuthority, issueServing } from "../../src/certs/issue.ts";
 import type { KubeObject } from "../../src/kinds/kube.ts";
 import { cluster } from "../bench/admission-server.ts";
 import { REPOSITORY } from "../e2e/cluster/paths.ts";
-import { eventually, freePorts } from "../e2e/cluster/process.ts";
+import { eventually } from "../e2e/cluster/process.ts";
 import { buildProgram } from "../e2e/cluster/tandem.ts";
 import { startApiServer } from "../support/apiserver.ts";
 import { large, reviewOf, stored } from "../support/large-deployment.ts";
 import { watchHealth } from "./health.ts";
 import type { Progress, ScoreResult, ScoreRow } from "./row.ts";
+import { freePorts } from "../support/ports.ts";
 
 const MIB = 1048576;
 const CONTAINER_MIB = 512;

@@ -3,10 +3,10 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Cluster } from "../e2e/cluster/control-plane.ts";
 import { render, webhooksByUrl } from "../e2e/cluster/manifests.ts";
-import { freePorts } from "../e2e/cluster/process.ts";
 import { labelledDeployment } from "../e2e/cluster/load.ts";
 import { withCluster } from "./cluster.ts";
 import type { ScoreRow } from "./row.ts";
+import { freePorts } from "../support/ports.ts";
 
 const MOST_MS = 2100;
 const WRITES = 10;

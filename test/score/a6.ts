@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { JsonObject, KubeObject } from "../../src/kinds/kube.ts";
 import { render, webhooksByUrl } from "../e2e/cluster/manifests.ts";
-import { freePorts } from "../e2e/cluster/process.ts";
 import { withCluster } from "./cluster.ts";
 import type { ScoreRow } from "./row.ts";
+import { freePorts } from "../support/ports.ts";
 
 /** Until the API server has seen the webhook configurations. */
 const SEEN_MS = 3000;

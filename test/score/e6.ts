@@ -5,9 +5,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { withCluster } from "./cluster.ts";
 import type { Cluster } from "../e2e/cluster/control-plane.ts";
 import { startMuteProxy, type MuteProxy } from "../e2e/cluster/mute-proxy.ts";
-import { eventually, freePorts, ready, startProcess, type Running } from "../e2e/cluster/process.ts";
+import { eventually, ready, startProcess, type Running } from "../e2e/cluster/process.ts";
 import { buildProgram, PROGRAM } from "../e2e/cluster/tandem.ts";
 import type { Progress, ScoreResult, ScoreRow } from "./row.ts";
+import { freePorts } from "../support/ports.ts";
 
 const SILENCE_MS = 600_000;
 const REQUIRED_MS = 60_000;

@@ -14,8 +14,8 @@ import {
 import { messageField, textField } from "../../src/router/extproc/wire.ts";
 import { ProcessClient } from "../../src/simulator/gateway/client.ts";
 import type { DecodedReply } from "../../src/simulator/gateway/codec.ts";
-import { freePorts } from "../e2e/cluster/process.ts";
 import { startApiServer } from "../support/apiserver.ts";
+import { freePorts } from "../support/ports.ts";
 import { answerOf, chunkOf, comes, headOf, JSON_POST, sizeOf, startRouterProcess } from "./router-process.ts";
 import type { RouterProcess } from "./router-process.ts";
 import type { Progress, ScoreResult, ScoreRow } from "./row.ts";

@@ -10,8 +10,9 @@ import { fileURLToPath } from "node:url";
 import type { Modes } from "../../src/router/extproc/codec.ts";
 import { encodeBody, encodeHeaders, type DecodedReply } from "../../src/simulator/gateway/codec.ts";
 import type { ProcessClient, ProcessStream } from "../../src/simulator/gateway/client.ts";
-import { freePorts, temporaryFolder } from "../e2e/cluster/process.ts";
+import { temporaryFolder } from "../e2e/cluster/process.ts";
 import type { FakeApiServer } from "../support/apiserver.ts";
+import { freePorts } from "../support/ports.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 

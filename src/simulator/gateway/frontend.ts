@@ -5,7 +5,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -45,31 +44,24 @@ function findEnvoy(environment: FrontendOptions["environment"]): string | undefi
   return [given, ...onPath].find((path) => path.endsWith("envoy") && existsSync(path));
 }
 
+// Envoy takes ports that are free and says which: one found here first could be another's by then.
+const ANY_PORT = "127.0.0.1:0";
+
 async function startEnvoy(binary: string, options: FrontendOptions): Promise<Frontend> {
   const folder = mkdtempSync(join(tmpdir(), "tandem-demo-"));
-  const [listener, admin] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
+  const [config, adminFile] = [join(folder, "envoy.json"), join(folder, "admin")];
   const text = readFileSync(options.shippedConfig, "utf8");
   const decode = { addresses: options.decode };
-  writeFileSync(
-    join(folder, "envoy.json"),
-    JSON.stringify(adaptEnvoyConfig(text, { listener, admin, router: options.router, decode })),
-  );
-  const args = [
-    "-c",
-    join(folder, "envoy.json"),
-    "--concurrency",
-    "2",
-    "--use-dynamic-base-id",
-    "--log-level",
-    "error",
-  ];
+  const changes = { listener: ANY_PORT, admin: ANY_PORT, router: options.router, decode };
+  writeFileSync(config, JSON.stringify(adaptEnvoyConfig(text, changes)));
+  const settings = ["--concurrency", "2", "--use-dynamic-base-id", "--log-level", "error"];
+  const args = ["-c", config, "--admin-address-path", adminFile, ...settings];
   const child = spawn(binary, args, { stdio: ["ignore", "ignore", "inherit"] });
   const stop = async (): Promise<void> => {
     await end(child);
     rmSync(folder, { recursive: true, force: true });
   };
-  await untilReady(`http://${admin}/ready`, child);
-  return { name: "Envoy", url: `http://${listener}`, stop };
+  return { name: "Envoy", url: `http://${await readyListener(adminFile, child)}`, stop };
 }
 
 async function end(child: ChildProcess): Promise<void> {
@@ -82,26 +74,26 @@ async function end(child: ChildProcess): Promise<void> {
 const READY_TRIES = 100;
 const READY_WAIT_MS = 100;
 
-async function untilReady(url: string, child: ChildProcess): Promise<void> {
+/** `ip:port` of its listener, once it is ready. */
+async function readyListener(adminFile: string, child: ChildProcess): Promise<string> {
   for (let tries = 0; tries < READY_TRIES; tries++) {
     if (child.exitCode !== null) throw new Error(`Envoy ended with ${child.exitCode}`);
-    const ok = await fetch(url).then(
-      (response) => response.ok,
-      () => false,
-    );
-    if (ok) return;
+    const listener = await listenerOf(adminFile).catch(() => undefined);
+    if (listener !== undefined) return listener;
     await sleep(READY_WAIT_MS);
   }
   await end(child);
   throw new Error("Envoy was not ready within 10 s");
 }
 
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
+interface Listeners {
+  readonly listener_statuses?: { local_address: { socket_address: { address: string; port_value: number } } }[];
+}
+
+async function listenerOf(adminFile: string): Promise<string | undefined> {
+  const admin = `http://${readFileSync(adminFile, "utf8").trim()}`;
+  if (!(await fetch(`${admin}/ready`)).ok) return undefined;
+  const listeners = (await (await fetch(`${admin}/listeners?format=json`)).json()) as Listeners;
+  const at = listeners.listener_statuses?.[0]?.local_address.socket_address;
+  return at === undefined ? undefined : `${at.address}:${at.port_value}`;
 }

@@ -5,7 +5,8 @@ import { Agent, request } from "undici";
 import { auditFlags } from "./audit.ts";
 import type { Binaries } from "./binaries.ts";
 import { writeServiceAccountKeys, type Tokens } from "./identity.ts";
-import { freePorts, ready, startProcess, type Running } from "./process.ts";
+import { ready, startProcess, type Running } from "./process.ts";
+import { freePorts } from "../../support/ports.ts";
 
 export interface Place {
   readonly binaries: Binaries;

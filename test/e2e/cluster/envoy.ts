@@ -13,12 +13,13 @@ import {
 import { answers } from "./components.ts";
 import { envoyBinary, type EnvoyVersion } from "./envoy-binary.ts";
 import { REPOSITORY } from "./paths.ts";
-import { freePorts, ready, startProcess, temporaryFolder } from "./process.ts";
+import { ready, startProcess, temporaryFolder } from "./process.ts";
 
 /** File names in `manifests/envoy`, without their ending. */
 export const ENVOY_PROFILES = ["light", "exact", "original-dst", "fail-open"] as const;
 export type EnvoyProfile = (typeof ENVOY_PROFILES)[number];
 import type { BodyMode } from "../../../src/router/extproc/codec.ts";
+import { freePorts } from "../../support/ports.ts";
 
 export type { BodyMode };
 

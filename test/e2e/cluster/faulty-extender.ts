@@ -6,8 +6,8 @@ import { randomUUID } from "node:crypto";
 import { createServer, request as send } from "node:https";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { issueAuthority, issueServing } from "../../../src/certs/issue.ts";
-import { freePorts } from "./process.ts";
 import type { Answering } from "./shipped.ts";
+import { freePorts } from "../../support/ports.ts";
 
 export type Fault = "refuses" | "hangs" | "500" | "garbage" | "none";
 

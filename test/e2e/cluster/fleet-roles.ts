@@ -7,9 +7,10 @@ import { join } from "node:path";
 import type { KubeObject } from "../../../src/kinds/kube.ts";
 import type { Cluster } from "./control-plane.ts";
 import { render, withoutPods } from "./manifests.ts";
-import { eventually, freePorts, type Running } from "./process.ts";
+import { eventually, type Running } from "./process.ts";
 import type { Answering } from "./shipped.ts";
 import { configurationOf, startRole } from "./tandem.ts";
+import { freePorts } from "../../support/ports.ts";
 
 export interface FleetRole {
   readonly running: Running;

@@ -9,8 +9,9 @@ import type { JsonObject, KubeObject } from "../../../src/kinds/kube.ts";
 import { startBalancer, type Balancer } from "./balancer.ts";
 import type { Cluster } from "./control-plane.ts";
 import { render, webhooksByUrl, withoutPods } from "./manifests.ts";
-import { eventually, freePorts, type Running } from "./process.ts";
+import { eventually, type Running } from "./process.ts";
 import { authorityOf, configurationOf, startRole } from "./tandem.ts";
+import { freePorts } from "../../support/ports.ts";
 
 /** Until kube-proxy everywhere knows that an endpoint is gone. */
 export const ENDPOINT_LAG_MS = 2000;

@@ -11,7 +11,7 @@ import { staticEndpoints } from "../../../src/endpoints/directory.ts";
 import { SILENT_LOG } from "../../../src/telemetry/log.ts";
 import { survivors, type Forgery } from "../../support/forged.ts";
 import { startEnvoy, type Envoy, type EnvoyOptions } from "./envoy.ts";
-import { freePorts } from "./process.ts";
+import { freePorts } from "../../support/ports.ts";
 
 export interface Arrived {
   readonly method: string;

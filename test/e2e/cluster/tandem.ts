@@ -9,7 +9,8 @@ import type { JsonObject, KubeObject } from "../../../src/kinds/kube.ts";
 import type { Cluster } from "./control-plane.ts";
 import { render, webhooksByUrl, withoutPods } from "./manifests.ts";
 import { REPOSITORY } from "./paths.ts";
-import { eventually, freePorts, ready, startProcess, type Running } from "./process.ts";
+import { eventually, ready, startProcess, type Running } from "./process.ts";
+import { freePorts } from "../../support/ports.ts";
 
 const NAMESPACE = "tandem-system";
 export const PROGRAM = join(REPOSITORY, "dist", "tandem.js");

@@ -7,7 +7,8 @@ import { dirname, join } from "node:path";
 import { volcanoBinaries } from "./binaries.ts";
 import { answers } from "./components.ts";
 import type { Cluster } from "./control-plane.ts";
-import { eventually, freePorts, ready, startProcess, type Running } from "./process.ts";
+import { eventually, ready, startProcess, type Running } from "./process.ts";
+import { freePorts } from "../../support/ports.ts";
 
 /** The scheduler's default configuration, with the plugin that honours network topology. */
 const CONFIGURATION = {

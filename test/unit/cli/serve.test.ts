@@ -11,6 +11,7 @@ import t, { type Test } from "tap";
 import { issueAuthority, issueServing } from "../../../src/certs/issue.ts";
 import { tandem } from "../../support/command.ts";
 import { startApiServer } from "../../support/apiserver.ts";
+import { freePorts } from "../../support/ports.ts";
 
 const MAIN = fileURLToPath(new URL("../../../src/main.ts", import.meta.url));
 t.setTimeout(180_000);
@@ -46,14 +47,6 @@ async function heldPort(t: Test): Promise<number> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   t.teardown(() => server.close());
   return (server.address() as AddressInfo).port;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** A folder with a kubeconfig of a fake API server, and serving certificates. */
@@ -137,7 +130,7 @@ const call = (port: number, ca: string): Promise<{ status: number; connection: s
 
 t.test("after SIGTERM webhooks go on answering, with Connection: close, and then the process ends", async (t) => {
   const { kubeconfig, certificates, authority } = await scene(t);
-  const port = await freePort();
+  const port = (await freePorts(1))[0]!;
   const { child, ended, said } = serve(t, [
     "--role",
     "admission",
@@ -162,7 +155,7 @@ t.test("after SIGTERM webhooks go on answering, with Connection: close, and then
 t.test("a second signal does not wait", async (t) => {
   const { kubeconfig, certificates } = await scene(t);
   const pairs = [`cluster.kubeconfig=${kubeconfig}`, `admission.certificates.directory=${certificates}`];
-  const more = [`admission.listen=127.0.0.1:${await freePort()}`, "admission.drainMs=20000"];
+  const more = [`admission.listen=127.0.0.1:${(await freePorts(1))[0]!}`, "admission.drainMs=20000"];
   const { child, ended, said } = serve(t, ["--role", "admission", ...settings([...pairs, ...more])]);
   await said("tandem serves");
   child.kill("SIGTERM");
