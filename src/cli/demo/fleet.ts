@@ -41,14 +41,19 @@ async function startOne(pod: Pod, endpoint: Endpoint, ports: RolePorts): Promise
       role: endpoint.role,
       ...(tensorParallel === undefined ? {} : { tensorParallel }),
       ...(blockSize === undefined ? {} : { blockSize }),
+      ...(endpoint.events === undefined ? {} : { events: { format: engineName === "sglang" ? "sglang" : "vllm-map" } }),
     },
     ports,
   );
-  const { address, bootstrapPort } = engine;
-  // All pods share one loopback address here, so the ports tell them apart.
-  const kvPort = bootstrapPort === 0 ? {} : { kvPort: bootstrapPort };
-  return { pod, endpoint: { ...endpoint, address, ...kvPort }, engine };
+  return { pod, endpoint: { ...endpoint, ...portsOf(engine) }, engine };
 }
+
+/** All pods share one loopback address here, so the ports tell them apart. */
+const portsOf = ({ address, bootstrapPort, events }: RunningEngine): Partial<Endpoint> => ({
+  address,
+  ...(bootstrapPort === 0 ? {} : { kvPort: bootstrapPort }),
+  ...(events === undefined ? {} : { events: { ...events, ranks: 1 } }),
+});
 
 /** What an engine of the demo speaks: its Pod's connector, and NIXL's where that has none. */
 function spoken(connector: Connector, engine: string): PairConnector {
