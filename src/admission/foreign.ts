@@ -63,7 +63,7 @@ function planForged(given: KubeObject, previous: KubeObject | undefined): Verdic
 }
 
 /** Never written when a Pod is created: by the controller on live Pods, or on other objects. */
-const NOT_AT_CREATION: readonly string[] = [STATUS.drain, STATUS.labels, STATUS.applied, STATUS.plan];
+const NOT_AT_CREATION: readonly string[] = [STATUS.drain, STATUS.labels, STATUS.domains, STATUS.applied, STATUS.plan];
 
 export interface Cleaned {
   readonly pod: Pod;

@@ -8,6 +8,7 @@ import { configuredDevices, type Devices } from "../profiles/devices.ts";
 import { cellKey, cellOf } from "../workload/cell.ts";
 import { workloadSpec } from "../workload/decode.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
+import type { TreeOf } from "../topology/memo.ts";
 import { templateOf } from "../workload/template.ts";
 import type { Action } from "./action.ts";
 import { createIsolation, type Isolation } from "./isolation.ts";
@@ -36,6 +37,8 @@ export interface PlanContext {
   readonly now?: number;
   /** Tells what admission makes of each workload; absent: nobody asked. */
   readonly explain?: (contracts: readonly Contract[], snapshot: ClusterSnapshot) => readonly Action[];
+  /** The topology, remembered from plan to plan; absent: built where it is asked for. */
+  readonly tree?: TreeOf;
   /** Lifts gates of gangs; absent: nobody does. */
   readonly gates?: (contracts: Contracts, snapshot: ClusterSnapshot) => readonly Action[];
 }

@@ -134,7 +134,8 @@ export function unlabelPod(pod: Pod): Action[] {
       .filter(isOurs)
       .map((key) => [key, null]),
   );
-  return [patchPod(pod, { labels, annotations: { [STATUS.labels]: null, [STATUS.endpoint]: null } }, "PodUnlabelled")];
+  const annotations = { [STATUS.labels]: null, [STATUS.endpoint]: null, [STATUS.domains]: null };
+  return [patchPod(pod, { labels, annotations }, "PodUnlabelled")];
 }
 
 function patchPod(pod: Pod, metadata: object, reason: "PodLabelled" | "PodUnlabelled"): Action {

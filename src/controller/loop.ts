@@ -18,6 +18,7 @@ import { controllerPlan } from "./plan.ts";
 import { createExplainer, type Judge } from "./explanations.ts";
 import { optedIn, reachOf } from "./reach.ts";
 import { createGates, type Gates } from "./gates.ts";
+import { rememberedTree, type TreeOf } from "../topology/memo.ts";
 import { createRetries, type Retries } from "./retries.ts";
 
 /** Something else to reconcile: every `controller.resyncMs`, sooner after a failure. */
@@ -64,6 +65,7 @@ interface State {
   readonly said: Set<string>;
   readonly explain: ReturnType<typeof createExplainer>;
   readonly gates: Gates;
+  readonly tree: TreeOf;
   stopped: boolean;
 }
 
@@ -75,6 +77,7 @@ export function startController(options: ControllerOptions): Controller {
     said: new Set(),
     explain: createExplainer(options.judge ?? (() => [])),
     gates: createGates(options.config, () => options.clock.now()),
+    tree: rememberedTree(options.config.topology),
     stopped: false,
   };
   let running: Promise<void> | undefined;
@@ -156,7 +159,7 @@ async function reconcile(state: State): Promise<number> {
   const snapshot = options.snapshot();
   const acts = optedIn(reachOf(configuration, snapshot), snapshot, options.config);
   const actions = controllerPlan(snapshot, {
-    ...{ config: options.config, acts, explain: state.explain, gates: state.gates },
+    ...{ config: options.config, acts, explain: state.explain, gates: state.gates, tree: state.tree },
     now: options.clock.now(),
   });
   for (const action of actions) {

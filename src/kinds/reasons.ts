@@ -117,6 +117,7 @@ export const REASONS = {
   RankUnknown:
     "Only one pod of each instance has an API server and nobody says which: none of the workload's pods is routed to.",
   PodLabelled: "Labels were written to a live pod.",
+  PodLocated: "The topology domains of its node were written to a live pod, for the router's distances.",
   PodMissed: "A live pod lacks what admission injects; it was labelled, and serves as its template says.",
   Admitted: "What admission makes of the workload, in short.",
   BudgetApplied: "The PodDisruptionBudget of the workload was written.",

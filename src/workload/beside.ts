@@ -48,11 +48,14 @@ const isPort = (port: number): boolean => Number.isInteger(port) && port > 0 && 
 const ZONE = "topology.kubernetes.io/zone";
 
 /**
- * Zone, cell, node: the zone where the API server labels Pods with it (Kubernetes 1.35 on), the cell because the pods of
- * one are placed close together and those of another elsewhere. Undefined before the Pod has a node.
+ * Domains of the topology as the controller wrote them, and the node. Until it did, zone, cell, node: the zone where the
+ * API server labels Pods with it (Kubernetes 1.35 on), the cell because the pods of one are placed close together and
+ * those of another elsewhere. Undefined before the Pod has a node.
  */
 export function domainsOf(pod: Pod): readonly string[] | undefined {
   const { nodeName } = pod.spec;
   if (nodeName === undefined || nodeName === "") return undefined;
+  const written = annotationOf(pod, STATUS.domains) ?? "";
+  if (written !== "") return [...written.split("/", 16), nodeName];
   return [pod.metadata.labels?.[ZONE] ?? "", labelOf(pod, LABEL.cell) ?? "0", nodeName];
 }

@@ -29,6 +29,11 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
     "pod of a `route` workload, or one that admission missed",
     "Labels that the controller wrote, so that they can be taken off again.",
   ],
+  [
+    STATUS.domains,
+    "prefill and decode pod",
+    "Topology domains of its node, the widest first: distances of KV transfers.",
+  ],
   [STATUS.applied, "object made by the controller", "Hash of what was applied last."],
   [GATE.gang, "pod: a scheduling gate", "Held until there is room for the minimum viable set of its cell."],
   [GATE.rank, "pod: a scheduling gate", "Held until the pod of an instance over several pods has its place."],
