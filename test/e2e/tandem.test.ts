@@ -8,9 +8,17 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseObjects } from "../../src/cli/input.ts";
 import { ENGINE_ENV, HEADER, LABEL, OWNERSHIP, STATUS, VOLCANO } from "../../src/kinds/names.ts";
-import { labelOf, type JsonObject, type KubeObject, type Pod, type Workload } from "../../src/kinds/kube.ts";
+import {
+  annotationOf,
+  labelOf,
+  type JsonObject,
+  type KubeObject,
+  type Pod,
+  type Workload,
+} from "../../src/kinds/kube.ts";
 import { startEngine, type RunningEngine } from "../../src/simulator/engine/server.ts";
 import { systemClock as clock, systemRandom as random, systemTimers as timers } from "../../src/telemetry/process.ts";
+import { domainsOf } from "../../src/workload/beside.ts";
 import { endpointsOf } from "../../src/workload/endpoint.ts";
 import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { followPods, type EngineFleet } from "./cluster/engines.ts";
@@ -115,6 +123,11 @@ t.test("prefill and decode land in one leaf", async (t) => {
     t.match(container?.env?.find(({ name }) => name === ENGINE_ENV.kvTransferConfig)?.value, /NixlConnector/);
     t.equal(labelOf(pod, LABEL.entry), labelOf(pod, LABEL.role) === "decode" ? "true" : undefined);
   }
+  const told = await eventually("where they lie is written to the pods, for the router's distances", async () => {
+    const now = [...(await podsOf("prefill")), ...(await podsOf("decode"))];
+    return now.every((pod) => annotationOf(pod, STATUS.domains) !== undefined) ? now : undefined;
+  });
+  for (const pod of told) t.match(domainsOf(pod), [/root$/, leafOf(pod), pod.spec.nodeName]);
 });
 
 /** What the controller made for cells of the namespace. */
@@ -225,7 +238,11 @@ t.test("engines listen on the pods' addresses and Envoy stands in front", async 
 /** The engine of a pod: as its endpoint says, or one of its own where Tandem knows nothing of the pod. */
 function engineOf(pod: Pod): Promise<RunningEngine> {
   const [endpoint] = endpointsOf(pod);
-  const { models, role } = endpoint ?? { models: [pod.metadata.labels?.["app"] ?? ""], role: "both" };
+  const { models, role, events } = endpoint ?? {
+    models: [pod.metadata.labels?.["app"] ?? ""],
+    role: "both",
+    events: undefined,
+  };
   const options = {
     host: pod.status?.podIP ?? "",
     port: 8000,
@@ -234,7 +251,9 @@ function engineOf(pod: Pod): Promise<RunningEngine> {
     connector: "nixl",
     timeScale: 10,
   } as const;
-  return startEngine(options, { clock, timers, random });
+  // At the ports that admission wrote into its arguments.
+  const publishing = events === undefined ? {} : { events: { format: "vllm-map" as const, ...events } };
+  return startEngine({ ...options, ...publishing }, { clock, timers, random });
 }
 
 const words = (count: number, salt: string): string => `${salt} ${"the quick brown fox jumps over ".repeat(count / 6)}`;
@@ -245,6 +264,8 @@ interface Answer {
   readonly status: number;
   readonly prefill: string;
   readonly decode: string;
+  /** Tokens that the router expected to be cached. */
+  readonly predicted: number;
   readonly text: string;
 }
 
@@ -261,6 +282,7 @@ async function post(
     status: response.status,
     prefill: header(HEADER.prefillEndpoint),
     decode: header(HEADER.decodeEndpoint),
+    predicted: Number(header(HEADER.predictedCachedTokens)),
     text: await response.text(),
   };
 }
@@ -275,17 +297,34 @@ t.test("200 concurrent chats through Envoy: no error, each with both legs on the
   const answers = await Promise.all(Array.from({ length: 200 }, (_, i) => chat(100 + i)));
   t.same([...new Set(answers.map(({ status }) => status))], [200]);
   const [prefill, decode] = [await addressesOf("prefill"), await addressesOf("decode")];
-  t.ok(
-    answers.every((answer) => prefill.has(answer.prefill)),
-    "every prefill leg ran on a prefill engine",
+  const remote = answers.filter((answer) => prefill.has(answer.prefill));
+  const local = answers.filter((answer) => answer.prefill === answer.decode);
+  t.equal(
+    remote.length + local.length,
+    200,
+    "prefilled by a prefill engine, or, these being busy, where it is decoded",
   );
   t.ok(
     answers.every((answer) => decode.has(answer.decode)),
     "every decode leg ran on a decode engine",
   );
-  t.equal(legs() - before, 200, "every decode engine took its blocks from a prefill engine");
-  t.equal(new Set(answers.map((answer) => answer.prefill)).size, 2, "both prefill engines worked");
+  t.equal(legs() - before, remote.length, "what a prefill engine made was fetched from it");
+  t.equal(new Set(remote.map((answer) => answer.prefill)).size, 2, "both prefill engines worked");
   t.equal(new Set(answers.map((answer) => answer.decode)).size, 2, "both decode engines worked");
+});
+
+t.test("KV events of the engines are followed, and say exactly what is cached", async (t) => {
+  await eventually("streams of four engines", async () => {
+    const page = await (await fetch(service.metrics.router)).text();
+    return /tandem_router_event_streams\{state="live"\} 4/.test(page) ? true : undefined;
+  });
+  await chat(900);
+  const again = await eventually("events of its blocks", async () => {
+    const answer = await chat(900);
+    return answer.predicted > 0 ? answer : undefined;
+  });
+  const cached = (JSON.parse(again.text) as { usage: { prompt_tokens_details: { cached_tokens: number } } }).usage;
+  t.equal(again.predicted, cached.prompt_tokens_details.cached_tokens);
 });
 
 t.test("malformed requests get the right answer in OpenAI's shape, and the router stays up", async (t) => {
@@ -329,7 +368,8 @@ t.test("BUFFERED body mode serves as well", async (t) => {
   const answers = await Promise.all(Array.from({ length: 20 }, (_, i) => post(buffered.url, bodyOf(400 + i))));
   t.same([...new Set(answers.map(({ status }) => status))], [200]);
   const prefill = await addressesOf("prefill");
-  t.ok(answers.every((answer) => prefill.has(answer.prefill)));
+  t.ok(answers.every((answer) => prefill.has(answer.prefill) || answer.prefill === answer.decode));
+  t.ok(answers.some((answer) => prefill.has(answer.prefill)));
   await buffered.stop();
 });
 
