@@ -10,6 +10,7 @@ import { SILENT_LOG } from "../telemetry/log.ts";
 import { NO_METRICS } from "../telemetry/metrics.ts";
 import type { Register } from "./index.ts";
 import { collect, readConfig, UsageError } from "./input.ts";
+import { plot } from "./simulate/plot.ts";
 import { progressLine, summary } from "./simulate/report.ts";
 
 interface SimulateOptions {
@@ -36,7 +37,7 @@ when requests never end. A scene has a load and engines of its own.
 
 Example:
   tandem simulate --trace conversation_trace.jsonl --policy tandem,llm-d --engines 8 --load 0.8 --seeds 3
-  tandem simulate --trace kthena-long --policy tandem,random,kthena-kv -o json`;
+  tandem simulate --trace kthena-long --policy tandem,random,kthena-kv -o svg > routing.svg`;
 
 export const registerSimulate: Register = (program, exit) => {
   program
@@ -52,7 +53,7 @@ export const registerSimulate: Register = (program, exit) => {
     .option("--load <share>", "of the engines' capacity; several after commas", "0.8")
     .option("--seeds <n>", "runs of each, of other chance", "1")
     .option("--requests <n>", "only the first of the trace")
-    .option("-o, --output <format>", "table or json", "table")
+    .option("-o, --output <format>", "table, json or svg", "table")
     .option("-c, --config <file>", "configuration file; its router is simulated")
     .option("--set <path=value>", "sets one key of the configuration; repeatable", collect)
     .addHelpText("after", EXAMPLE)
@@ -60,8 +61,9 @@ export const registerSimulate: Register = (program, exit) => {
 };
 
 async function simulate(options: SimulateOptions): Promise<number> {
-  if (options.output !== "table" && options.output !== "json")
-    throw new UsageError(`-o ${options.output}: accepted are table, json`);
+  const print = Object.hasOwn(OUTPUTS, options.output) ? OUTPUTS[options.output] : undefined;
+  if (print === undefined)
+    throw new UsageError(`-o ${options.output}: accepted are ${Object.keys(OUTPUTS).join(", ")}`);
   const config = readConfig(options).router;
   const cells = await cellsOf(options);
   const rows: Row[] = [];
@@ -69,9 +71,15 @@ async function simulate(options: SimulateOptions): Promise<number> {
     const progress = progressLine(`${number + 1} of ${cells.length}: ${cell.policy}, seed ${cell.seed}`);
     rows.push(await runCell(cell, { tandem: { config, log: SILENT_LOG, metrics: NO_METRICS }, progress }));
   }
-  process.stdout.write(options.output === "json" ? `${JSON.stringify({ rows }, null, 2)}\n` : summary(rows));
+  process.stdout.write(print(rows));
   return 0;
 }
+
+const OUTPUTS: Readonly<Record<string, (rows: readonly Row[]) => string>> = {
+  table: summary,
+  json: (rows) => `${JSON.stringify({ rows }, null, 2)}\n`,
+  svg: plot,
+};
 
 async function cellsOf(options: SimulateOptions): Promise<readonly Cell[]> {
   const policies = policiesOf(options.policy);

@@ -2,7 +2,8 @@
  * Routing policies in virtual time: Kthena's published scene and its short case, a real trace on engines that do both, and
  * on prefill and decode engines. `npm run bench:routing -- --help`.
  */
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
+import { plot } from "../../src/cli/simulate/plot.ts";
 import { summary } from "../../src/cli/simulate/report.ts";
 import type { Topology } from "../../src/simulator/routing/fleet.ts";
 import { POLICIES } from "../../src/simulator/routing/policies/index.ts";
@@ -19,6 +20,7 @@ const HELP = `Routing policies over simulated engines: throughput, time to first
   --seeds N           runs of each (3; of c and d 5)
   --policies NAMES    of a, b and c (all)
   --trace FILE        in Mooncake's form (${TRACE.replace(/.*\/shared/, "../shared")})
+  --svg FILE          a picture of the rows
   --json              machine-readable rows, and the targets (docs/reference/benchmarks.md)
 
 Example:
@@ -28,7 +30,7 @@ const text = { type: "string" } as const;
 const { values } = parsed({
   options: {
     sections: { ...text, default: "a,b,c,d" },
-    ...{ seeds: text, policies: text },
+    ...{ seeds: text, policies: text, svg: text },
     trace: { ...text, default: TRACE },
     json: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
@@ -115,6 +117,7 @@ const answers = await onThreads(asks, (_, number) => {
 for (const told of answers) if (told.kind === "row") rows.push(told.row);
 if (process.stderr.isTTY) process.stderr.write("\n");
 const targets = targetsOf(rows);
+if (values.svg !== undefined) writeFileSync(values.svg, plot(rows));
 if (values.json) console.log(JSON.stringify({ rows, targets }, null, 2));
 else {
   console.log(summary(rows as Parameters<typeof summary>[0]));

@@ -43,6 +43,22 @@ t.test("prefill and decode engines, a table", async (t) => {
   t.match(out, /^policy .*\ntandem +short +1p1d +0\.8 +[\d.]+ ±[\d.]+/);
 });
 
+t.test("a picture: a bar for each policy and load in each panel, as long as its mean", async (t) => {
+  const { code, out } = await tandem([
+    ...["simulate", "--trace", trace, "--policy", "tandem,random", "--engines", "2"],
+    ...["--load", "0.5,0.8", "-o", "svg"],
+  ]);
+  t.equal(code, 0);
+  t.match(out, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" /);
+  t.match(out, /<\/svg>\n$/);
+  const bars = [...out.matchAll(/<rect x="(\d+)" y="(\d+)" width="(\d+)" height="10" fill="#\w+"\/>\n<path/g)];
+  t.equal(bars.length, 5 * 2 * 2, "five panels, two policies, two loads");
+  const panels = Map.groupBy(bars, ([, x]) => x);
+  t.equal(panels.size, 5);
+  for (const panel of panels.values())
+    t.equal(Math.max(...panel.map(([, , , width]) => Number(width))), 125, "the longest fills its panel");
+});
+
 t.test("wrong words are one line, and exit code 2", async (t) => {
   for (const [args, message] of [
     [[], /give --trace: a file, or a scene: kthena-long/],
@@ -57,7 +73,8 @@ t.test("wrong words are one line, and exit code 2", async (t) => {
     [["--trace", trace, "--engines", "2", "--prefill", "1", "--decode", "1"], /give --engines, or/],
     [["--trace", "kthena-long", "--engines", "2"], /scene kthena-long has engines of its own/],
     [["--trace", "kthena-long", "--requests", "2"], /--requests is for traces/],
-    [["--trace", trace, "-o", "xml"], /-o xml: accepted are table, json/],
+    [["--trace", trace, "-o", "xml"], /-o xml: accepted are table, json, svg/],
+    [["--trace", trace, "-o", "constructor"], /accepted are table, json, svg/],
     [["--trace", trace, "--seeds", "1000", "--policy", "all"], /more than 10000 runs/],
   ] as const) {
     const { code, out, err } = await tandem(["simulate", ...args]);
