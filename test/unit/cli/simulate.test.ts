@@ -5,6 +5,7 @@ import { join } from "node:path";
 import t from "tap";
 import { tandem } from "../../support/command.ts";
 
+t.setTimeout(180_000);
 const folder = mkdtempSync(join(tmpdir(), "tandem-simulate-"));
 t.teardown(() => rmSync(folder, { recursive: true }));
 const trace = join(folder, "short.jsonl");
