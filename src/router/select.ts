@@ -193,7 +193,7 @@ function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], h
       load: loads[index] ?? deps.loads.of(endpoint.id),
       cachedTokens: tells
         ? Math.min(held.prompt.tokens - 1, tokensAt(told.device, index))
-        : trusted(deps, endpoint, sentTokens),
+        : trusted(deps, { endpoint, stats }, sentTokens),
       whence: tells ? "events" : "history",
       hostTokens: tokensAt(told?.host, index),
       sharedTokens: tokensAt(told?.shared, index),
@@ -205,9 +205,11 @@ function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], h
 
 const tokensAt = (tokens: Uint32Array | undefined, index: number): number => tokens?.[index] ?? 0;
 
-/** What was sent there, as far as the engine has shown that it keeps it. */
-const trusted = ({ trust }: SelectDependencies, { id }: Endpoint, tokens: number): number =>
-  tokens === 0 || trust === undefined ? tokens : Math.floor(trust.of(id) * tokens);
+/** What was sent there, as far as the engine has shown that it keeps it; nothing where it says that it keeps nothing. */
+function trusted({ trust }: SelectDependencies, { endpoint, stats }: KnownEndpoint, tokens: number): number {
+  if (stats?.caches === false) return 0;
+  return tokens === 0 || trust === undefined ? tokens : Math.floor(trust.of(endpoint.id) * tokens);
+}
 
 /** Of the KV cache, in tokens: as the engine tells, else as the configuration assumes. */
 const capacityOf = (stats: EngineStats | undefined, index: Config["router"]["index"]): number =>
