@@ -64,12 +64,8 @@ export class LegAccount {
   begin({ candidate, ownMs }: PricedPrefill, prompt: Prompt): ReturnType<LegInput<unknown>["onStart"]> {
     const { metrics, clock, index, counted } = this.#deps;
     const { endpoint, sentTokens: thought = 0 } = candidate;
-    const computed = {
-      endpoint: endpoint.id,
-      window: counted?.begin(endpoint.id) ?? 0,
-      tokens: prompt.tokens,
-      thought,
-    };
+    const { tokens } = prompt;
+    const computed = { endpoint: endpoint.id, window: counted?.begin(endpoint.id, tokens) ?? 0, tokens, thought };
     const taught = this.#lesson(candidate, ownMs, prompt);
     index.record(endpoint.id, prompt.keys);
     const began = clock.monotonic();

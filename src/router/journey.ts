@@ -183,8 +183,7 @@ export class Journey implements Ticket {
     this.#tokens.expect(forecast, explainer?.record(this.#requestId, selection, forecast));
     if (config.explainHeaders) this.#cost = costHeader(selection);
     const sent = { keys: prompt.keys, tokens: prompt.tokens, thought: pick.decode.sentTokens ?? 0 };
-    const counts = facts.api.work === "text" && facts.oneAnswer && facts.prompt.media === 0;
-    this.#placement = new Placement(this.#deps, pick.decode.endpoint, { ...sent, counts });
+    this.#placement = new Placement(this.#deps, pick.decode.endpoint, { ...sent, counts: countable(facts) });
     // The client went away before its request was here whole.
     if (this.#over) this.#placement.end();
     this.#countTokens("prompt", prompt.tokens);
@@ -256,6 +255,10 @@ export class Journey implements Ticket {
 
 type Forwarded = Extract<Handover, { kind: "handed" | "local" }>;
 const LOCAL: Handover = { kind: "local" };
+
+/** One text and one answer, so that its tokens are those that engines count. APIs without either leg know nothing else. */
+const countable = ({ api, prompt, oneAnswer }: RequestFacts): boolean =>
+  api.work === "generate" && prompt.media === 0 && (oneAnswer || (api.leg === undefined && api.rooms === undefined));
 
 /** The caller's id for its traces, made unique: engines key KV transfers by it, and two callers may share one. */
 const uniqueId = (given: string, random: Random): string =>

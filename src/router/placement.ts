@@ -58,7 +58,7 @@ export class Placement {
   constructor(deps: PlacementDependencies, endpoint: Endpoint, { keys, tokens, thought, counts }: SentPrompt) {
     this.#tokens = tokens;
     this.#thought = thought;
-    this.#window = counts ? (deps.counted?.begin(endpoint.id) ?? 0) : 0;
+    this.#window = counts ? (deps.counted?.begin(endpoint.id, tokens) ?? 0) : 0;
     this.#deps = deps;
     this.#endpoint = endpoint;
     this.#keys = keys;
@@ -112,8 +112,8 @@ export class Placement {
 
   /** Prefill ran elsewhere, and its KV comes here. */
   handed(): void {
+    this.#deps.counted?.handed({ endpoint: this.#endpoint.id, window: this.#window, tokens: this.#tokens });
     this.#window = 0;
-    this.#deps.counted?.handed(this.#endpoint.id);
   }
 
   /** A first token was seen: the prompt is computed. SGLang counts it when the answer has ended. */

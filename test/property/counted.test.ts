@@ -52,7 +52,7 @@ function run(trust: HitTrust, all: readonly Prompt[], share: number, stale: read
     const thought = each.tokens * each.predicted;
     let window = 0;
     const looked = each.sent + each.waits;
-    happenings.push({ at: each.sent, do: () => (window = counted.begin(ENGINE)) });
+    happenings.push({ at: each.sent, do: () => (window = each.ours ? counted.begin(ENGINE, each.tokens) : 0) });
     happenings.push({
       at: looked,
       do: () => {

@@ -22,11 +22,13 @@ import { WORTH_TOKENS, type AnswerCounts, type HitTrust } from "./trust.ts";
 
 /** Fewer predictions are a burst of siblings that met no cache yet. */
 const LEAST_PROMPTS = 8;
-/** A window ends when so many tokens are known and at most this share of them again is foreign ... */
+/** A window ends when so many tokens are known, and of our own at most this share again lies at its edges ... */
 const LEAST_TOKENS = 16_384;
-const MOST_FOREIGN = 1 / 10;
+const MOST_EDGE = 1 / 10;
 /** ... or after this long, however much is. */
 const LONGEST_MS = 300_000;
+/** Bounds further apart say that much was foreign. */
+const CLOSE_BOUNDS = 1 / 4;
 /** Where as many prompts, or more, told of themselves, their answers were judged. */
 const TOLD_SHARE = 1 / 4;
 /** Prompts that wait for a page which shows them; ten times what one engine answers between two reads. */
@@ -50,6 +52,9 @@ interface Window {
   readAt: number;
   /** Computed, and on no page yet for certain. */
   waiting: { readonly at: number; readonly tokens: number; readonly thought: number }[];
+  /** Tokens sent in it, and computed in it of prompts that were sent before. */
+  sent: number;
+  older: number;
   asked: number;
   thought: number;
   /** Prompts with a prediction that is worth a judgement. */
@@ -76,15 +81,20 @@ export class CountedHits {
     this.#options = options;
   }
 
-  /** The window in which a prompt is sent; 0 where the engine counts nothing. */
-  begin(endpoint: string): number {
-    return this.#windows.get(endpoint)?.number ?? 0;
+  /** A prompt of so many tokens is sent. Returns the window in which it is; 0 where the engine counts nothing. */
+  begin(endpoint: string, tokens: number): number {
+    const open = this.#windows.get(endpoint);
+    if (open === undefined) return 0;
+    open.sent += tokens;
+    return open.number;
   }
 
   /** The engine has computed a prompt, at this monotonic time, and counted it. */
   computed({ endpoint, window, tokens, thought }: ComputedPrompt, at: number): void {
     const open = this.#windows.get(endpoint);
-    if (open?.number === window && open.waiting.length < MAX_WAITING) open.waiting.push({ at, tokens, thought });
+    if (open === undefined) return;
+    if (open.number !== window) open.older += tokens;
+    else if (open.waiting.length < MAX_WAITING) open.waiting.push({ at, tokens, thought });
   }
 
   /** An answer said how much of its prompt was cached: it was judged by that. */
@@ -93,10 +103,12 @@ export class CountedHits {
     if (open !== undefined && thought >= WORTH_TOKENS) open.said += 1;
   }
 
-  /** A prompt is on its way there whose KV comes from elsewhere. */
-  handed(endpoint: string): void {
+  /** The KV of a prompt that was sent there comes from elsewhere. */
+  handed({ endpoint, window, tokens }: Omit<ComputedPrompt, "thought">): void {
     const open = this.#windows.get(endpoint);
-    if (open !== undefined) open.handed += 1;
+    if (open === undefined) return;
+    open.handed += 1;
+    if (open.number === window) open.sent -= tokens;
   }
 
   /** What a page showed, read at `at`; to be told again and again, also where nothing is new. */
@@ -116,14 +128,14 @@ export class CountedHits {
   #look(endpoint: string, open: Window, page: Page): void {
     open.readAt = page.at;
     take(open, page.at - this.#options.pageMs);
+    if (!isRipe(open) && page.at - open.since < LONGEST_MS) return;
     const counted = countedIn(open, page.lookups);
-    const late = page.at - open.since >= LONGEST_MS;
-    if (!late && !isRipe(open, counted)) return;
-    if (open.said >= open.prompts * TOLD_SHARE && open.said > 0) this.#close(endpoint, "told", page);
+    if (open.said > 0 && open.said >= open.prompts * TOLD_SHARE) this.#close(endpoint, "told", page);
     else if (open.prompts < LEAST_PROMPTS || counted.queried === 0) this.#close(endpoint, "idle", page);
     else {
-      this.#options.trust.counted(endpoint, boundsOf(open, counted), open.prompts);
-      this.#close(endpoint, isRipe(open, counted) ? "judged" : "foreign", page);
+      const bounds = boundsOf(open, counted);
+      this.#options.trust.counted(endpoint, bounds, open.prompts);
+      this.#close(endpoint, bounds.most - bounds.least <= CLOSE_BOUNDS ? "judged" : "foreign", page);
     }
   }
 
@@ -133,7 +145,7 @@ export class CountedHits {
   }
 
   #open(endpoint: string, from: CacheLookups, at: number): void {
-    const sums = { asked: 0, thought: 0, prompts: 0, said: 0, handed: 0 };
+    const sums = { sent: 0, older: 0, asked: 0, thought: 0, prompts: 0, said: 0, handed: 0 };
     this.#windows.set(endpoint, { number: ++this.#number, since: at, from, readAt: at, waiting: [], ...sums });
   }
 }
@@ -159,10 +171,7 @@ interface Page {
   readonly at: number;
 }
 
-interface Counted {
-  readonly queried: number;
-  readonly hit: number;
-}
+type Counted = Omit<CacheLookups, "external">;
 
 /** A counter that fell began anew; one of several that are summed may have as well. */
 const fell = (from: CacheLookups, to: CacheLookups): boolean =>
@@ -190,8 +199,9 @@ function countedIn({ from, handed }: Window, to: CacheLookups): Counted {
   return { queried: to.queried - from.queried, hit: to.hit - from.hit + external };
 }
 
-const isRipe = ({ asked, prompts }: Window, { queried }: Counted): boolean =>
-  prompts >= LEAST_PROMPTS && asked >= LEAST_TOKENS && queried - asked <= asked * MOST_FOREIGN;
+/** Longer windows have smaller edges; what others send is as much in the next one. */
+const isRipe = ({ asked, prompts, sent, older }: Window): boolean =>
+  prompts >= LEAST_PROMPTS && asked >= LEAST_TOKENS && sent - asked + older <= asked * MOST_EDGE;
 
 /**
  * The share of predicted tokens that were hits, at least and at most. Prompts are estimated in tokens where nobody counted

@@ -9,15 +9,15 @@ import { NO_METRICS } from "../../../src/telemetry/metrics.ts";
 function rig() {
   const trust = new HitTrust();
   const outcomes: unknown[] = [];
-  const count = (_: string, labels: object = {}): void => void outcomes.push(...Object.values(labels));
+  const count = (_: string, labels: object = {}): void => void outcomes.push(...(Object.values(labels) as unknown[]));
   const counted = new CountedHits({ trust, metrics: { ...NO_METRICS, count }, pageMs: 100 });
   let [now, page]: [number, CacheLookups] = [0, { queried: 1e6, hit: 5e5, external: 0 }];
   counted.read("e", page, now);
   const serve = (more: Partial<CacheLookups>, { said = 0, handed = 0, tokens = 4000 } = {}): void => {
     for (let at = 0; at < 20; at++) {
-      const window = counted.begin("e");
+      const window = counted.begin("e", tokens);
       if (at < said) judged({ trust, counted }, { endpoint: "e", thought: 3600 }, { cachedTokens: 3600 });
-      if (at < handed) counted.handed("e");
+      if (at < handed) counted.handed({ endpoint: "e", window: 0, tokens });
       counted.computed({ endpoint: "e", window, tokens, thought: 0.9 * tokens }, now);
     }
     const { queried = 0, hit = 0, external = 0 } = more;
@@ -49,7 +49,8 @@ t.test("what one window teaches", (t) => {
     ],
     ["answers told: nothing is said twice", [{ queried: 80_000, hit: 0 }, { said: 10 }], [1, 1], ["told"]],
     ["few answers told", [{ queried: 80_000, hit: 0 }, { said: 2 }], [0.2, 0.35], ["judged"]],
-    ["half of the traffic is foreign", [{ queried: 160_000, hit: 0 }], [1, 1], []],
+    ["half of the traffic is foreign, and hits", [{ queried: 160_000, hit: 80_000 }], [1, 1], ["foreign"]],
+    ["half of the traffic is foreign, and nothing hits", [{ queried: 160_000, hit: 0 }], [0.2, 0.35], ["judged"]],
     ["nothing was looked up at all", [{ queried: 0, hit: 0 }], [1, 1], ["idle"]],
     ["prompts estimated twice as long as they are", [{ queried: 40_000, hit: 36_000 }, {}], [1, 1], ["judged"]],
     ["too few tokens", [{ queried: 8000, hit: 0 }, { tokens: 400 }], [1, 1], []],
@@ -63,26 +64,22 @@ t.test("what one window teaches", (t) => {
   t.end();
 });
 
-t.test("much foreign traffic: judged after a while by what is sure", (t) => {
-  const none = rig();
-  none.serve({ queried: 200_000, hit: 0 });
-  none.wait(300_000);
-  none.serve({ queried: 200_000, hit: 0 });
-  t.same(none.outcomes, ["foreign"]);
-  t.ok(none.trust.of("e") < 0.2, "where nothing is hit, ours are not either");
-  const some = rig();
-  some.serve({ queried: 200_000, hit: 100_000 });
-  some.wait(300_000);
-  some.serve({ queried: 200_000, hit: 100_000 });
-  t.same(some.outcomes, ["foreign"]);
-  t.equal(some.trust.of("e"), 1, "the hits may all have been ours");
+t.test("a window goes on while much of our own is at its edges, and ends some time", (t) => {
+  const { trust, outcomes, serve, counted, wait } = rig();
+  counted.begin("e", 1e6);
+  serve({ queried: 80_000, hit: 0 });
+  t.same([outcomes, trust.of("e")], [[], 1], "a prompt of a million tokens is on its way");
+  wait(300_000);
+  serve({ queried: 80_000, hit: 0 });
+  t.same(outcomes, ["judged"]);
+  t.ok(trust.of("e") < 0.1, "forty prompts");
   t.end();
 });
 
 t.test("an engine that begins anew, and one that counts no more", (t) => {
   const { trust, outcomes, serve, read, counted, page } = rig();
   serve({ queried: 80_000, hit: 72_000 });
-  const window = counted.begin("e");
+  const window = counted.begin("e", 0);
   read({ queried: 10, hit: 0, external: 0 });
   t.same(outcomes, ["judged", "reset"]);
   counted.computed({ endpoint: "e", window, tokens: 1e6, thought: 1e6 }, 0);
@@ -90,19 +87,19 @@ t.test("an engine that begins anew, and one that counts no more", (t) => {
   read({ ...page(), queried: 100_000 });
   t.equal(trust.of("e"), 1);
   read(undefined);
-  t.equal(counted.begin("e"), 0);
+  t.equal(counted.begin("e", 0), 0);
   t.end();
 });
 
 t.test("a prompt whose page is not here yet belongs to no window that ended before", (t) => {
   const { trust, outcomes, counted, serve, read, page } = rig();
-  const late = counted.begin("e");
+  const late = counted.begin("e", 0);
   serve({ queried: 80_000, hit: 72_000 });
   for (let at = 0; at < 50; at++) counted.computed({ endpoint: "e", window: late, tokens: 4000, thought: 3600 }, 0);
   read({ ...page(), queried: page().queried + 20_000 });
   t.same(outcomes, ["judged"]);
   t.equal(trust.of("e"), 1);
   counted.keep(new Set());
-  t.equal(counted.begin("e"), 0);
+  t.equal(counted.begin("e", 0), 0);
   t.end();
 });
