@@ -78,7 +78,7 @@ export function select(
   const matches = deps.index.match(prompt.keys);
   const { adapter, salt, tenant } = facts;
   const events = tokens && deps.events?.ofTokens(prompt.keys, tokens.ids, { model, adapter, salt, tenant });
-  return choose(deps, facts, { fleet, decode: scoped, held: { prompt, matches, events } });
+  return choose(deps, facts, { fleet, decode: scoped, held: { prompt, matches, events, salted: salt !== undefined } });
 }
 
 /** A prompt, and who may serve it. */
@@ -162,7 +162,12 @@ interface Held {
   readonly matches: PrefixMatches;
   /** By what engines tell, where the prompt's tokens are known. */
   readonly events: EventMatches | undefined;
+  /** Engines keep it apart from the same prompt of others. */
+  readonly salted: boolean;
 }
+
+/** SGLang's events leave salts out: they never show a salted prompt, though its engine may hold it. */
+const hidesSalts = ({ compatibility }: Endpoint): boolean => compatibility.engine === "sglang";
 
 /** Engines always compute the last token themselves, so a prompt is never cached whole. */
 const cachedTokens = (blocks: number, { tokens, bytesPerToken }: Prompt, blockBytes: number): number =>
@@ -186,7 +191,7 @@ function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], h
   // One object for each candidate, and none beside it.
   return known.map(({ endpoint, stats }, index) => {
     const sentTokens = cachedTokens(tokensAt(blocks, index), held.prompt, blockBytes);
-    const tells = told?.live[index] === 1;
+    const tells = told?.live[index] === 1 && !(held.salted && hidesSalts(endpoint));
     return {
       endpoint,
       stats: fresh(stats, since),

@@ -13,22 +13,27 @@ function rig() {
   const counted = new CountedHits({ trust, metrics: { ...NO_METRICS, count }, pageMs: 100 });
   let [now, page]: [number, CacheLookups] = [0, { queried: 1e6, hit: 5e5, external: 0 }];
   counted.read("e", page, now);
+  const send = (tokens: number, told: boolean, handed: boolean): void => {
+    const window = counted.begin("e", tokens);
+    if (told) judged({ trust, counted }, { endpoint: "e", thought: 3600 }, { cachedTokens: 3600 });
+    if (handed) counted.handed({ endpoint: "e", window: 0, tokens });
+    counted.computed({ endpoint: "e", window, tokens, thought: 0.9 * tokens }, now);
+  };
   const serve = (more: Partial<CacheLookups>, { said = 0, handed = 0, tokens = 4000 } = {}): void => {
-    for (let at = 0; at < 20; at++) {
-      const window = counted.begin("e", tokens);
-      if (at < said) judged({ trust, counted }, { endpoint: "e", thought: 3600 }, { cachedTokens: 3600 });
-      if (at < handed) counted.handed({ endpoint: "e", window: 0, tokens });
-      counted.computed({ endpoint: "e", window, tokens, thought: 0.9 * tokens }, now);
-    }
-    const { queried = 0, hit = 0, external = 0 } = more;
-    now += 1000;
-    page = { queried: page.queried + queried, hit: page.hit + hit, external: page.external + external };
-    counted.read("e", page, now);
+    for (let at = 0; at < 20; at++) send(tokens, at < said, at < handed);
+    page = plus(page, more);
+    counted.read("e", page, (now += 1000));
   };
   const read = (next: CacheLookups | undefined): void => counted.read("e", next, (now += 1000));
   const wait = (ms: number): number => (now += ms);
   return { trust, outcomes, counted, serve, read, wait, page: () => page };
 }
+
+const plus = (page: CacheLookups, { queried = 0, hit = 0, external = 0 }: Partial<CacheLookups>): CacheLookups => ({
+  queried: page.queried + queried,
+  hit: page.hit + hit,
+  external: page.external + external,
+});
 
 t.test("what one window teaches", (t) => {
   const table: [string, Parameters<ReturnType<typeof rig>["serve"]>, [low: number, high: number], string[]][] = [
