@@ -2,7 +2,7 @@
  * What the serving thread and the scraping one say to each other. Stats of all engines that were read since the last
  * message are one array of numbers, which changes hands without being copied; names are sent only where they changed.
  */
-import type { EngineStats } from "../kinds/endpoint.ts";
+import type { CacheLookups, EngineStats } from "../kinds/endpoint.ts";
 import type { Scraped, Target } from "./scrape.ts";
 
 export type { Target } from "./scrape.ts";
@@ -26,26 +26,47 @@ export interface FromScraper {
 }
 
 /** Numbers of a row: target, then the stats in the order below; what an engine does not tell is NaN. */
-const ROW = 7;
+const ROW = 11;
+
+const NO_LOOKUPS: CacheLookups = { queried: NaN, hit: NaN, external: NaN };
+
+function rowOf(target: number, stats: EngineStats): readonly number[] {
+  const { at, running, waiting, kvUsage, blockSize = NaN, blocks = NaN, caches, lookups = NO_LOOKUPS } = stats;
+  const { queried, hit, external } = lookups;
+  return [
+    ...[target, at, running, waiting, kvUsage, blockSize, blocks],
+    ...[caches === undefined ? NaN : Number(caches), queried, hit, external],
+  ];
+}
 
 export function packStats(changed: readonly (readonly [target: number, stats: EngineStats])[]): Float64Array {
   const rows = new Float64Array(changed.length * ROW);
-  changed.forEach(([target, { at, running, waiting, kvUsage, blockSize = NaN, blocks = NaN }], row) =>
-    rows.set([target, at, running, waiting, kvUsage, blockSize, blocks], row * ROW),
-  );
+  changed.forEach(([target, stats], row) => rows.set(rowOf(target, stats), row * ROW));
   return rows;
 }
 
 export function unpackStats(rows: Float64Array): [target: number, stats: EngineStats][] {
   return Array.from({ length: Math.floor(rows.length / ROW) }, (_, row) => {
-    const [target = 0, at = 0, running = 0, waiting = 0, kvUsage = 0, blockSize = NaN, blocks = NaN] = rows.subarray(
+    const [target = 0, at = 0, running = 0, waiting = 0, kvUsage = 0, ...told] = rows.subarray(
       row * ROW,
       (row + 1) * ROW,
     );
-    const known = { ...(blockSize > 0 ? { blockSize } : {}), ...(blocks > 0 ? { blocks } : {}) };
-    return [target, { at, running, waiting, kvUsage, ...known }];
+    return [target, { at, running, waiting, kvUsage, ...toldOf(told) }];
   });
 }
+
+/** What not every engine tells. */
+function toldOf([blockSize = NaN, blocks = NaN, caches = NaN, ...counters]: readonly number[]): Partial<EngineStats> {
+  return {
+    ...(blockSize > 0 ? { blockSize } : {}),
+    ...(blocks > 0 ? { blocks } : {}),
+    ...(caches >= 0 ? { caches: caches === 1 } : {}),
+    ...lookupsOf(counters),
+  };
+}
+
+const lookupsOf = ([queried = NaN, hit = NaN, external = NaN]: readonly number[]): Partial<EngineStats> =>
+  queried >= 0 ? { lookups: { queried, hit, external } } : {};
 
 /** What differs from what was sent before; `sent` then holds what is sent now. */
 export function changesOf(

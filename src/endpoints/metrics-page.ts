@@ -5,6 +5,7 @@
  * Names: vLLM V1 (vllm/v1/metrics/loggers.py); vLLM-Ascend is the same. SGLang's names stand beside them.
  */
 import type { EngineStats } from "../kinds/endpoint.ts";
+import { isCounter, lookupsOf, startsCounter, type CounterSums } from "./cache-counters.ts";
 
 type Field = "running" | "waiting" | "kvUsage";
 
@@ -21,31 +22,62 @@ const GAUGES: Readonly<Record<string, Field>> = {
 
 const CACHE_CONFIG = "vllm:cache_config_info";
 
-/** The stats, or undefined where the page holds none of the series. Several engines on a page (ranks) are summed; usage is the highest. */
-export function parseMetricsPage(page: string, at: number): EngineStats | undefined {
-  const sums: Record<Field, number> = { running: 0, waiting: 0, kvUsage: 0 };
-  let config: { blockSize?: number; blocks?: number } = {};
-  let found = false;
-  for (const line of page.split("\n")) {
-    if (line.startsWith("#")) continue;
-    const name = /^[a-zA-Z_:][\w:]*/.exec(line)?.[0] ?? "";
-    const field = GAUGES[name];
-    if (field !== undefined) found = add(sums, field, line) || found;
-    else if (name === CACHE_CONFIG) config = cacheConfig(line);
-  }
-  return found ? { at, ...sums, ...config } : undefined;
+interface Sums extends Record<Field, number> {
+  readonly counters: CounterSums;
+  config: Pick<EngineStats, "blockSize" | "blocks" | "caches">;
 }
 
-function add(sums: Record<Field, number>, field: Field, line: string): boolean {
-  const value = Number(/\s(\S+)(?:\s+-?\d+)?\s*$/.exec(line)?.[1]);
-  if (!Number.isFinite(value) || value < 0) return false;
+/** The stats, or undefined where the page holds none of the series. Several engines on a page (ranks) are summed; usage is the highest. */
+export function parseMetricsPage(page: string, at: number): EngineStats | undefined {
+  const sums: Sums = { running: 0, waiting: 0, kvUsage: 0, counters: new Map(), config: {} };
+  let found = false;
+  for (const line of page.split("\n")) found = readLine(sums, line) || found;
+  if (!found) return undefined;
+  const { counters, config, ...gauges } = sums;
+  return { at, ...gauges, ...config, ...lookupsOf(counters) };
+}
+
+/** True for a gauge. */
+function readLine(sums: Sums, line: string): boolean {
+  if (line.startsWith("#")) {
+    startsCounter(sums.counters, line);
+    return false;
+  }
+  const name = /^[a-zA-Z_:][\w:]*/.exec(line)?.[0] ?? "";
+  const field = Object.hasOwn(GAUGES, name) ? GAUGES[name] : undefined;
+  if (field !== undefined) return add(sums, field, line);
+  if (name === CACHE_CONFIG) sums.config = cacheConfig(line);
+  else count(sums.counters, name, line);
+  return false;
+}
+
+/** Of the ones that were begun by their `# TYPE` line, and of those that have none. */
+function count(counters: CounterSums, name: string, line: string): void {
+  if (!isCounter(name)) return;
+  const value = valueOf(line);
+  if (value !== undefined) counters.set(name, (counters.get(name) ?? 0) + value);
+}
+
+function add(sums: Sums, field: Field, line: string): boolean {
+  const value = valueOf(line);
+  if (value === undefined) return false;
   sums[field] = field === "kvUsage" ? Math.max(sums[field], Math.min(1, value)) : sums[field] + value;
   return true;
 }
 
-function cacheConfig(line: string): { blockSize?: number; blocks?: number } {
+function valueOf(line: string): number | undefined {
+  const value = Number(/\s(\S+)(?:\s+-?\d+)?\s*$/.exec(line)?.[1]);
+  return Number.isFinite(value) && value >= 0 ? value : undefined;
+}
+
+function cacheConfig(line: string): Sums["config"] {
   const label = (name: string): number => Number(new RegExp(`[{,]${name}="(\\d+)"`).exec(line)?.[1]);
   const [blockSize, blocks] = [label("block_size"), label("num_gpu_blocks")];
   const fine = (value: number): boolean => Number.isSafeInteger(value) && value > 0;
-  return { ...(fine(blockSize) ? { blockSize } : {}), ...(fine(blocks) ? { blocks } : {}) };
+  const isOff = /[{,]enable_prefix_caching="False"/.test(line);
+  return {
+    ...(fine(blockSize) ? { blockSize } : {}),
+    ...(fine(blocks) ? { blocks } : {}),
+    ...(isOff ? { caches: false } : {}),
+  };
 }

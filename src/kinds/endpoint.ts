@@ -72,4 +72,17 @@ export interface EngineStats {
   readonly blockSize?: number;
   /** KV blocks of the engine, where it tells. */
   readonly blocks?: number;
+  /** False where it says that it caches no prefixes. */
+  readonly caches?: boolean;
+  /** What was looked up in its prefix cache since it started, where it counts that. */
+  readonly lookups?: CacheLookups;
+}
+
+/** Counters of a prefix cache, in prompt tokens since the engine started; ranks behind one address are summed. */
+export interface CacheLookups {
+  readonly queried: number;
+  /** Of those, found in its own cache. */
+  readonly hit: number;
+  /** And brought in by a KV connector: from a pool, the host's memory, or another engine. */
+  readonly external: number;
 }

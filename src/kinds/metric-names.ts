@@ -135,6 +135,16 @@ export const METRICS = {
     help: "Answers that told how much of their prompt was cached, by what was expected: right (within 32 tokens or a tenth), over or under.",
     labels: ["outcome"],
   },
+  tandem_router_history_trust: {
+    type: "gauge",
+    help: "Share of what was sent to an endpoint before that is believed to be cached there, 0 to 1: of the endpoint that is believed least, and the mean of all.",
+    labels: ["stat"],
+  },
+  tandem_router_counted_windows_total: {
+    type: "counter",
+    help: "Windows over an engine's counters of prefix cache hits, by what they came to: judged, foreign (much of the traffic was not this router's, so that little is said), told (answers said what was cached), idle, reset (the engine began anew).",
+    labels: ["outcome"],
+  },
   tandem_router_zero_hit_warnings_total: {
     type: "counter",
     help: "Times that cached prefixes were expected again and again and none was hit, by the likely cause: blockSize, tokenizer, prefixCaching, events.",

@@ -10,7 +10,9 @@ import type { LegInput, Meaning } from "./disagg/leg.ts";
 import type { PeerBook } from "./disagg/peers.ts";
 import type { HoldsDependencies, LegHolds } from "./holds.ts";
 import type { BlockKeys } from "./kv/blocks.ts";
+import { judged, type CountedHits } from "./kv/counted.ts";
 import type { PrefixIndex } from "./kv/index.ts";
+import type { HitTrust } from "./kv/trust.ts";
 import { serviceOf, type CostLearner } from "./pick/learn.ts";
 import type { Candidate, PricedPrefill } from "./pick/pick.ts";
 import { SHUN_MS } from "./placement.ts";
@@ -21,6 +23,8 @@ export interface AccountDependencies extends HoldsDependencies {
   readonly log: Log;
   readonly peers: PeerBook;
   readonly learner?: CostLearner;
+  readonly trust?: HitTrust;
+  readonly counted?: CountedHits;
 }
 
 /** The prompt, in the units of index and load. */
@@ -32,6 +36,8 @@ interface Prompt {
 interface Ended {
   readonly late: boolean;
   readonly reply: EngineReply;
+  /** Tokens that the endpoint was thought to hold, by what was sent there. */
+  readonly thought: number;
 }
 
 export class LegAccount {
@@ -56,8 +62,10 @@ export class LegAccount {
 
   /** A try begins on the endpoint; the returned function tells how it ended. */
   begin({ candidate, ownMs }: PricedPrefill, prompt: Prompt): ReturnType<LegInput<unknown>["onStart"]> {
-    const { metrics, clock, index } = this.#deps;
-    const { endpoint } = candidate;
+    const { metrics, clock, index, counted } = this.#deps;
+    const { endpoint, sentTokens: thought = 0 } = candidate;
+    const { tokens } = prompt;
+    const computed = { endpoint: endpoint.id, window: counted?.begin(endpoint.id, tokens) ?? 0, tokens, thought };
     const taught = this.#lesson(candidate, ownMs, prompt);
     index.record(endpoint.id, prompt.keys);
     const began = clock.monotonic();
@@ -72,11 +80,12 @@ export class LegAccount {
         this.#failed(endpoint, outcome, late);
         return;
       }
+      counted?.computed(computed, clock.monotonic());
       const ms = clock.monotonic() - began;
       metrics.observe("tandem_router_prefill_duration_seconds", ms / 1000);
       // Behind its decode it also waited for that.
       if (!late) taught(ms);
-      this.#done(endpoint, prompt, { late, reply });
+      this.#done(endpoint, prompt, { late, reply, thought });
     };
   }
 
@@ -106,18 +115,20 @@ export class LegAccount {
     this.#deps.log.warn("prefill failed behind its decode", { endpoint: endpoint.name, connector, outcome });
   }
 
-  #done(endpoint: Endpoint, { tokens }: Prompt, { late, reply }: Ended): void {
+  #done(endpoint: Endpoint, { tokens }: Prompt, { late, reply, thought }: Ended): void {
     const wire = wireOf(endpoint);
     if (late && wire?.pins === true && !this.#holds.fetched) this.#holds.pin(endpoint, tokens);
     // Else it is read where decode is made of it.
-    if (reply.kind === "answer" && (late || wire?.peer === "hears")) this.#hear(endpoint, late, reply.body);
+    if (reply.kind === "answer" && (late || wire?.peer === "hears"))
+      this.#hear(endpoint, reply.body, late ? thought : undefined);
   }
 
-  #hear(endpoint: Endpoint, late: boolean, body: Uint8Array): void {
+  /** @param thought there where nobody else judges what it says of the prompt */
+  #hear(endpoint: Endpoint, body: Uint8Array, thought: number | undefined): void {
     const said = readPrefillResult(Buffer.from(body));
     if (said === undefined) return;
     if (said.params !== undefined && wireOf(endpoint)?.peer === "hears") this.#deps.peers.hear(endpoint, said.params);
-    if (late) this.#told(said.usage);
+    if (thought !== undefined) this.#told(judged(this.#deps, { endpoint: endpoint.id, thought }, said.usage));
   }
 
   #failed(endpoint: Endpoint, outcome: Meaning, late: boolean): void {

@@ -64,8 +64,11 @@ export interface Ticket {
    * `responseStarted`.
    */
   served(address: string): void;
-  /** Response headers are here. Engines send them before the first token of a stream, after the last of a whole answer. */
-  responseStarted(): void;
+  /**
+   * Response headers are here. Engines send them before the first token of a stream, after the last of a whole answer.
+   * @param failed they say that there is none
+   */
+  responseStarted(failed?: boolean): void;
   /** The first body bytes of the answer: the first token. Seen in the `exact` profile only. */
   firstToken(): void;
   /** What the answer says of its tokens, at its end. Seen in the `exact` profile only. */

@@ -14,6 +14,7 @@ import { costHeader, explainHeaders } from "./explain/headers.ts";
 import { forecastOf } from "./forecast.ts";
 import type { HitWatch } from "./hits.ts";
 import { headerOf, type HeaderList } from "./headers.ts";
+import { judged, type CountedHits } from "./kv/counted.ts";
 import { PrefillLegs, type Handover } from "./legs.ts";
 import { Placement } from "./placement.ts";
 import { isProblem, readFacts, type FactsConfig, type RequestFacts } from "./request/facts.ts";
@@ -37,6 +38,8 @@ export interface RouterDependencies extends SelectDependencies {
   readonly tokenizer?: PromptTokenizer;
   /** Keeps picks that can be asked for. */
   readonly explainer?: Explainer;
+  /** Judges the history by engines' counters. */
+  readonly counted?: CountedHits;
 }
 
 export interface JourneyDependencies extends RouterDependencies {
@@ -71,6 +74,8 @@ export class Journey implements Ticket {
   /** Prefill ran where the answer is generated, so that its usage tells of the cache. */
   #local = false;
   #streams = false;
+  /** An answer began that is no error. */
+  #answers = false;
   /** Terms of the cost, where the client may see them. */
   #cost = "";
   /** What engines are asked for. */
@@ -104,7 +109,8 @@ export class Journey implements Ticket {
     this.#tokens.served(address);
   }
 
-  responseStarted(): void {
+  responseStarted(failed = false): void {
+    this.#answers = !failed;
     this.#placement?.settled();
     if (!this.#streams) this.#placement?.prefilled();
     this.#legs?.started(!this.#streams);
@@ -113,17 +119,20 @@ export class Journey implements Ticket {
   firstToken(): void {
     this.#tokens.started();
     this.#placement?.prefilled();
+    this.#placement?.computed();
     this.#legs?.fetched();
   }
 
   usage(usage: Usage): void {
-    this.#tokens.ended(usage, this.#local);
-    if (this.#local) this.#placement?.found(usage.cachedTokens);
+    const said = this.#local ? (this.#placement?.found(usage) ?? usage) : usage;
+    this.#tokens.ended(said, this.#local);
   }
 
   finish(complete = false): void {
     this.#over = true;
     this.#legs?.end(complete);
+    // Profile light does not see whether a stream came to its end; one that began was most likely computed.
+    if (this.#answers) this.#placement?.counted();
     this.#placement?.end();
   }
 
@@ -174,7 +183,7 @@ export class Journey implements Ticket {
     this.#tokens.expect(forecast, explainer?.record(this.#requestId, selection, forecast));
     if (config.explainHeaders) this.#cost = costHeader(selection);
     const sent = { keys: prompt.keys, tokens: prompt.tokens, thought: pick.decode.sentTokens ?? 0 };
-    this.#placement = new Placement(this.#deps, pick.decode.endpoint, sent);
+    this.#placement = new Placement(this.#deps, pick.decode.endpoint, { ...sent, counts: countable(facts) });
     // The client went away before its request was here whole.
     if (this.#over) this.#placement.end();
     this.#countTokens("prompt", prompt.tokens);
@@ -198,10 +207,18 @@ export class Journey implements Ticket {
     const why = leg.kind === "local" ? (leg.why ?? selection.local) : undefined;
     if (why !== undefined) this.#deps.metrics.count("tandem_router_local_prefills_total", { reason: why });
     if (leg.kind === "local") this.#placement?.prefillHere(selection.pick.localOwnMs);
-    else this.#tokens.handed(leg.usage, leg.sequential === true);
+    else this.#handed(leg);
     const reason: Reason = leg.kind === "local" ? "LocalPrefill" : "Picked";
     this.#deps.metrics.count("tandem_router_requests_total", { outcome: "forwarded", reason });
     return this.#forward(facts, selection, leg);
+  }
+
+  /** What a prefill engine said before decode was sent is judged here, and behind that where it comes. */
+  #handed({ by, usage, sequential }: Extract<Handover, { kind: "handed" }>): void {
+    this.#placement?.handed();
+    const { endpoint, sentTokens = 0 } = by.candidate;
+    const said = usage && judged(this.#deps, { endpoint: endpoint.id, thought: sentTokens }, usage);
+    this.#tokens.handed(said, sequential === true);
   }
 
   #forward(facts: RequestFacts, selection: Selection, leg: Forwarded): Forward {
@@ -238,6 +255,10 @@ export class Journey implements Ticket {
 
 type Forwarded = Extract<Handover, { kind: "handed" | "local" }>;
 const LOCAL: Handover = { kind: "local" };
+
+/** One text and one answer, so that its tokens are those that engines count. APIs without either leg know nothing else. */
+const countable = ({ api, prompt, oneAnswer }: RequestFacts): boolean =>
+  api.work === "generate" && prompt.media === 0 && (oneAnswer || (api.leg === undefined && api.rooms === undefined));
 
 /** The caller's id for its traces, made unique: engines key KV transfers by it, and two callers may share one. */
 const uniqueId = (given: string, random: Random): string =>

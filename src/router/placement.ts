@@ -8,8 +8,9 @@ import type { Endpoint } from "../kinds/endpoint.ts";
 import type { Clock, Log, Metrics, Timers } from "../ports.ts";
 import type { Directory } from "./directory.ts";
 import type { BlockKeys } from "./kv/blocks.ts";
+import { judged, type CountedHits } from "./kv/counted.ts";
 import type { PrefixIndex } from "./kv/index.ts";
-import type { HitTrust } from "./kv/trust.ts";
+import type { AnswerCounts, HitTrust } from "./kv/trust.ts";
 import type { LoadBook, Release } from "./load.ts";
 
 /** An endpoint that refused a connection is left alone this long: two scrapes see whether it is back. */
@@ -20,6 +21,7 @@ export interface PlacementDependencies {
   readonly loads: LoadBook;
   readonly index: PrefixIndex;
   readonly trust?: HitTrust;
+  readonly counted?: CountedHits;
   readonly timers: Timers;
   readonly clock: Clock;
   readonly metrics: Metrics;
@@ -34,6 +36,8 @@ export interface SentPrompt {
   readonly tokens: number;
   /** Tokens that the endpoint was thought to hold, by what was sent there. */
   readonly thought: number;
+  /** Its tokens can be told from those that the engine counts: one text, and one answer. */
+  readonly counts: boolean;
 }
 
 export class Placement {
@@ -44,14 +48,17 @@ export class Placement {
   readonly #tokens: number;
   /** Tokens that it was thought to hold of the prompt, by what was sent there. */
   #thought: number;
+  /** Window of the engine's counters in which it was sent; 0: it is none of theirs, or was told already. */
+  #window: number;
   #release: Release;
   #prefillMs = 0;
   #releasePrefill: Release = nothing;
   #over = false;
 
-  constructor(deps: PlacementDependencies, endpoint: Endpoint, { keys, tokens, thought }: SentPrompt) {
+  constructor(deps: PlacementDependencies, endpoint: Endpoint, { keys, tokens, thought, counts }: SentPrompt) {
     this.#tokens = tokens;
     this.#thought = thought;
+    this.#window = counts ? (deps.counted?.begin(endpoint.id, tokens) ?? 0) : 0;
     this.#deps = deps;
     this.#endpoint = endpoint;
     this.#keys = keys;
@@ -103,13 +110,34 @@ export class Placement {
     this.#release();
   }
 
-  /** The engine said how many tokens it had cached. */
-  found(cachedTokens: number | undefined): void {
-    if (cachedTokens !== undefined) this.#deps.trust?.told(this.#endpoint.id, this.#thought, cachedTokens);
+  /** Prefill ran elsewhere, and its KV comes here. */
+  handed(): void {
+    this.#deps.counted?.handed({ endpoint: this.#endpoint.id, window: this.#window, tokens: this.#tokens });
+    this.#window = 0;
+  }
+
+  /** A first token was seen: the prompt is computed. SGLang counts it when the answer has ended. */
+  computed(): void {
+    if (this.#endpoint.compatibility.engine !== "sglang") this.counted();
+  }
+
+  /** The engine has computed the prompt, and its counters say so. */
+  counted(): void {
+    const { counted, clock } = this.#deps;
+    if (this.#window === 0) return;
+    const [window, tokens, thought] = [this.#window, this.#tokens, this.#thought];
+    counted?.computed({ endpoint: this.#endpoint.id, window, tokens, thought }, clock.monotonic());
+    this.#window = 0;
+  }
+
+  /** The engine that prefilled said what it had cached. Returns it with what that leaves out. */
+  found<Said extends AnswerCounts>(said: Said): Said {
+    return judged(this.#deps, { endpoint: this.#endpoint.id, thought: this.#thought }, said);
   }
 
   #move(endpoint: Endpoint, keys: BlockKeys): void {
     this.#thought = 0;
+    this.#window = 0;
     const { loads, index, clock, metrics, log } = this.#deps;
     const [from, prefillMs] = [this.#endpoint, this.#prefillMs];
     this.prefilled();

@@ -78,7 +78,7 @@ export function select(
   const matches = deps.index.match(prompt.keys);
   const { adapter, salt, tenant } = facts;
   const events = tokens && deps.events?.ofTokens(prompt.keys, tokens.ids, { model, adapter, salt, tenant });
-  return choose(deps, facts, { fleet, decode: scoped, held: { prompt, matches, events } });
+  return choose(deps, facts, { fleet, decode: scoped, held: { prompt, matches, events, salted: salt !== undefined } });
 }
 
 /** A prompt, and who may serve it. */
@@ -162,7 +162,12 @@ interface Held {
   readonly matches: PrefixMatches;
   /** By what engines tell, where the prompt's tokens are known. */
   readonly events: EventMatches | undefined;
+  /** Engines keep it apart from the same prompt of others. */
+  readonly salted: boolean;
 }
+
+/** SGLang's events leave salts out: they never show a salted prompt, though its engine may hold it. */
+const hidesSalts = ({ compatibility }: Endpoint): boolean => compatibility.engine === "sglang";
 
 /** Engines always compute the last token themselves, so a prompt is never cached whole. */
 const cachedTokens = (blocks: number, { tokens, bytesPerToken }: Prompt, blockBytes: number): number =>
@@ -186,14 +191,14 @@ function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], h
   // One object for each candidate, and none beside it.
   return known.map(({ endpoint, stats }, index) => {
     const sentTokens = cachedTokens(tokensAt(blocks, index), held.prompt, blockBytes);
-    const tells = told?.live[index] === 1;
+    const tells = told?.live[index] === 1 && !(held.salted && hidesSalts(endpoint));
     return {
       endpoint,
       stats: fresh(stats, since),
       load: loads[index] ?? deps.loads.of(endpoint.id),
       cachedTokens: tells
         ? Math.min(held.prompt.tokens - 1, tokensAt(told.device, index))
-        : trusted(deps, endpoint, sentTokens),
+        : trusted(deps, { endpoint, stats }, sentTokens),
       whence: tells ? "events" : "history",
       hostTokens: tokensAt(told?.host, index),
       sharedTokens: tokensAt(told?.shared, index),
@@ -205,9 +210,11 @@ function candidates(deps: SelectDependencies, known: readonly KnownEndpoint[], h
 
 const tokensAt = (tokens: Uint32Array | undefined, index: number): number => tokens?.[index] ?? 0;
 
-/** What was sent there, as far as the engine has shown that it keeps it. */
-const trusted = ({ trust }: SelectDependencies, { id }: Endpoint, tokens: number): number =>
-  tokens === 0 || trust === undefined ? tokens : Math.floor(trust.of(id) * tokens);
+/** What was sent there, as far as the engine has shown that it keeps it; nothing where it says that it keeps nothing. */
+function trusted({ trust }: SelectDependencies, { endpoint, stats }: KnownEndpoint, tokens: number): number {
+  if (stats?.caches === false) return 0;
+  return tokens === 0 || trust === undefined ? tokens : Math.floor(trust.of(endpoint.id) * tokens);
+}
 
 /** Of the KV cache, in tokens: as the engine tells, else as the configuration assumes. */
 const capacityOf = (stats: EngineStats | undefined, index: Config["router"]["index"]): number =>

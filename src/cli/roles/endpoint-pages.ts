@@ -1,19 +1,28 @@
-/** Endpoints at the admin address: `/debug/endpoints`, each with what its engine tells and how its KV events are. */
+/**
+ * Endpoints at the admin address: `/debug/endpoints`, each with what its engine tells, how its KV events are, and the share
+ * of the routing history that is believed of it.
+ */
 import type { KnownEndpoint } from "../../router/directory.ts";
 import type { EventIndex } from "../../router/kv/events/index.ts";
+import type { HitTrust } from "../../router/kv/trust.ts";
 import type { Clock } from "../../ports.ts";
 import { json, type Pages } from "../../telemetry/server.ts";
 
-export function endpointPages(
-  list: () => readonly KnownEndpoint[],
-  events: Pick<EventIndex, "state"> | undefined,
-  clock: Clock,
-): Pages {
+interface Caches {
+  readonly events: Pick<EventIndex, "state"> | undefined;
+  readonly trust: HitTrust;
+}
+
+export function endpointPages(list: () => readonly KnownEndpoint[], { events, trust }: Caches, clock: Clock): Pages {
   const now = clock.monotonic;
   return {
     "/debug/endpoints": () =>
       json(200, {
-        endpoints: list().map((known) => ({ ...shown(known, now()), events: eventsOf(known, events, now()) })),
+        endpoints: list().map((known) => ({
+          ...shown(known, now()),
+          historyTrust: trust.of(known.endpoint.id),
+          events: eventsOf(known, events, now()),
+        })),
       }),
   };
 }

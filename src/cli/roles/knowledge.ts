@@ -5,9 +5,11 @@
 import { EndpointDirectory } from "../../endpoints/directory.ts";
 import type { RemoteScraper } from "../../endpoints/remote.ts";
 import type { Endpoint } from "../../kinds/endpoint.ts";
-import { idSetOf } from "../../router/directory.ts";
+import type { Metrics } from "../../ports.ts";
+import { idSetOf, type KnownEndpoint } from "../../router/directory.ts";
 import { createEngineClient } from "../../router/disagg/client.ts";
 import { Housekeeping } from "../../router/housekeeping.ts";
+import { CountedHits } from "../../router/kv/counted.ts";
 import { eventTargets } from "../../router/kv/events/targets.ts";
 import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
 import { JointIndex } from "../../router/kv/joint.ts";
@@ -33,6 +35,7 @@ export interface Knowledge {
   readonly following: ReturnType<typeof startFollowing>;
   readonly rates: TokenRates;
   readonly trust: HitTrust;
+  readonly counted: CountedHits;
   /** Absent where the cost is as configured. */
   readonly learner: CostLearner | undefined;
 }
@@ -55,10 +58,11 @@ export function startKnowledge(ports: RolePorts, endpoints: () => readonly Endpo
   if (following !== undefined) begun.add(() => following.feed.stop());
   const joint = following && new JointIndex(history, following.index);
   const slow = (endpoint: string, slowness: number): void => loads.slow(endpoint, slowness);
+  const trust = new HitTrust();
   const known: Knowledge = {
     ...{ client, scraper, loads, following, joint, index: joint ?? history },
     directory: new EndpointDirectory(endpoints, scraper),
-    ...{ rates: new TokenRates(), trust: new HitTrust() },
+    ...{ rates: new TokenRates(), trust, counted: new CountedHits({ trust, metrics, pageMs: config.scrapeTimeoutMs }) },
     learner: config.cost.learn ? new CostLearner(config.cost, clock, slow) : undefined,
   };
   begun.add(timers.every(TIDY_MS, tidying(known, ports)));
@@ -87,13 +91,23 @@ function reach(
 
 /** What is gone is forgotten, and what came is followed. */
 function tidying({ directory, following, ...known }: Knowledge, { config, metrics }: RolePorts): () => void {
-  const { index, loads, rates, trust, learner } = known;
+  const { index, loads, rates, trust, counted, learner } = known;
   const housekeeping = new Housekeeping({ index, loads, config: config.router, metrics, rates });
   return () => {
     const list = directory.list();
     housekeeping.tidy(list);
-    trust.keep(idSetOf(list));
+    for (const { endpoint, stats } of list) counted.read(endpoint.id, stats?.lookups, stats?.at ?? 0);
+    for (const book of [trust, counted]) book.keep(idSetOf(list));
+    reportTrust(trust, list, metrics);
     learner?.keep(idSetOf(list));
     following?.feed.follow(eventTargets(list, config.router));
   };
+}
+
+/** The endpoint that is believed least, and all of them: one that falls behind stands out. */
+function reportTrust(trust: HitTrust, list: readonly KnownEndpoint[], metrics: Metrics): void {
+  const shares = list.map(({ endpoint }) => trust.of(endpoint.id));
+  const mean = shares.reduce((sum, share) => sum + share, 0) / Math.max(1, shares.length);
+  metrics.gauge("tandem_router_history_trust", shares.length === 0 ? 1 : mean, { stat: "mean" });
+  metrics.gauge("tandem_router_history_trust", Math.min(1, ...shares), { stat: "least" });
 }

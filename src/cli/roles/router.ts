@@ -81,9 +81,20 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
     compatible(prefill.compatibility, decode.compatibility);
   const tokenizer = startTokenizing(ports, { client, events: following?.index ?? NO_EVENTS }, begun);
   const explainer = createExplainer({ config: config.explain, clock, random, log });
-  const { rates, trust } = known;
+  const { rates, trust, counted } = known;
   const router = createRouter({
-    ...{ config, directory, loads, index: told, hasher: createBlockHasher(), rates, trust, client, incompatible },
+    ...{
+      config,
+      directory,
+      loads,
+      index: told,
+      hasher: createBlockHasher(),
+      rates,
+      trust,
+      counted,
+      client,
+      incompatible,
+    },
     ...{ clock, random, timers, metrics, log },
     ...given({ onPick: options.onPick, tokenizer, events: joint, explainer, learner, callbacks: edge?.callbacks }),
     ...salt,
@@ -91,7 +102,7 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const pages = {
     ...explainPages(explainer),
     ...costPages(learner, config.cost),
-    ...endpointPages(() => directory.list(), following?.index, clock),
+    ...endpointPages(() => directory.list(), { events: following?.index, trust }, clock),
   };
   const sharing = { index, endpoints: () => idSetOf(directory.list()), sent };
   return { router, loads, scraper, history: sharing, edge, pages };

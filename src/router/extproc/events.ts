@@ -28,7 +28,7 @@ export type Action =
   | { readonly kind: "abandoned" }
   /** Where Envoy sent the request, in its own words. */
   | { readonly kind: "served"; readonly address: string }
-  | { readonly kind: "responseStarted" }
+  | { readonly kind: "responseStarted"; readonly failed?: true }
   | { readonly kind: "firstToken" }
   | { readonly kind: "responseEnded" }
   /** Nothing more will be said. */

@@ -83,7 +83,7 @@ export class ResponseSide {
     const { served } = event;
     return [
       ...(served === undefined ? [] : [{ kind: "served", address: served } as const]),
-      { kind: "responseStarted" },
+      { kind: "responseStarted", ...(this.#tells ? {} : { failed: true }) },
     ];
   }
 

@@ -247,7 +247,8 @@ class Exchange implements StreamListener, Owner {
     if (action.kind === "served") ticket.served(action.address);
     else if (action.kind === "abandoned") ticket.finish();
     else if (action.kind === "responseEnded") this.#settle(ticket, true);
-    else ticket[action.kind]();
+    else if (action.kind === "responseStarted") ticket.responseStarted(action.failed);
+    else ticket.firstToken();
   }
 
   /** The request is over; what its answer said of its tokens is told once, however it ended. */

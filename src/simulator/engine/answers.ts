@@ -9,6 +9,8 @@ export interface AnswerHead {
   /** Seconds since the epoch. */
   readonly created: number;
   readonly model: string;
+  /** The answer says how much of its prompt was cached. */
+  readonly cacheReport: boolean;
 }
 
 export interface Usage {

@@ -11,6 +11,8 @@ export interface EngineSettings {
   readonly maxSequences: number;
   /** Tokens in a step at most (vLLM: `--max-num-batched-tokens`). */
   readonly tokenBudget: number;
+  /** False: no prefix is cached. */
+  readonly caching?: boolean;
 }
 
 export interface Step {

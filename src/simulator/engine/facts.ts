@@ -18,6 +18,8 @@ export interface EngineCounts {
   decodeLegsLocal: number;
   readonly transferFailures: Record<TransferFailure, number>;
   promptTokens: number;
+  /** Prompt tokens looked up in the prefix cache. */
+  queriedTokens: number;
   /** Prompt tokens found in the prefix cache, and pulled from other engines. */
   cachedTokens: number;
   pulledTokens: number;
@@ -49,6 +51,7 @@ export const newCounts = (): EngineCounts => ({
   decodeLegsLocal: 0,
   transferFailures: { broken: 0, unreachable: 0, unknown: 0, mismatch: 0 },
   promptTokens: 0,
+  queriedTokens: 0,
   cachedTokens: 0,
   pulledTokens: 0,
   generatedTokens: 0,

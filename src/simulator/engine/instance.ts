@@ -27,6 +27,12 @@ export interface EngineOptions {
   readonly blockSize?: number;
   /** Blocks of the KV cache; by default what the profile's device holds. */
   readonly capacityBlocks?: number;
+  /** Blocks that the metrics tell; the true number by default. */
+  readonly toldBlocks?: number;
+  /** Prefix caching; true by default. Without it no lookups are counted, as in vLLM. */
+  readonly caching?: boolean;
+  /** Answers say how many prompt tokens were cached; true by default. vLLM: `--enable-prompt-tokens-details`. */
+  readonly cacheReport?: boolean;
   /** H200 with Llama-3.1-8B by default. */
   readonly profile?: TimingProfile;
   /** 10 runs ten times faster than real time; 1 by default. Leases are not sped up. */
@@ -98,6 +104,9 @@ function complete(options: EngineOptions, random: Random): InstanceSettings {
     tokenBudget: 8192,
     tensorParallel: 1,
     meanOutputTokens: 128,
+    caching: true,
+    cacheReport: true,
+    toldBlocks: capacityBlocks,
     ...options,
     profile,
     blockSize,
@@ -133,7 +142,12 @@ function eventLog({ events, blockSize }: InstanceSettings, { random }: HostPorts
 
 const newMetrics = (settings: InstanceSettings, counts: EngineCounts, facts: () => EngineFacts): EngineMetrics =>
   new EngineMetrics(
-    { ...settings, model: settings.models[0] ?? "", kvBytesPerToken: settings.profile.kvBytesPerToken },
+    {
+      ...settings,
+      capacityBlocks: settings.toldBlocks,
+      model: settings.models[0] ?? "",
+      kvBytesPerToken: settings.profile.kvBytesPerToken,
+    },
     counts,
     facts,
   );

@@ -17,6 +17,7 @@ export interface MetricsSettings {
   readonly blockSize: number;
   readonly capacityBlocks: number;
   readonly kvBytesPerToken: number;
+  readonly caching: boolean;
 }
 
 /** One value of a series under the labels that make it different from the others. */
@@ -64,7 +65,7 @@ const COUNTERS: readonly Series[] = [
   {
     name: "vllm:prefix_cache_queries_total",
     help: "Prompt tokens looked up in the prefix cache.",
-    read: one((facts) => facts.promptTokens),
+    read: one((facts) => facts.queriedTokens),
   },
   {
     name: "vllm:prefix_cache_hits_total",
@@ -176,6 +177,7 @@ export class EngineMetrics implements EngineMonitor {
 
   admitted(sequence: Sequence, queueMs: number): void {
     this.#counts.promptTokens += sequence.spec.promptTokens;
+    if (this.#settings.caching) this.#counts.queriedTokens += sequence.spec.promptTokens;
     this.#counts.cachedTokens += sequence.cachedTokens ?? 0;
     this.#observe("vllm:request_queue_time_seconds", queueMs / 1000);
     this.#observe("vllm:request_prompt_tokens", sequence.spec.promptTokens);
@@ -220,12 +222,12 @@ export class EngineMetrics implements EngineMonitor {
 
   /** Settings as labels of a series that is always 1, as vLLM prints its cache configuration. */
   #declareInfo(registers: Registry[]): void {
-    const { blockSize, capacityBlocks, role, connector, engineId } = this.#settings;
+    const { blockSize, capacityBlocks, caching, role, connector, engineId } = this.#settings;
     declareConstant(registers, "vllm:cache_config_info", {
       block_size: String(blockSize),
       num_gpu_blocks: String(capacityBlocks),
       kv_cache_size_tokens: String(blockSize * capacityBlocks),
-      enable_prefix_caching: "True",
+      enable_prefix_caching: caching ? "True" : "False",
       cache_dtype: "auto",
     });
     declareConstant(registers, "simulator_info", { role, connector, engine_id: engineId });

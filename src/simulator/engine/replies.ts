@@ -42,17 +42,20 @@ export interface Answer {
 /** As vLLM: prompts are counted once for each prompt, cached tokens of the last one that finished. */
 class Tally {
   readonly #promptTokens: number;
+  readonly #cacheReport: boolean;
   completionTokens = 0;
   cachedTokens = 0;
 
-  constructor(parts: readonly Part[]) {
+  constructor({ cacheReport }: AnswerHead, parts: readonly Part[]) {
+    this.#cacheReport = cacheReport;
     const prompts = new Set(parts.map((part) => part.prompt));
     this.#promptTokens = [...prompts].reduce((sum, prompt) => sum + prompt.length, 0);
   }
 
   get usage(): Usage {
     const { completionTokens, cachedTokens } = this;
-    return { promptTokens: this.#promptTokens, completionTokens, cachedTokens };
+    const told = this.#cacheReport ? { cachedTokens } : {};
+    return { promptTokens: this.#promptTokens, completionTokens, ...told };
   }
 }
 
@@ -71,7 +74,7 @@ export class Whole implements Answer {
   constructor(head: AnswerHead, parts: readonly Part[], reply: Reply) {
     this.#head = head;
     this.#reply = reply;
-    this.#tally = new Tally(parts);
+    this.#tally = new Tally(head, parts);
     this.#total = parts.length;
   }
 
@@ -104,7 +107,7 @@ export class Streamed implements Answer {
     this.#head = head;
     this.#request = request;
     this.#reply = reply;
-    this.#tally = new Tally(parts);
+    this.#tally = new Tally(head, parts);
     this.#left = parts.length;
     reply.open();
   }

@@ -172,6 +172,7 @@ export class Scheduler {
   }
 
   #seal(sequence: Sequence, tokens: number): void {
+    if (this.#settings.caching === false) return;
     for (; (sequence.sealed + 1) * this.#settings.blockSize <= tokens; sequence.sealed += 1) {
       const [block, key] = [sequence.blocks[sequence.sealed], sequence.spec.keys[sequence.sealed]];
       if (block !== undefined && key !== undefined) this.cache.seal(block, key);

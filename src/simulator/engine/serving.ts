@@ -23,6 +23,7 @@ export interface ServingSettings {
   readonly tensorParallel: number;
   /** Mean length of an answer that nothing cuts short, tokens. */
   readonly meanOutputTokens: number;
+  readonly cacheReport: boolean;
   /** Where other engines reach this one. */
   readonly address: () => { readonly host: string; readonly port: number };
 }
@@ -48,6 +49,7 @@ export function serve(serving: Serving, request: GenerationRequest, id: string, 
     id: `${PREFIX[request.kind]}-${id}`,
     created: Math.floor(serving.clock.now() / 1000),
     model: request.model,
+    cacheReport: serving.settings.cacheReport,
   };
   const parts = request.prompts.flatMap((prompt, at) =>
     Array.from({ length: request.samples }, (_, sample) =>

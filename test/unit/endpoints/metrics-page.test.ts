@@ -1,4 +1,6 @@
 import t from "tap";
+import type { EngineStats } from "../../../src/kinds/endpoint.ts";
+import { packStats, unpackStats } from "../../../src/endpoints/messages.ts";
 import { parseMetricsPage } from "../../../src/endpoints/metrics-page.ts";
 
 t.test("what is read off a metrics page", (t) => {
@@ -65,5 +67,54 @@ t.test("a hostile page of 4 MB costs little", (t) => {
   const before = process.cpuUsage();
   t.equal(parseMetricsPage(long, 0), undefined);
   t.ok(process.cpuUsage(before).user < 500_000, `${process.cpuUsage(before).user} us`);
+  t.end();
+});
+
+t.test("counters of prefix caches", (t) => {
+  const gauge = "vllm:num_requests_running 0\n";
+  const table: [string, string, object | undefined][] = [
+    [
+      "vLLM, two engines behind one page",
+      'vllm:prefix_cache_queries_total{engine="0"} 100\nvllm:prefix_cache_queries_total{engine="1"} 50\nvllm:prefix_cache_hits_total{engine="0"} 64\nvllm:prefix_cache_hits_total{engine="1"} 1.6e+01\nvllm:prefix_cache_queries_created{engine="0"} 1.7e9',
+      { queried: 150, hit: 80, external: 0 },
+    ],
+    [
+      "an older release, without the suffix",
+      "vllm:gpu_prefix_cache_queries 9\nvllm:gpu_prefix_cache_hits 8",
+      { queried: 9, hit: 8, external: 0 },
+    ],
+    [
+      "both names are one counter",
+      "vllm:gpu_prefix_cache_queries_total 9\nvllm:gpu_prefix_cache_hits_total 8\nvllm:prefix_cache_queries_total 9\nvllm:prefix_cache_hits_total 8\nvllm:external_prefix_cache_queries_total 7\nvllm:external_prefix_cache_hits_total 5",
+      { queried: 9, hit: 8, external: 5 },
+    ],
+    [
+      "SGLang, by source and kind of request",
+      'sglang:prompt_tokens_total{is_streaming="true"} 90\nsglang:prompt_tokens_total{is_streaming="false"} 10\nsglang:cached_tokens_total{cache_source="device"} 40\nsglang:cached_tokens_total{cache_source="host"} 2\nsglang:cache_hit_rate 0.9',
+      { queried: 100, hit: 42, external: 0 },
+    ],
+    [
+      "declared, and no hit yet",
+      "# TYPE sglang:cached_tokens_total counter\nsglang:prompt_tokens_total 90",
+      { queried: 90, hit: 0, external: 0 },
+    ],
+    ["one without the other", "vllm:prefix_cache_queries_total 9", undefined],
+    ["no numbers", "vllm:prefix_cache_queries_total NaN\nvllm:prefix_cache_hits_total -1", undefined],
+  ];
+  for (const [name, page, wanted] of table) t.same(parseMetricsPage(gauge + page, 0)?.lookups, wanted, name);
+  const info = (on: string): string =>
+    `${gauge}vllm:cache_config_info{block_size="16",enable_prefix_caching="${on}"} 1`;
+  t.same([parseMetricsPage(info("True"), 0)?.caches, parseMetricsPage(info("False"), 0)?.caches], [undefined, false]);
+  t.end();
+});
+
+t.test("stats cross to the other thread as they are", (t) => {
+  const least = { at: 1, running: 2, waiting: 3, kvUsage: 0.5 };
+  const all: [number, EngineStats][] = [
+    [0, least],
+    [5, { ...least, blockSize: 16, blocks: 9, caches: false, lookups: { queried: 7, hit: 0, external: 1 } }],
+    [6, { ...least, caches: true, lookups: { queried: 0, hit: 0, external: 0 } }],
+  ];
+  t.same(unpackStats(packStats(all)), all);
   t.end();
 });
