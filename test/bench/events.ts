@@ -49,12 +49,18 @@ async function main(): Promise<void> {
     console.log(HELP);
     return;
   }
-  if (values.faults) {
-    const rows = await faults(Number(values.seconds ?? 6), values.only ?? "", progress);
-    if (values.json) console.log(JSON.stringify({ rows }));
-    else for (const [what, columns] of COLUMNS) printed(what, rows, columns);
-    return;
-  }
+  if (values.faults) await compareFaults(Number(values.seconds ?? 6), values.only ?? "", values.json);
+  else await measure(values);
+}
+
+interface Sizes {
+  readonly engines?: string;
+  readonly seconds?: string;
+  readonly blocks?: string;
+  readonly json: boolean;
+}
+
+async function measure(values: Sizes): Promise<void> {
   const engines = Number(values.engines ?? 8);
   const rows: Row[] = [
     ...takeIn(),
@@ -65,8 +71,13 @@ async function main(): Promise<void> {
   else console.table(rows);
 }
 
-/** On a terminal only. */
-const progress = (text: string): void => void (process.stderr.isTTY && process.stderr.write(`${text}\n`));
+async function compareFaults(seconds: number, only: string, json: boolean): Promise<void> {
+  const rows = await faults(seconds, only, (text) => {
+    if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
+  });
+  if (json) console.log(JSON.stringify({ rows }));
+  else for (const [what, columns] of COLUMNS) printed(what, rows, columns);
+}
 
 /** Wider than a terminal in one. */
 const COLUMNS: readonly (readonly [what: string, columns: readonly (keyof FaultRow)[]])[] = [

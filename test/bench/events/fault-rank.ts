@@ -154,7 +154,9 @@ export class Rank {
     if (this.network === "late") {
       // The publisher itself is behind: what it has not sent it does not send again either.
       const { incarnation } = this;
-      setTimeout(() => void (incarnation === this.incarnation && this.#send(this.#keep(sent))), LATE_MS);
+      setTimeout(() => {
+        if (incarnation === this.incarnation) this.#send(this.#keep(sent));
+      }, LATE_MS);
       return;
     }
     this.#keep(sent);

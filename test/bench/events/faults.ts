@@ -163,6 +163,8 @@ async function change(stage: Stage, ms: number): Promise<void> {
   world.tidy();
   await requests(stage, ms);
   gone.stop();
+  // Its ports are free then.
+  await sleep(DOWN_MS / 4);
   await fleet.replace(gone);
   world.tidy();
 }

@@ -72,22 +72,20 @@ export class Speculation {
     return Math.floor(this.#clock.monotonic() / this.#sliceMs);
   }
 
-  /** Slices that are over vanish; their marks serve again when the whole table was swept. */
+  /**
+   * Slices that are over vanish; their marks serve again when the whole table was swept. Swept by what is believed now and was
+   * before: after a pause the marks of new slices are those of old ones, whose blocks must not come back with them.
+   */
   #turn(): void {
     const now = this.#now();
     if (now === this.#slice) return;
-    this.#table.sweep(now - this.#slice >= MARKS - SLICES ? SLOTS : (SLOTS / (MARKS - SLICES)) * (now - this.#slice));
+    const since = now - this.#slice;
+    this.#table.live.fill(marksOf(now, SLICES - since), 0, this.#fresh);
+    this.#table.sweep(since >= MARKS - SLICES ? SLOTS : (SLOTS / (MARKS - SLICES)) * since);
     this.#slice = now;
     for (let first = this.#resting[0]; first !== undefined && now - first.slice >= MARKS; first = this.#resting[0])
       this.#free.push(this.#resting.shift()?.id ?? first.id);
-    this.#table.live.fill(this.#living(), 0, this.#fresh);
-  }
-
-  /** Marks of the slices that are believed. */
-  #living(): number {
-    let marks = 0;
-    for (let age = 0; age < SLICES; age++) marks |= 1 << ((this.#slice + MARKS - age) % MARKS);
-    return marks;
+    this.#table.live.fill(marksOf(now, SLICES), 0, this.#fresh);
   }
 
   #idOf(endpoint: string): number | undefined {
@@ -97,7 +95,14 @@ export class Speculation {
     if (id === undefined) return undefined;
     this.#table.given(this.#fresh);
     this.#ids.set(endpoint, id);
-    this.#table.live[id] = this.#living();
+    this.#table.live[id] = marksOf(this.#slice, SLICES);
     return id;
   }
+}
+
+/** Marks of the oldest `count` of the slices that are believed in this one. */
+function marksOf(slice: number, count: number): number {
+  let marks = 0;
+  for (let age = SLICES - 1; age >= SLICES - count; age--) marks |= 1 << ((slice + MARKS - age) % MARKS);
+  return marks;
 }
