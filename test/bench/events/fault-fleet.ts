@@ -63,9 +63,15 @@ export class Fleet {
   /** The same array until something changes, as the router's own. */
   known: readonly KnownEndpoint[] = [];
   readonly #options: FleetOptions;
+  #strangers: readonly KnownEndpoint[] = [];
 
   constructor(options: FleetOptions) {
     this.#options = options;
+  }
+
+  /** Those that serve the model that is asked for. */
+  get serving(): readonly Engine[] {
+    return this.engines.filter(({ endpoint }) => endpoint.models.includes(MODEL));
   }
 
   async start(): Promise<void> {
@@ -93,13 +99,15 @@ export class Fleet {
 
   /** An endpoint more that is none of ours to run. */
   add(endpoint: Endpoint): void {
-    this.known = [...this.known, { endpoint, stats: undefined }];
+    this.#strangers = [...this.#strangers, { endpoint, stats: undefined }];
+    this.list();
   }
 
   list(): void {
     const stats = { at: Infinity, running: 0, waiting: 0, kvUsage: 0, blockSize: BLOCK_TOKENS };
     const blocks = this.#options.capacity;
-    this.known = this.engines.map(({ endpoint }) => ({ endpoint, stats: { ...stats, blocks } }));
+    const engines = this.engines.map(({ endpoint }) => ({ endpoint, stats: { ...stats, blocks } }));
+    this.known = [...engines, ...this.#strangers];
   }
 
   async #join(engine: Engine): Promise<void> {

@@ -49,6 +49,7 @@ export class Rank {
   #publisher: EventPublisher | undefined;
   #kept: Sent[] = [];
   #window: Sent[] = [];
+  #late: Sent[] = [];
   #next = 0;
   #seed = 1n;
   /** Sends one after another: a socket takes no two at once. */
@@ -72,7 +73,7 @@ export class Rank {
     this.#incarnation += 1;
     this.#publisher?.stop();
     this.#forget();
-    [this.#kept, this.#window, this.#next] = [[], [], 0];
+    [this.#kept, this.#window, this.#late, this.#next] = [[], [], [], 0];
     this.#seed += 0x1234567n;
   }
 
@@ -104,6 +105,7 @@ export class Rank {
   /** What waits to be sent is sent, in whatever order. */
   calm(): void {
     this.network = "straight";
+    this.#catchUp();
     this.#flush();
   }
 
@@ -153,10 +155,8 @@ export class Rank {
     const sent = { sequence: this.#next++, payload: batch(events, Date.now() / 1000) };
     if (this.network === "late") {
       // The publisher itself is behind: what it has not sent it does not send again either.
-      const { incarnation } = this;
-      setTimeout(() => {
-        if (incarnation === this.incarnation) this.#send(this.#keep(sent));
-      }, LATE_MS);
+      this.#late.push(sent);
+      setTimeout(() => this.#catchUp(sent), LATE_MS);
       return;
     }
     this.#keep(sent);
@@ -165,8 +165,10 @@ export class Rank {
     else this.#send(sent);
   }
 
-  get incarnation(): number {
-    return this.#incarnation;
+  /** Sends what waits, up to this one or all of it. */
+  #catchUp(last?: Sent): void {
+    const at = last === undefined ? this.#late.length - 1 : this.#late.indexOf(last);
+    for (const sent of this.#late.splice(0, at + 1)) this.#send(this.#keep(sent));
   }
 
   #keep(sent: Sent): Sent {
@@ -189,10 +191,10 @@ export class Rank {
 
   #send({ sequence, payload }: Sent): void {
     const publisher = this.#publisher;
-    const { incarnation } = this;
+    const incarnation = this.#incarnation;
     this.#sending = this.#sending.then(async () => {
       // Closed meanwhile: the process is gone.
-      if (incarnation === this.incarnation) await publisher?.raw(sequence, payload).catch(() => undefined);
+      if (incarnation === this.#incarnation) await publisher?.raw(sequence, payload).catch(() => undefined);
     });
   }
 }

@@ -127,7 +127,7 @@ export class World {
   /** All is live, and each of these prompts is known exactly. */
   isExact(prompts: readonly PromptOf[]): boolean {
     const { index } = this.#following;
-    const { engines } = this.#fleet;
+    const engines = this.#fleet.serving;
     const ids = engines.map(({ endpoint }) => endpoint.id);
     if (!ids.every((id) => index.isLive(id))) return false;
     return prompts.every(({ ids: tokens, blocks }) => {
@@ -138,7 +138,7 @@ export class World {
   }
 
   isLive(): boolean {
-    return this.#fleet.engines.every(({ endpoint }) => this.#following.index.isLive(endpoint.id));
+    return this.#fleet.serving.every(({ endpoint }) => this.#following.index.isLive(endpoint.id));
   }
 
   /** Blocks of the router that the endpoint is thought to hold. */
@@ -149,18 +149,14 @@ export class World {
   /** Addresses that the proxy allows, of some requests: one or two engines. */
   #allowed(): ReadonlySet<string> | undefined {
     if (this.#random() > SUBSETS) return undefined;
-    const serving = this.#serving();
+    const { serving } = this.#fleet;
     const at = (): string => serving[Math.floor(this.#random() * serving.length)]?.endpoint.address ?? "";
     return new Set([at(), at()]);
   }
 
-  #serving(): Engine[] {
-    return this.#fleet.engines.filter(({ endpoint }) => endpoint.models.includes(MODEL));
-  }
-
   /** Picked, or offered behind: it must be there now, serve the model, and be allowed. */
   #judge({ pick, input }: Selection, allowed: ReadonlySet<string> | undefined): void {
-    const right = new Set(this.#serving().map(({ endpoint }) => endpoint));
+    const right = new Set(this.#fleet.serving.map(({ endpoint }) => endpoint));
     for (const { endpoint } of new Set([pick.decode, ...input.decode]))
       if (!right.has(endpoint) || allowed?.has(endpoint.address) === false) this.seen.wrong += 1;
   }

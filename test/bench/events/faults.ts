@@ -50,8 +50,8 @@ interface Stage {
 
 const SEED = 20266;
 const ENGINES = 4;
-/** Of each rank: blocks go some four seconds after they were last used. */
-const CAPACITY = 2000;
+/** Of each rank: blocks go some seconds after they were last used. */
+const CAPACITY = 4000;
 const GROUPS = 24;
 /** Blocks of a group's system prompt, and of a question. */
 const SYSTEM = 24;
@@ -133,7 +133,12 @@ class Prompts {
   next(): PromptOf {
     const at = Math.floor(this.#random() * FAMILIAR);
     if (this.#random() < FAMILIAR_SHARE) return this.familiar[at] as PromptOf;
-    return promptOf(this.#blocks(this.#fresh++));
+    return promptOf(this.blocks());
+  }
+
+  /** Of a prompt that was never asked. */
+  blocks(): number[] {
+    return this.#blocks(this.#fresh++);
   }
 
   #blocks(question: number): number[] {
@@ -196,6 +201,8 @@ async function run(fault: Fault, seconds: number): Promise<FaultRow> {
   const world = new World(fleet, random);
   const stage: Stage = { fleet, world, prompts: new Prompts(random) };
   try {
+    // Caches are full from the first request on.
+    for (const rank of ranksOf(fleet)) for (let own = 0; own < CAPACITY; own += OWN) rank.serve(stage.prompts.blocks());
     world.tidy();
     // Without a replay an engine is believed from its first message on.
     if (replays) await live(stage);

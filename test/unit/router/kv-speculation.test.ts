@@ -15,38 +15,54 @@ import { isProblem, readFacts } from "../../../src/router/request/facts.ts";
 import { isRefused, select, type Selection } from "../../../src/router/select.ts";
 
 const KEEP_MS = 3000;
+const PROMPTS = 4;
 const SLICE_MS = KEEP_MS / 3;
 const keysOf = (prompt: number): Int32Array => Int32Array.of(prompt + 1, 7, prompt + 1, 8);
 
+type Step =
+  { do: "send"; prompt: number; endpoint: string } | { do: "wait"; ms: number } | { do: "forget"; endpoint: string };
+
+class Sending {
+  #now = 0;
+  readonly #sent = new Map<string, number>();
+  readonly #speculation = new Speculation(4, KEEP_MS, { now: () => this.#now, monotonic: () => this.#now });
+
+  step(one: Step): void {
+    if (one.do === "wait") this.#now += one.ms;
+    else if (one.do === "send") {
+      this.#speculation.record(one.endpoint, keysOf(one.prompt));
+      this.#sent.set(`${one.endpoint}${one.prompt}`, this.#now);
+    } else {
+      this.#speculation.forget(one.endpoint);
+      for (let prompt = 0; prompt < PROMPTS; prompt++) this.#sent.delete(`${one.endpoint}${prompt}`);
+    }
+  }
+
+  agrees(): boolean {
+    const prompts = Array.from({ length: PROMPTS }, (_, prompt) => prompt);
+    return ["a", "b"].every((endpoint) => prompts.every((prompt) => this.#isRight(endpoint, prompt)));
+  }
+
+  #isRight(endpoint: string, prompt: number): boolean {
+    const age = this.#now - (this.#sent.get(`${endpoint}${prompt}`) ?? -Infinity);
+    const believed = this.#speculation.match(keysOf(prompt))(endpoint);
+    return age <= KEEP_MS ? believed === 2 : age < KEEP_MS + SLICE_MS || believed === 0;
+  }
+}
+
 t.test("believed for as long as it is to be kept, and never again after a third more, however time passes", (t) => {
-  const step = fc.oneof(
-    fc.record({ do: fc.constant("send" as const), prompt: fc.nat(3), endpoint: fc.constantFrom("a", "b") }),
+  const step: fc.Arbitrary<Step> = fc.oneof(
+    fc.record({ do: fc.constant("send" as const), prompt: fc.nat(PROMPTS - 1), endpoint: fc.constantFrom("a", "b") }),
     fc.record({ do: fc.constant("wait" as const), ms: fc.oneof(fc.nat(1500), fc.nat(20_000)) }),
     fc.record({ do: fc.constant("forget" as const), endpoint: fc.constantFrom("a", "b") }),
   );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
-      let now = 0;
-      const speculation = new Speculation(4, KEEP_MS, { now: () => now, monotonic: () => now });
-      const sent = new Map<string, number>();
-      for (const one of steps) {
-        if (one.do === "wait") now += one.ms;
-        else if (one.do === "send") {
-          speculation.record(one.endpoint, keysOf(one.prompt));
-          sent.set(`${one.endpoint}${one.prompt}`, now);
-        } else {
-          speculation.forget(one.endpoint);
-          for (const key of sent.keys()) if (key.startsWith(one.endpoint)) sent.delete(key);
-        }
-        for (const endpoint of ["a", "b"])
-          for (let prompt = 0; prompt <= 3; prompt++) {
-            const age = now - (sent.get(`${endpoint}${prompt}`) ?? -Infinity);
-            const believed = speculation.match(keysOf(prompt))(endpoint);
-            if (age <= KEEP_MS && believed !== 2) return false;
-            if (age >= KEEP_MS + SLICE_MS && believed !== 0) return false;
-          }
-      }
-      return true;
+      const world = new Sending();
+      return steps.every((one) => {
+        world.step(one);
+        return world.agrees();
+      });
     }),
     { numRuns: 200 },
   );
@@ -57,7 +73,11 @@ const TEXT = "word ".repeat(400);
 const IDS = Int32Array.from({ length: 640 }, (_, at) => at * 3);
 
 /** Three engines whose events are live and tell of nothing. */
-function world(): { ask: (wait: number) => Selection; send: (selection: Selection) => void } {
+function world(): {
+  ask: (wait: number) => Selection;
+  send: (selection: Selection) => void;
+  cleared: (selection: Selection) => void;
+} {
   let now = 0;
   const clock = { now: () => now, monotonic: () => now };
   const entries = [1, 2, 3].map((at) => ({ address: `127.0.0.1:${9100 + at}`, model: "m", role: "both" }));
@@ -71,7 +91,7 @@ function world(): { ask: (wait: number) => Selection; send: (selection: Selectio
     1,
     known.map(({ endpoint: { id } }) => ({ id, ranks: 1 })),
   );
-  const live = { rank: 0, state: "live", cause: "complete", blocks: 0, tiered: false } as const;
+  const live = { rank: 0, state: "live", cause: "complete", clears: 0, blocks: 0, tiered: false } as const;
   const streams = known.map((_, target) => ({ ...live, target, number: target }));
   events.heard({ version: 1, streams, given: 3, adapters: [] });
   const index = new JointIndex(new HistoryIndex({ slots: 4096, endpoints: 16, rows: 64 }, 1000), events);
@@ -88,6 +108,10 @@ function world(): { ask: (wait: number) => Selection; send: (selection: Selectio
       const selection = select({ ...deps, directory: { list: () => known } }, facts, {}, { ids: IDS, how: "engine" });
       if (isRefused(selection)) throw new Error(selection.message);
       return selection;
+    },
+    cleared: ({ pick }) => {
+      const target = known.findIndex(({ endpoint }) => endpoint.id === pick.decode.endpoint.id);
+      events.heard({ version: 1, streams: [{ ...live, target, number: target, clears: 1 }], given: 3, adapters: [] });
     },
     send: ({ pick, prompt }) => {
       index.record(pick.decode.endpoint.id, prompt.keys);
@@ -125,5 +149,17 @@ t.test("and what no event confirms is believed no more", (t) => {
       `after ${wait} ms`,
     );
   }
+  t.end();
+});
+
+t.test("nor when its engine has cleared its cache, or began anew", (t) => {
+  const { ask, send, cleared } = world();
+  const first = ask(0);
+  send(first);
+  cleared(first);
+  t.same(
+    ask(100).input.decode.map(({ cachedTokens }) => cachedTokens),
+    [0, 0, 0],
+  );
   t.end();
 });
