@@ -14,7 +14,9 @@ import { Presence } from "../../src/router/kv/events/presence.ts";
 import { Roots } from "../../src/router/kv/events/roots.ts";
 import { TIER } from "../../src/router/kv/events/batch.ts";
 import { NONE } from "../../src/router/kv/events/store.ts";
-import { HolderTable } from "../../src/router/kv/table.ts";
+import { holderOf } from "../../src/router/kv/holders.ts";
+import { HolderTable, secretOf } from "../../src/router/kv/table.ts";
+import { randomOf } from "../support/hostile.ts";
 import { batch, CLEARED, removed, stored } from "../support/events/publisher.ts";
 
 const GEOMETRY = { slots: 1024, endpoints: 8, rows: 64 };
@@ -215,3 +217,37 @@ t.test(
     t.end();
   },
 );
+
+t.test("keys that are chosen to share a slot are spread by a secret, and each is found", (t) => {
+  const SLOTS = 2 ** 16;
+  // The lowest 16 bits of both words are the same: without a secret all of them stand in one run.
+  const keys = (count: number): Int32Array =>
+    Int32Array.from({ length: 2 * count }, (_, word) => (word % 2 === 0 ? (word / 2) % 256 : word >> 9) * SLOTS + 7);
+  const random = randomOf(7);
+  for (let round = 0; round < 20; round++) {
+    const secret = secretOf({ next: random });
+    const table = new HolderTable({ slots: SLOTS, endpoints: 4, rows: 64, secret });
+    table.live.fill(0xff);
+    const all = keys(20_000);
+    for (let block = 0; block < 20_000; block++) table.put(all, block, holderOf(1, 0));
+    t.equal(table.match(all).of(1), 20_000);
+    t.ok(longestRun(table, SLOTS) < 64, `runs of ${longestRun(table, SLOTS)}`);
+  }
+  const plain = new HolderTable({ slots: SLOTS, endpoints: 4, rows: 64 });
+  plain.live.fill(0xff);
+  const some = keys(2000);
+  for (let block = 0; block < 2000; block++) plain.put(some, block, holderOf(1, 0));
+  t.equal(longestRun(plain, SLOTS), 2000, "the keys are as bad as they are meant to be");
+  t.end();
+});
+
+/** Slots in use one behind another, at most. */
+function longestRun({ buffer }: HolderTable, slots: number): number {
+  const words = new Int32Array(buffer, 0, 4 * slots);
+  let [longest, run] = [0, 0];
+  for (let slot = 0; slot < slots; slot++) {
+    run = words[4 * slot] === 0 ? 0 : run + 1;
+    longest = Math.max(longest, run);
+  }
+  return longest;
+}

@@ -9,8 +9,12 @@ import { EventDecoder } from "../../../src/router/kv/events/decode.ts";
 import { Numbers } from "../../../src/router/kv/events/numbers.ts";
 import { Roots } from "../../../src/router/kv/events/roots.ts";
 import { eventTargets } from "../../../src/router/kv/events/targets.ts";
+import type { FromEvents } from "../../../src/router/kv/events/messages.ts";
+import { serveEvents } from "../../../src/router/kv/events/worker.ts";
 import { greeting, ready, ZmtpReader } from "../../../src/router/kv/events/zmtp.ts";
-import { HolderTable } from "../../../src/router/kv/table.ts";
+import { bytesOf, HolderTable } from "../../../src/router/kv/table.ts";
+import { VirtualTime } from "../../../src/simulator/engine/virtual-time.ts";
+import { NO_METRICS } from "../../../src/telemetry/metrics.ts";
 import { batch, CLEARED, stored } from "../../support/events/publisher.ts";
 
 const config = loadConfig({
@@ -125,5 +129,30 @@ t.test("memory that a large message took is given back behind it", (t) => {
   made.push(head(300, false));
   made.push(Buffer.alloc(300));
   t.equal(messages.length, 2);
+  t.end();
+});
+
+t.test("more streams than the table has numbers: as many as there are numbers are followed", (t) => {
+  const geometry = { slots: 1024, endpoints: 16, rows: 64 };
+  const time = new VirtualTime();
+  const posted: FromEvents[] = [];
+  let tell: (message: unknown) => void = () => undefined;
+  serveEvents(
+    { post: (message) => void posted.push(message as FromEvents), onMessage: (listener) => void (tell = listener) },
+    {
+      ...{ geometry, buffer: new SharedArrayBuffer(bytesOf(geometry)), blockTokens: 16, blocksPerSecond: 1000 },
+      ...{ poolMs: 1000, clock: time, timers: time, random: { next: () => 0.5, id: () => "" } },
+      metrics: { ...NO_METRICS, take: () => [] },
+    },
+  );
+  // Nobody listens at the ports.
+  const target = { bootId: "1", host: "127.0.0.1", port: 1, ranks: 10, guessed: false, capacityTokens: 1000 };
+  tell({ kind: "targets", version: 1, targets: ["a", "b", "c"].map((id) => ({ ...target, id })) });
+  time.advance(250);
+  t.equal(posted.at(-1)?.streams.length, 16);
+  tell({ kind: "targets", version: 2, targets: [{ ...target, id: "c" }] });
+  time.advance(250);
+  t.equal(posted.at(-1)?.streams.filter(({ state }) => state === "blind").length, 10);
+  tell({ kind: "targets", version: 3, targets: [] });
   t.end();
 });

@@ -96,7 +96,8 @@ export class EventIndex {
 
   constructor(options: EventIndexOptions) {
     this.#options = options;
-    this.#speculation = new Speculation(options.endpoints, options.speculateMs, options.clock);
+    const { endpoints, speculateMs, clock, geometry } = options;
+    this.#speculation = new Speculation(endpoints, speculateMs, clock, geometry.secret);
   }
 
   /** A new thread writes into this memory; nothing that was known before is. */

@@ -7,7 +7,7 @@
 import type { Clock } from "../../../ports.ts";
 import type { BlockKeys } from "../blocks.ts";
 import { holderOf } from "../holders.ts";
-import { HolderTable } from "../table.ts";
+import { HolderTable, type Secret } from "../table.ts";
 
 /** Slices of the time for which it is believed; half of the marks rest until they were swept away. */
 const SLICES = 4;
@@ -28,8 +28,8 @@ export class Speculation {
   #slice = 0;
 
   /** @param keepMs milliseconds for which a prompt is believed to be there */
-  constructor(endpoints: number, keepMs: number, clock: Clock) {
-    this.#table = new HolderTable({ slots: SLOTS, endpoints, rows: ROWS });
+  constructor(endpoints: number, keepMs: number, clock: Clock, secret?: Secret) {
+    this.#table = new HolderTable({ slots: SLOTS, endpoints, rows: ROWS, ...(secret && { secret }) });
     this.#table.given(0);
     this.#clock = clock;
     this.#sliceMs = Math.max(1, keepMs / (SLICES - 1));
