@@ -10,7 +10,7 @@ import { TokenChain } from "../../src/router/kv/events/chain.ts";
 import { EventDecoder } from "../../src/router/kv/events/decode.ts";
 import type { HeldBlocks } from "../../src/router/kv/events/held.ts";
 import { Numbers } from "../../src/router/kv/events/numbers.ts";
-import { Presence } from "../../src/router/kv/events/presence.ts";
+import { marksWith, Presence } from "../../src/router/kv/events/presence.ts";
 import { Roots } from "../../src/router/kv/events/roots.ts";
 import { TIER } from "../../src/router/kv/events/batch.ts";
 import { NONE } from "../../src/router/kv/events/store.ts";
@@ -82,6 +82,20 @@ function engineOf(limit = 1000) {
 
 const promptOf = (prompt: number, blocks: number): number[] =>
   Array.from({ length: TOKENS * blocks }, (_, at) => prompt * 1000 + at);
+
+t.test("where no row is left, a block that went to a farther tier is missed, and not taken to be near", (t) => {
+  const table = new HolderTable({ slots: 64, endpoints: 8, rows: 1 });
+  table.live.fill(0xff);
+  const key = Int32Array.of(5, 5);
+  const all = Array.from({ length: 5 }, (_, id) => new Presence(table, id));
+  for (const presence of all) t.ok(presence.change(key, 0, 0, TIER.device | TIER.host));
+  const near = marksWith(TIER.device);
+  t.equal(table.match(key, near).of(0), 1);
+  t.notOk(all[0]!.change(key, 0, TIER.device | TIER.host, TIER.host), "five holders with other marks are another row");
+  t.equal(table.match(key, near).of(0), 0);
+  t.equal(table.match(key, near).of(4), 1, "others stay");
+  t.end();
+});
 
 type Step =
   | { do: "store"; hash: number; parent: number; prompt: number; medium: string; group: number }

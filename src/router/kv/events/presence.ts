@@ -55,8 +55,15 @@ export class Presence {
     const shared = this.#shared.size === 0 ? undefined : this.#find(keys, at);
     if (shared !== undefined) return this.#changeShared(shared, { keys, at, had, now });
     if (now === 0) this.#table.drop(keys, at, this.#id);
-    else return had === 0 ? this.#appear(keys, at, now) : this.#put(keys, at, now) !== undefined;
+    else return had === 0 ? this.#appear(keys, at, now) : this.#move(keys, at, now);
     return true;
+  }
+
+  /** Where the table has no room for what it is now, it knows nothing of it: better a miss than a false hit. */
+  #move(keys: BlockKeys, at: number, now: number): boolean {
+    const fits = this.#put(keys, at, now) !== undefined;
+    if (!fits) this.#table.drop(keys, at, this.#id);
+    return fits;
   }
 
   #put(keys: BlockKeys, at: number, tiers: number): number | undefined {
@@ -105,7 +112,7 @@ export class Presence {
     const tiers = tiersOf(shared);
     if (shared.blocks <= 1) this.#forget(numberOf(keys, at), shared);
     if (tiers === 0) this.#table.drop(keys, at, this.#id);
-    else return this.#put(keys, at, tiers) !== undefined;
+    else return this.#move(keys, at, tiers);
     return true;
   }
 }
