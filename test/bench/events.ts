@@ -85,7 +85,7 @@ const COLUMNS: readonly (readonly [what: string, columns: readonly (keyof FaultR
     "what was picked and claimed",
     ["picks", "wrongEndpoints", "staleClaims", "longestStaleMs", "neverHeld", "byEvents"],
   ],
-  ["what it cost", ["recoveredMs", "wrongTokens", "pickP99Us", "pickCpuP99Us", "grownMiB", "note"]],
+  ["what it cost", ["recoveredMs", "wrongTokens", "pickP99Us", "grownMiB", "note"]],
 ];
 
 function printed(what: string, rows: readonly FaultRow[], columns: readonly (keyof FaultRow)[]): void {

@@ -38,9 +38,8 @@ export interface Seen {
   readonly stale: number[];
   /** Tokens that were predicted wrongly at the endpoint that was picked, each pick. */
   readonly errors: number[];
-  /** Of each pick, microseconds; and of the thread's processor time, which other work on the machine leaves alone. */
+  /** Of each pick, microseconds. */
   readonly tookUs: number[];
-  readonly cpuUs: number[];
 }
 
 export interface PromptOf {
@@ -117,11 +116,8 @@ export class World {
     const allowed = this.#allowed();
     const scope = allowed === undefined ? {} : { subset: { addresses: allowed } };
     const begun = performance.now();
-    const before = process.threadCpuUsage();
     const selection = select(this.#deps, prompt.facts, scope, { ids: prompt.ids, how: "tokenizer" });
-    const used = process.threadCpuUsage(before);
     this.seen.tookUs.push((performance.now() - begun) * 1000);
-    this.seen.cpuUs.push(used.user + used.system);
     this.seen.picks += 1;
     if (isRefused(selection)) throw new Error(`refused: ${selection.message}`);
     this.#judge(selection, allowed);
@@ -207,5 +203,5 @@ export class World {
 
 const newSeen = (): Seen => ({
   ...{ picks: 0, wrong: 0, refused: 0, byEvents: 0, candidates: 0 },
-  ...{ stale: [], errors: [], tookUs: [], cpuUs: [] },
+  ...{ stale: [], errors: [], tookUs: [] },
 });

@@ -27,8 +27,6 @@ export interface FaultRow {
   /** Mean over picks, at the endpoint that was picked; a prompt has 512. */
   readonly wrongTokens: number;
   readonly pickP99Us: number;
-  /** The same of the thread's processor time: other work on the machine does not count. */
-  readonly pickCpuP99Us: number;
   readonly grownMiB: number;
   readonly note: string;
 }
@@ -239,7 +237,7 @@ async function disturbed(fault: Fault, stage: Stage, seconds: number): Promise<F
   return { fault: fault.name, ...figures(world.seen), recoveredMs, grownMiB, note };
 }
 
-function figures({ picks, wrong, stale, errors, tookUs, cpuUs, byEvents, candidates }: Seen) {
+function figures({ picks, wrong, stale, errors, tookUs, byEvents, candidates }: Seen) {
   const ages = stale.filter((age) => !Number.isNaN(age));
   return {
     picks,
@@ -250,7 +248,6 @@ function figures({ picks, wrong, stale, errors, tookUs, cpuUs, byEvents, candida
     neverHeld: stale.length - ages.length,
     wrongTokens: rounded(errors.reduce((sum, error) => sum + error, 0) / Math.max(1, errors.length), 2),
     pickP99Us: rounded(quantile(tookUs, 0.99), 0),
-    pickCpuP99Us: rounded(quantile(cpuUs, 0.99), 0),
   };
 }
 
