@@ -12,17 +12,21 @@ import { quantile, rounded } from "../support/usage.ts";
 import { parsed } from "../support/arguments.ts";
 import { BLOCKS_OF_ENGINE, BLOCKS_OF_MESSAGE, TOKENS, type FloodOrder } from "./events/flood.ts";
 import { fill } from "./events/fill.ts";
+import { faults, type FaultRow } from "./events/faults.ts";
 import { takeIn } from "./events/take-in.ts";
 
 const HELP = `How fast KV events are taken in, and what knowing ten million blocks costs.
 
   --engines N   that publish at once (8)
-  --seconds N   of the measurement over ZeroMQ (10)
+  --seconds N   of the measurement over ZeroMQ (10), or of each fault (6)
   --blocks N    known in all for memory and lookups (10000000)
+  --faults      instead: what faults cost, one row a fault
+  --only TEXT   of the faults those with this in their name
   --json        machine-readable rows (docs/reference/benchmarks.md)
 
-Example:
-  npm run --silent bench:events -- --blocks 1000000`;
+Examples:
+  npm run --silent bench:events -- --blocks 1000000
+  npm run --silent bench:events -- --faults --seconds 6 --only lost`;
 
 export interface Row {
   readonly measure: string;
@@ -35,7 +39,8 @@ async function main(): Promise<void> {
   const number = { type: "string" } as const;
   const { values } = parsed({
     options: {
-      ...{ engines: number, seconds: number, blocks: number },
+      ...{ engines: number, seconds: number, blocks: number, only: number },
+      faults: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
@@ -44,6 +49,18 @@ async function main(): Promise<void> {
     console.log(HELP);
     return;
   }
+  if (values.faults) await compareFaults(Number(values.seconds ?? 6), values.only ?? "", values.json);
+  else await measure(values);
+}
+
+interface Sizes {
+  readonly engines?: string;
+  readonly seconds?: string;
+  readonly blocks?: string;
+  readonly json: boolean;
+}
+
+async function measure(values: Sizes): Promise<void> {
   const engines = Number(values.engines ?? 8);
   const rows: Row[] = [
     ...takeIn(),
@@ -52,6 +69,28 @@ async function main(): Promise<void> {
   ];
   if (values.json) console.log(JSON.stringify({ rows }));
   else console.table(rows);
+}
+
+async function compareFaults(seconds: number, only: string, json: boolean): Promise<void> {
+  const rows = await faults(seconds, only, (text) => {
+    if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
+  });
+  if (json) console.log(JSON.stringify({ rows }));
+  else for (const [what, columns] of COLUMNS) printed(what, rows, columns);
+}
+
+/** Wider than a terminal in one. */
+const COLUMNS: readonly (readonly [what: string, columns: readonly (keyof FaultRow)[]])[] = [
+  [
+    "what was picked and claimed",
+    ["picks", "wrongEndpoints", "staleClaims", "longestStaleMs", "neverHeld", "byEvents"],
+  ],
+  ["what it cost", ["recoveredMs", "wrongTokens", "pickP99Us", "grownMiB", "note"]],
+];
+
+function printed(what: string, rows: readonly FaultRow[], columns: readonly (keyof FaultRow)[]): void {
+  console.log(what);
+  console.table(Object.fromEntries(rows.map((row) => [row.fault, row])), [...columns]);
 }
 
 interface Published {

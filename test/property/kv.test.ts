@@ -31,10 +31,12 @@ function step(kind: "put" | "drop"): fc.Arbitrary<Step> {
   return fc.record({ do: fc.constant(kind), at: fc.nat(40), endpoint: fc.nat(11), mark: fc.nat(1) });
 }
 
+const secrets = fc.option(fc.tuple(fc.integer(), fc.integer()).map(([low, high]) => [low | 1, high | 1] as const));
+
 t.test("the table says what a map of sets says, whatever is put, dropped, hidden and swept", (t) => {
   fc.assert(
-    fc.property(steps, (all: readonly Step[]) => {
-      const table = new HolderTable(SMALL);
+    fc.property(steps, secrets, (all: readonly Step[], secret) => {
+      const table = new HolderTable({ ...SMALL, ...(secret && { secret }) });
       table.live.fill(0xff);
       const model = new Map<number, Map<number, number>>();
       for (const one of all) apply(table, model, one);

@@ -3,7 +3,7 @@ import { EventIndex } from "../../router/kv/events/index.ts";
 import { createBlockHasher } from "../../router/kv/blocks.ts";
 import { eventGeometry } from "../../router/kv/events/quota.ts";
 import { EventFeed } from "../../router/kv/events/remote.ts";
-import { bytesOf, type Geometry } from "../../router/kv/table.ts";
+import { bytesOf, secretOf, type Geometry } from "../../router/kv/table.ts";
 import { markClock, type ClockMark } from "../../telemetry/process.ts";
 import { retell } from "../../telemetry/relay.ts";
 import type { RolePorts } from "./ports.ts";
@@ -34,11 +34,12 @@ const NUMBERS = 4;
 
 /** Undefined where KV events are off. */
 export function startFollowing(ports: RolePorts): Following | undefined {
-  const { clock, metrics } = ports;
+  const { clock, metrics, random } = ports;
   const { events, index: history } = ports.config.router;
   if (!events.enabled) return undefined;
   const { blockTokens, maxBytes, maxBlocksPerSecond: blocksPerSecond, poolMs, speculateMs } = events;
-  const geometry = eventGeometry(maxBytes, Math.min(MOST_NUMBERS, NUMBERS * history.maxEndpoints));
+  const numbers = Math.min(MOST_NUMBERS, NUMBERS * history.maxEndpoints);
+  const geometry = { ...eventGeometry(maxBytes, numbers), secret: secretOf(random) };
   const endpoints = history.maxEndpoints;
   const index = new EventIndex({ geometry, hasher: createBlockHasher(), blockTokens, endpoints, speculateMs, clock });
   // A thread that failed may have left half a change behind: the next one begins with memory of its own.

@@ -12,6 +12,7 @@ import { Housekeeping } from "../../router/housekeeping.ts";
 import { CountedHits } from "../../router/kv/counted.ts";
 import { eventTargets } from "../../router/kv/events/targets.ts";
 import { geometryFor, HistoryIndex } from "../../router/kv/history.ts";
+import { secretOf } from "../../router/kv/table.ts";
 import { JointIndex } from "../../router/kv/joint.ts";
 import { HitTrust } from "../../router/kv/trust.ts";
 import { LoadBook } from "../../router/load.ts";
@@ -50,7 +51,7 @@ export function startKnowledge(ports: RolePorts, endpoints: () => readonly Endpo
   const loads = new LoadBook(config.maxInflightPerEndpoint);
   const { maxBytes, maxEndpoints } = config.index;
   const history = new HistoryIndex(
-    geometryFor(maxBytes, maxEndpoints),
+    { ...geometryFor(maxBytes, maxEndpoints), secret: secretOf(ports.random) },
     indexCapacity({ stats: undefined }, config.index),
     (blocks) => metrics.count("tandem_router_index_full_total", {}, blocks),
   );

@@ -12,6 +12,7 @@
  * Readers may meet a slot that is being written or moved: they see a miss, or for one question a holder too many; never a
  * torn word (aligned 32-bit loads), never an endless loop. Layout: reference node-performance.md, section 7.
  */
+import type { Random } from "../../ports.ts";
 import type { BlockKeys } from "./blocks.ts";
 import { areLive, IN_ROW, isNobody, type Value } from "./holders.ts";
 import { MatchWalk, type Matches } from "./match.ts";
@@ -24,7 +25,20 @@ export interface Geometry {
   readonly endpoints: number;
   /** Sets of more than four holders that can be told apart; `endpoints` bytes each. */
   readonly rows: number;
+  /**
+   * By what the slot of a key is chosen; default: the lowest bits of the key. Whoever writes prompts can choose keys, and could
+   * have thousands of them meet in one place: so where prompts come from outside, this is a secret of `secretOf`.
+   */
+  readonly secret?: Secret;
 }
+
+/** Multipliers of the two words of a key. */
+export type Secret = readonly [low: number, high: number];
+
+/** Odd numbers, so that no bit of a key is lost: multiply-shift hashing (Dietzfelbinger and others, 1997). */
+export const secretOf = (random: Pick<Random, "next">): Secret => [odd(random.next()), odd(random.next())];
+
+const odd = (share: number): number => (Math.floor(share * 2 ** 31) * 2 + 1) | 0;
 
 /** Words of a slot: key low, key high, holders. */
 const SLOT_WORDS = 4;
@@ -49,6 +63,10 @@ export class HolderTable {
   readonly live: Uint8Array;
   readonly #slots: Int32Array;
   readonly #mask: number;
+  /** The home of a key is as many of the highest bits of its words' sum, each times its multiplier. */
+  readonly #shift: number;
+  readonly #byLow: number;
+  readonly #byHigh: number;
   readonly #pool: RowPool;
   readonly #walk: MatchWalk;
   /** Slots that hold a key. */
@@ -65,6 +83,8 @@ export class HolderTable {
     this.buffer = buffer;
     this.#slots = new Int32Array(buffer, 0, slots * SLOT_WORDS);
     this.#mask = slots - 1;
+    this.#shift = Math.clz32(slots - 1);
+    [this.#byLow, this.#byHigh] = geometry.secret ?? [1 << this.#shift, 0];
     this.live = new Uint8Array(buffer, this.#slots.byteLength, rowBytes(endpoints));
     this.#pool = new RowPool(buffer, this.#slots.byteLength + this.live.byteLength, rowBytes(endpoints), rows);
     this.#walk = new MatchWalk(this.live, this.#pool);
@@ -106,7 +126,7 @@ export class HolderTable {
     for (; next < keys.length / 2; next++) {
       if ((next & (AHEAD - 1)) === 1) this.#touch(keys, next);
       const low = (keys[2 * next] as number) || 1;
-      const at = seek(slots, low, keys[2 * next + 1] as number);
+      const at = this.#seek(low, keys[2 * next + 1] as number);
       if (slots[at + 2] !== valueLow || slots[at + 3] !== valueHigh || slots[at] !== low) break;
     }
     return next;
@@ -118,10 +138,10 @@ export class HolderTable {
    */
   #touch(keys: BlockKeys, block: number): void {
     const slots = this.#slots;
-    const mask = slots.length - 1;
     const end = Math.min(2 * (block + AHEAD), keys.length);
     let touched = 0;
-    for (let at = 2 * block; at < end; at += 2) touched ^= slots[((keys[at] as number) * SLOT_WORDS) & mask] as number;
+    for (let at = 2 * block; at < end; at += 2)
+      touched ^= slots[this.#home(keys[at] as number, keys[at + 1] as number) * SLOT_WORDS] as number;
     this.touched = touched;
   }
 
@@ -199,9 +219,24 @@ export class HolderTable {
     this.#slots[at + 3] = high;
   }
 
+  /** The slot at which the search for a key begins. */
+  #home(low: number, high: number): number {
+    return (Math.imul(low, this.#byLow) + Math.imul(high, this.#byHigh)) >>> this.#shift;
+  }
+
+  /** Where a key stands, or the slot with a low word of 0 at which the search for it ends: no key has that. */
+  #seek(low: number, high: number): number {
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    let at = this.#home(low, high) * SLOT_WORDS;
+    for (let word = slots[at]; word !== 0 && (word !== low || slots[at + 1] !== high); word = slots[at])
+      at = (at + SLOT_WORDS) & mask;
+    return at;
+  }
+
   /** Where the key stands; where it does not, the empty slot at the end of its run, as its complement. */
   #find(low: number, high: number): number {
-    let slot = low & this.#mask;
+    let slot = this.#home(low, high);
     for (let steps = 0; steps <= this.#mask; slot = (slot + 1) & this.#mask, steps++) {
       const at = slot * SLOT_WORDS;
       const word = this.#slots[at] ?? 0;
@@ -234,7 +269,7 @@ export class HolderTable {
     let hole = at / SLOT_WORDS;
     this.#name(at, 0, MOVING_HIGH);
     for (let slot = (hole + 1) & this.#mask; this.#slots[slot * SLOT_WORDS] !== 0; slot = (slot + 1) & this.#mask) {
-      const home = (this.#slots[slot * SLOT_WORDS] ?? 0) & this.#mask;
+      const home = this.#home(this.#slots[slot * SLOT_WORDS] ?? 0, this.#slots[slot * SLOT_WORDS + 1] ?? 0);
       if (this.#distance(home, slot) < this.#distance(hole, slot)) continue;
       this.#move(slot, hole);
       hole = slot;
@@ -259,15 +294,6 @@ export class HolderTable {
     this.#slots[source + 2] = 0;
     this.#slots[source + 3] = 0;
   }
-}
-
-/** Where a key stands, or the slot with a low word of 0 at which the search for it ends: no key has that. */
-function seek(slots: Int32Array, low: number, high: number): number {
-  const mask = slots.length - 1;
-  let at = (low * SLOT_WORDS) & mask;
-  for (let word = slots[at]; word !== 0 && (word !== low || slots[at + 1] !== high); word = slots[at])
-    at = (at + SLOT_WORDS) & mask;
-  return at;
 }
 
 /** A low word of zero marks slots without a key: such keys share the word 1, one in 2^32. */

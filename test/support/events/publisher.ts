@@ -74,7 +74,8 @@ export class EventPublisher {
     this.#options = options;
     this.port = portOf(publisher.lastEndpoint);
     this.replayPort = router === undefined ? undefined : portOf(router.lastEndpoint);
-    if (router !== undefined) void this.#serve(router);
+    // Closed in the midst of an answer: its process is gone.
+    if (router !== undefined) void this.#serve(router).catch(() => undefined);
   }
 
   static async start(options: PublisherOptions = {}): Promise<EventPublisher> {

@@ -38,11 +38,19 @@ export interface FollowerPorts {
 }
 
 const FIRST_PAUSE_MS = 1000;
-const LONGEST_PAUSE_MS = 30_000;
+/** A thousand engines that are away are 200 connections a second, refused; one that is back is followed within seconds. */
+const LONGEST_PAUSE_MS = 5000;
 const LONGEST_GUESS_MS = 300_000;
 const QUIET_LOOKS = 10;
 /** An engine sends what it keeps without a pause; it does so between two steps, which take less than a second. */
 const REPLAY_SILENCE_MS = 5000;
+/** For all that it sends again: 10,000 messages of 512 blocks are 26 s of work. Others wait for their turn meanwhile. */
+const REPLAY_MS = 60_000;
+/** Before it is asked again after a failure; then four times as long. */
+const REPLAY_PAUSE_MS = 250;
+const LONGEST_REPLAY_PAUSES = 3;
+/** 30 s: who gave no answer is asked once more. */
+const RETRY_LOOKS = 150;
 
 export class Follower {
   readonly target: EventTarget;
@@ -53,8 +61,12 @@ export class Follower {
   #replay: Wire | undefined;
   #giveTurn: Cancel = () => undefined;
   #cancelSilence: Cancel = () => undefined;
+  #cancelReplay: Cancel = () => undefined;
   #cancelPause: Cancel = () => undefined;
   #failures = 0;
+  /** Replays in a row that gave no answer, or none to the end. */
+  #unanswered = 0;
+  #looks = 0;
   /** Messages, and for how many looks there were no more. */
   #heard = 0;
   #quiet = 0;
@@ -88,6 +100,10 @@ export class Follower {
     this.#quiet = heard === this.#heard ? this.#quiet + 1 : 0;
     this.#heard = heard;
     if (this.#quiet === QUIET_LOOKS) this.stream.sequence.confirm();
+    this.#looks += 1;
+    if (this.#looks % RETRY_LOOKS !== 0) return;
+    this.#unanswered = 0;
+    this.stream.sequence.retry();
   }
 
   #dial(): void {
@@ -98,7 +114,7 @@ export class Follower {
       {
         ready: () => {
           open = true;
-          this.#failures = 0;
+          this.#failures = this.#unanswered = 0;
           this.stream.sequence.connected();
         },
         message: (bytes, frames, count) => this.stream.live(bytes, frames, count),
@@ -122,12 +138,19 @@ export class Follower {
   /** Of what was asked for before nothing more is heard. */
   #ask(from: number): void {
     this.#endReplay();
-    this.#giveTurn = this.#ports.turn(() => this.#dialReplay(from));
+    const begin = (): void => void (this.#giveTurn = this.#ports.turn(() => this.#dialReplay(from)));
+    if (this.#unanswered === 0) {
+      begin();
+      return;
+    }
+    const pauses = Math.min(this.#unanswered, LONGEST_REPLAY_PAUSES);
+    this.#cancelReplay = this.#ports.timers.after(REPLAY_PAUSE_MS * 4 ** (pauses - 1), begin);
   }
 
   #dialReplay(from: number): void {
     const { host, replayPort = 0 } = this.target;
     this.#hush();
+    this.#cancelReplay = this.#ports.timers.after(REPLAY_MS, () => this.#replayFailed());
     const wire = this.#ports.dial(
       { host, port: replayPort + this.rank, type: "DEALER" },
       {
@@ -145,7 +168,9 @@ export class Follower {
 
   #replayed(wire: Wire, bytes: Uint8Array, { frames, count }: { frames: Int32Array; count: number }): void {
     // The end may have begun another replay.
-    if (this.stream.replayed(bytes, frames, count) && this.#replay === wire) this.#endReplay();
+    if (!this.stream.replayed(bytes, frames, count) || this.#replay !== wire) return;
+    this.#unanswered = 0;
+    this.#endReplay();
   }
 
   /** The engine has so long to say the next thing. */
@@ -156,11 +181,13 @@ export class Follower {
 
   #replayFailed(): void {
     this.#endReplay();
+    this.#unanswered += 1;
     this.stream.sequence.replayFailed();
   }
 
   #endReplay(): void {
     this.#cancelSilence();
+    this.#cancelReplay();
     this.#replay?.close();
     this.#replay = undefined;
     this.#giveTurn();

@@ -152,6 +152,12 @@ export class HeldBlocks {
     return this.#store.size === 0;
   }
 
+  /** Gives up so many blocks of those beyond the quota, which may have become smaller. True where none is left. */
+  trim(most: number): boolean {
+    for (let left = most; left > 0 && this.#isOver(); left--) this.#forget(this.#store.next());
+    return !this.#isOver();
+  }
+
   #changed(block: number, had: number): void {
     const now = this.#store.tiers(block);
     if (now === had) return;
@@ -187,6 +193,10 @@ export class HeldBlocks {
   #makeRoom(keys: number): void {
     while (this.#store.size > 0 && (this.#store.isFull || this.#keys + keys > this.#maxKeys))
       this.#forget(this.#store.next());
+  }
+
+  #isOver(): boolean {
+    return this.#store.isOver || this.#keys > this.#maxKeys;
   }
 }
 

@@ -96,7 +96,8 @@ export class EventIndex {
 
   constructor(options: EventIndexOptions) {
     this.#options = options;
-    this.#speculation = new Speculation(options.endpoints, options.speculateMs, options.clock);
+    const { endpoints, speculateMs, clock, geometry } = options;
+    this.#speculation = new Speculation(endpoints, speculateMs, clock, geometry.secret);
   }
 
   /** A new thread writes into this memory; nothing that was known before is. */
@@ -134,6 +135,8 @@ export class EventIndex {
   #note(id: string, status: StreamStatus): void {
     const known = this.#known.get(id);
     if (known === undefined) return;
+    // An engine that began anew, or cleared its cache, has nothing of what was on its way to it.
+    if ((known.ranks[status.rank]?.clears ?? status.clears) !== status.clears) this.#speculation.forget(id);
     known.ranks[status.rank] = status;
     if (status.tiered) this.#isTiered = true;
     this.#judge(id);
@@ -207,7 +210,9 @@ export class EventIndex {
     const { blockTokens } = this.#options;
     for (let at = 0; at < endpoints.length; at++) {
       if (listed.live[at] !== 1) continue;
-      const device = Math.max(blockTokens * mean(walks.device, listed, at), blockTokens * soon(endpoints[at] ?? ""));
+      // One of its ranks has what was sent, and nobody knows which.
+      const sent = Math.floor(soon(endpoints[at] ?? "") / ranksOf(listed, at));
+      const device = blockTokens * Math.max(mean(walks.device, listed, at), sent);
       const host = Math.max(device, blockTokens * mean(walks.host, listed, at));
       listed.device[at] = device;
       listed.host[at] = host;
@@ -263,6 +268,8 @@ export class EventIndex {
 
 /** Nothing is held under it. */
 const NO_NUMBER = 2 ** 32 - 1;
+
+const ranksOf = ({ starts }: Listed, at: number): number => (starts[at + 1] as number) - (starts[at] as number);
 
 /** Leading blocks that a rank of the endpoint at this place holds, on average. */
 function mean(walk: Matches | undefined, { numbers, starts }: Listed, at: number): number {

@@ -36,6 +36,8 @@ export interface StreamStatus {
   readonly cause: StreamCause;
   /** Blocks of the router that it holds. */
   readonly blocks: number;
+  /** How often all was forgotten: what was sent before then may not be there either. */
+  readonly clears: number;
   /** Some of them were ever in another place than the accelerator's memory. */
   readonly tiered: boolean;
 }

@@ -20,13 +20,18 @@ export const marksWith = (tiers: number): number => {
 
 /** How many blocks of the engine are one of the router's, and how many of them are in each tier, by its bit. */
 interface Shared {
+  /** High word of the key. */
+  readonly high: number;
   blocks: number;
   readonly tiers: [number, number, number];
+  /** Another with the same number. */
+  next: Shared | undefined;
 }
 
 /** Shared blocks are counted up to here; beyond, the first one that goes takes the block with it: a miss, no false hit. */
 const MOST_SHARED = 65_536;
 
+/** As many bits of a key as a number takes; the others are compared. */
 const numberOf = (keys: BlockKeys, at: number): number =>
   ((keys[2 * at + 1] as number) & 0x1fffff) * 2 ** 32 + ((keys[2 * at] as number) >>> 0);
 
@@ -47,11 +52,18 @@ export class Presence {
    */
   change(keys: BlockKeys, at: number, had: number, now: number): boolean {
     if (had === now) return true;
-    const shared = this.#shared.size === 0 ? undefined : this.#shared.get(numberOf(keys, at));
+    const shared = this.#shared.size === 0 ? undefined : this.#find(keys, at);
     if (shared !== undefined) return this.#changeShared(shared, { keys, at, had, now });
     if (now === 0) this.#table.drop(keys, at, this.#id);
-    else return had === 0 ? this.#appear(keys, at, now) : this.#put(keys, at, now) !== undefined;
+    else return had === 0 ? this.#appear(keys, at, now) : this.#move(keys, at, now);
     return true;
+  }
+
+  /** Where the table has no room for what it is now, it knows nothing of it: better a miss than a false hit. */
+  #move(keys: BlockKeys, at: number, now: number): boolean {
+    const fits = this.#put(keys, at, now) !== undefined;
+    if (!fits) this.#table.drop(keys, at, this.#id);
+    return fits;
   }
 
   #put(keys: BlockKeys, at: number, tiers: number): number | undefined {
@@ -66,12 +78,29 @@ export class Presence {
     const tiers = before + 1;
     if ((tiers | now) !== now) this.#put(keys, at, tiers | now);
     if (this.#shared.size >= MOST_SHARED) return true;
-    const shared: Shared = { blocks: 1, tiers: [0, 0, 0] };
+    const number = numberOf(keys, at);
+    const high = keys[2 * at + 1] as number;
+    const shared: Shared = { high, blocks: 2, tiers: [0, 0, 0], next: this.#shared.get(number) };
     count(shared, tiers, 1);
     count(shared, now, 1);
-    shared.blocks = 2;
-    this.#shared.set(numberOf(keys, at), shared);
+    this.#shared.set(number, shared);
     return true;
+  }
+
+  #find(keys: BlockKeys, at: number): Shared | undefined {
+    let shared = this.#shared.get(numberOf(keys, at));
+    while (shared !== undefined && shared.high !== keys[2 * at + 1]) shared = shared.next;
+    return shared;
+  }
+
+  #forget(number: number, shared: Shared): void {
+    const first = this.#shared.get(number);
+    if (first !== shared) {
+      let before = first;
+      while (before !== undefined && before.next !== shared) before = before.next;
+      if (before !== undefined) before.next = shared.next;
+    } else if (shared.next === undefined) this.#shared.delete(number);
+    else this.#shared.set(number, shared.next);
   }
 
   #changeShared(shared: Shared, change: { keys: BlockKeys; at: number; had: number; now: number }): boolean {
@@ -81,9 +110,9 @@ export class Presence {
     count(shared, had, -1);
     count(shared, now, 1);
     const tiers = tiersOf(shared);
-    if (shared.blocks <= 1) this.#shared.delete(numberOf(keys, at));
+    if (shared.blocks <= 1) this.#forget(numberOf(keys, at), shared);
     if (tiers === 0) this.#table.drop(keys, at, this.#id);
-    else return this.#put(keys, at, tiers) !== undefined;
+    else return this.#move(keys, at, tiers);
     return true;
   }
 }

@@ -12,6 +12,9 @@ import type { Message, StreamCause, StreamCounts, StreamEffects, StreamLimits, S
 
 const LIMITS: StreamLimits = { waiting: 10_000, waitingBytes: 8 * 2 ** 20, attempts: 3 };
 
+/** `missing`: something is, or may be. `confirm`: nothing may be. `anew`: nothing of what was applied counts. */
+type Why = "missing" | "confirm" | "anew";
+
 export class StreamSequence {
   readonly counts: StreamCounts = { gaps: 0, lost: 0, restarts: 0, duplicates: 0, garbage: 0 };
   readonly #effects: StreamEffects;
@@ -26,8 +29,10 @@ export class StreamSequence {
   /** All that is cached was heard of. */
   #whole = false;
   #lostAs: "lost" | "garbage" = "lost";
-  /** From where it was asked, and whether an answer came. */
-  #asked: { readonly from: number; readonly confirms: boolean; answered: boolean } | undefined;
+  /** Why it was asked, and whether an answer came. */
+  #asked: { why: Why; answered: boolean } | undefined;
+  /** It gave no answer, so that nobody knows what it would have been. */
+  #unanswered = false;
   #attempts = 0;
   #waiting: Message[] = [];
   #waitingBytes = 0;
@@ -49,6 +54,7 @@ export class StreamSequence {
 
   connected(): void {
     this.#attempts = 0;
+    this.#unanswered = false;
     if (this.#replays) {
       this.#replay("connected");
       return;
@@ -60,6 +66,7 @@ export class StreamSequence {
 
   disconnected(): void {
     this.#asked = undefined;
+    this.#unanswered = false;
     this.#forgetWaiting();
     this.#become("blind", "unreachable");
   }
@@ -70,11 +77,18 @@ export class StreamSequence {
    */
   confirm(): void {
     if (this.#replays && this.#asked === undefined && this.#next !== undefined && this.#state === "live")
-      this.#ask(Math.max(0, this.#next - 1), true);
+      this.#ask("confirm");
+  }
+
+  /** To be called now and then: who gave no answer is asked once more, for all that it keeps. */
+  retry(): void {
+    if (this.#unanswered && this.#asked === undefined) this.#ask("anew");
   }
 
   /** A message as it was published; its payload is valid in this call alone. */
   live(message: Message): void {
+    // In order it shows that nothing was missing, and else that something is: no answer is needed any more.
+    if (this.#asked?.why === "confirm") this.#asked = undefined;
     if (this.#asked === undefined) this.#inOrder(message);
     else this.#wait(message);
   }
@@ -83,12 +97,9 @@ export class StreamSequence {
   replayed(message: Message): void {
     const asked = this.#asked;
     if (asked === undefined) return;
-    if (!asked.answered) {
-      asked.answered = true;
-      if (!this.#isSame(message)) {
-        this.#beginAnew();
-        return;
-      }
+    if (!asked.answered && !this.#answers(asked, message)) {
+      this.#beginAnew();
+      return;
     }
     const next = this.#next ?? 0;
     if (message.sequence < next) return;
@@ -98,16 +109,26 @@ export class StreamSequence {
     this.#take(message, true);
   }
 
+  /** The first answer. False where it comes from another publisher. */
+  #answers(asked: { why: Why; answered: boolean }, message: Message): boolean {
+    asked.answered = true;
+    this.#unanswered = false;
+    if (asked.why === "anew") this.#forget();
+    asked.why = "missing";
+    return this.#isSame(message);
+  }
+
   /** The engine has sent all that it kept. */
   replayEnded(): void {
     const asked = this.#asked;
     if (asked === undefined) return;
     // Not even the message that was applied last: this is another publisher, and has sent less.
-    if (!asked.answered && (this.#next ?? 0) > 0) {
+    if (!asked.answered && (this.#next ?? 0) > 0 && asked.why !== "anew") {
       this.#beginAnew();
       return;
     }
     this.#asked = undefined;
+    this.#unanswered = false;
     // It has published nothing yet, so nothing is cached.
     if (this.#next === undefined) [this.#next, this.#whole] = [0, true];
     this.#settle();
@@ -118,18 +139,19 @@ export class StreamSequence {
   replayFailed(): void {
     const asked = this.#asked;
     if (asked === undefined) return;
-    if (asked.confirms) {
-      // Nothing is known to be missing.
+    if (asked.why !== "missing") {
+      // Nothing is known to be missing, or to have come.
       this.#asked = undefined;
       this.#drain();
       return;
     }
     this.#attempts += 1;
     if (this.#attempts < this.#limits.attempts) {
-      this.#ask(asked.from);
+      this.#ask("missing");
       return;
     }
     this.#asked = undefined;
+    this.#unanswered = true;
     this.#forgetWaiting();
     // Neither what waits nor what comes can be joined to what was heard.
     this.#lose("lost");
@@ -233,12 +255,13 @@ export class StreamSequence {
   #replay(cause: "gap" | "connected"): void {
     if (cause === "gap") this.#attempts += 1;
     this.#become("replaying", cause);
-    this.#ask(Math.max(0, (this.#next ?? 0) - 1));
+    this.#ask("missing");
   }
 
-  #ask(from: number, confirms = false): void {
-    this.#asked = { from, confirms, answered: false };
-    this.#effects.replay(from);
+  /** From the message that was applied last, which shows whether it is the same publisher. */
+  #ask(why: Why): void {
+    this.#asked = { why, answered: false };
+    this.#effects.replay(why === "anew" ? 0 : Math.max(0, (this.#next ?? 0) - 1));
   }
 
   /** Beyond the bound it is let go: one more gap, to be asked for later. */

@@ -7,7 +7,7 @@
 import type { Clock } from "../../../ports.ts";
 import type { BlockKeys } from "../blocks.ts";
 import { holderOf } from "../holders.ts";
-import { HolderTable } from "../table.ts";
+import { HolderTable, type Secret } from "../table.ts";
 
 /** Slices of the time for which it is believed; half of the marks rest until they were swept away. */
 const SLICES = 4;
@@ -28,8 +28,8 @@ export class Speculation {
   #slice = 0;
 
   /** @param keepMs milliseconds for which a prompt is believed to be there */
-  constructor(endpoints: number, keepMs: number, clock: Clock) {
-    this.#table = new HolderTable({ slots: SLOTS, endpoints, rows: ROWS });
+  constructor(endpoints: number, keepMs: number, clock: Clock, secret?: Secret) {
+    this.#table = new HolderTable({ slots: SLOTS, endpoints, rows: ROWS, ...(secret && { secret }) });
     this.#table.given(0);
     this.#clock = clock;
     this.#sliceMs = Math.max(1, keepMs / (SLICES - 1));
@@ -72,22 +72,20 @@ export class Speculation {
     return Math.floor(this.#clock.monotonic() / this.#sliceMs);
   }
 
-  /** Slices that are over vanish; their marks serve again when the whole table was swept. */
+  /**
+   * Slices that are over vanish; their marks serve again when the whole table was swept. Swept by what is believed now and was
+   * before: after a pause the marks of new slices are those of old ones, whose blocks must not come back with them.
+   */
   #turn(): void {
     const now = this.#now();
     if (now === this.#slice) return;
-    this.#table.sweep(now - this.#slice >= MARKS - SLICES ? SLOTS : (SLOTS / (MARKS - SLICES)) * (now - this.#slice));
+    const since = now - this.#slice;
+    this.#table.live.fill(marksOf(now, SLICES - since), 0, this.#fresh);
+    this.#table.sweep(since >= MARKS - SLICES ? SLOTS : (SLOTS / (MARKS - SLICES)) * since);
     this.#slice = now;
     for (let first = this.#resting[0]; first !== undefined && now - first.slice >= MARKS; first = this.#resting[0])
       this.#free.push(this.#resting.shift()?.id ?? first.id);
-    this.#table.live.fill(this.#living(), 0, this.#fresh);
-  }
-
-  /** Marks of the slices that are believed. */
-  #living(): number {
-    let marks = 0;
-    for (let age = 0; age < SLICES; age++) marks |= 1 << ((this.#slice + MARKS - age) % MARKS);
-    return marks;
+    this.#table.live.fill(marksOf(now, SLICES), 0, this.#fresh);
   }
 
   #idOf(endpoint: string): number | undefined {
@@ -97,7 +95,14 @@ export class Speculation {
     if (id === undefined) return undefined;
     this.#table.given(this.#fresh);
     this.#ids.set(endpoint, id);
-    this.#table.live[id] = this.#living();
+    this.#table.live[id] = marksOf(this.#slice, SLICES);
     return id;
   }
+}
+
+/** Marks of the oldest `count` of the slices that are believed in this one. */
+function marksOf(slice: number, count: number): number {
+  let marks = 0;
+  for (let age = SLICES - 1; age >= SLICES - count; age--) marks |= 1 << ((slice + MARKS - age) % MARKS);
+  return marks;
 }

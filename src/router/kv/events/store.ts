@@ -77,6 +77,10 @@ export class BlockStore {
     return this.#size >= this.#limits.blocks;
   }
 
+  get isOver(): boolean {
+    return this.#size > this.#limits.blocks;
+  }
+
   limit(blocks: number): void {
     this.#limits = { ...this.#limits, blocks };
   }

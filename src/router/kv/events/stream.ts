@@ -38,7 +38,7 @@ export class EventStream {
   readonly #cache: EngineCache;
   #limits: CacheLimits;
   #turnover: number;
-  /** Stored since all was forgotten. */
+  /** Stored since all was forgotten, or since something of before was met. */
   #stored = 0;
   /** Messages that its subscription brought. */
   heard = 0;
@@ -67,6 +67,11 @@ export class EventStream {
   /** Its number in the table, now. */
   get number(): number {
     return this.#cache.held.id;
+  }
+
+  /** How often all was forgotten: the engine had nothing any more, or nobody knew what it had. */
+  get clears(): number {
+    return this.#cache.clears;
   }
 
   get held(): EngineCache["held"] {
@@ -108,9 +113,14 @@ export class EventStream {
   #apply(payload: Uint8Array): { ok: boolean; whole: boolean } {
     const { batch, decoder } = this.#room;
     if (decoder.decode(batch, payload) !== undefined) return { ok: false, whole: false };
-    const before = this.#room.counts.stored;
+    const { counts } = this.#room;
+    const [before, orphans] = [counts.stored, orphansOf(counts)];
     const whole = this.#cache.apply(batch);
-    this.#stored += this.#room.counts.stored - before;
+    // What follows a block that is not known shows that something of before the loss is still there, and in use.
+    this.#stored = orphansOf(counts) > orphans ? 0 : this.#stored + counts.stored - before;
     return { ok: true, whole: whole || this.#stored >= this.#turnover };
   }
 }
+
+/** Blocks that follow one that is not known. */
+const orphansOf = ({ ignored }: CacheCounts): number => ignored.get("parent") ?? 0;

@@ -88,17 +88,25 @@ class EventWorker {
     const { timers, poolMs } = this.#options;
     this.#port.onMessage((message) => this.#heard(message as ToEvents));
     timers.every(SEND_MS, () => this.#send());
-    timers.every(BURY_MS, () => this.#room.numbers.bury(BURIED));
+    timers.every(BURY_MS, () => this.#giveUp());
     timers.every(poolMs / ROUNDS, () => {
       for (const { stream } of this.#followers.values()) stream.held.tick(ROUNDS);
     });
+  }
+
+  /** Blocks of caches that are gone, and of shares that became smaller as others came: one of those at a time. */
+  #giveUp(): void {
+    this.#room.numbers.bury(BURIED);
+    for (const { stream } of this.#followers.values()) if (!stream.held.trim(BURIED)) return;
   }
 
   #heard({ version, targets }: ToEvents): void {
     this.#version = version;
     this.#targets = targets;
     this.#said = new Map();
-    const streams = targets.flatMap((target) => Array.from({ length: target.ranks }, (_, rank) => ({ target, rank })));
+    const all = targets.flatMap((target) => Array.from({ length: target.ranks }, (_, rank) => ({ target, rank })));
+    // What the table has no number for is not followed, and nothing is believed of it.
+    const streams = all.slice(0, this.#options.geometry.endpoints);
     const limits = quotas(
       streams.map(({ target }) => target),
       this.#options.geometry,
@@ -152,12 +160,12 @@ class EventWorker {
     const key = keyOf(target, rank);
     const follower = this.#followers.get(key);
     if (follower === undefined) return undefined;
-    const { number, held, sequence } = follower.stream;
+    const { number, held, sequence, clears } = follower.stream;
     const { state, cause } = sequence;
-    const now = `${number} ${state} ${cause} ${held.keys} ${held.isTiered}`;
+    const now = `${number} ${state} ${cause} ${held.keys} ${held.isTiered} ${clears}`;
     if (this.#said.get(key) === now) return undefined;
     this.#said.set(key, now);
-    return { target: at, rank, number, state, cause, blocks: held.keys, tiered: held.isTiered };
+    return { target: at, rank, number, state, cause, clears, blocks: held.keys, tiered: held.isTiered };
   }
 }
 
@@ -166,6 +174,7 @@ const keyOf = ({ id }: EventTarget, rank: number): string => `${id}#${rank}`;
 /** The same engine process at the same place. */
 const isSame = (one: EventTarget, other: EventTarget): boolean =>
   one.bootId === other.bootId &&
+  one.guessed === other.guessed &&
   one.host === other.host &&
   one.port === other.port &&
   one.replayPort === other.replayPort;

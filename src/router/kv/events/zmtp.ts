@@ -11,8 +11,10 @@ const GREETING_BYTES = 64;
 const MORE = 1;
 const LONG = 2;
 const COMMAND = 4;
-/** Larger frames are refused: twenty times the largest message of an engine at 8192 tokens a step. */
-const MAX_FRAME_BYTES = 16 * 2 ** 20;
+/** Larger messages are refused: twenty times the largest of an engine at 8192 tokens a step. */
+const MAX_MESSAGE_BYTES = 16 * 2 ** 20;
+/** Room for what is not here whole that is kept when it is no longer needed. */
+const KEPT_BYTES = 2 ** 20;
 /** Topic, number and payload behind a delimiter, and some to spare. */
 const MAX_FRAMES = 8;
 
@@ -81,8 +83,14 @@ export class ZmtpReader {
       const used = this.#read(this.#kept, this.#filled);
       this.#kept.copyWithin(0, used, this.#filled);
       this.#filled -= used;
+      if (this.#filled === 0 && this.#kept.length > KEPT_BYTES) this.#kept = new Uint8Array(0);
     }
     return this.#error;
+  }
+
+  /** Bytes of room for what is not here whole. */
+  get held(): number {
+    return this.#kept.length;
   }
 
   #keep(bytes: Uint8Array): void {
@@ -123,8 +131,8 @@ export class ZmtpReader {
       if (head === 0) return from;
       const flags = bytes[at] as number;
       const size = sizeOf(bytes, at);
-      if (size > MAX_FRAME_BYTES) return this.#fail("tooLarge", from);
       const body = at + head;
+      if (body + size - from > MAX_MESSAGE_BYTES) return this.#fail("tooLarge", from);
       if (body + size > end) return from;
       at = body + size;
       if ((flags & COMMAND) !== 0) return this.#command(bytes.subarray(body, at)) ? at : this.#fail("command", from);
