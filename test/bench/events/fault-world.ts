@@ -184,14 +184,14 @@ export class World {
     const cached = Math.min(tokens - 1, engine.cached(blocks));
     this.seen.errors.push(Math.abs(decode.cachedTokens - cached));
     const { timers, metrics, log } = this.#ports;
-    const sent = { keys, tokens, thought: decode.sentTokens ?? 0 };
+    const sent = { keys, tokens, thought: decode.sentTokens ?? 0, counts: true };
     const placement = new Placement(
       { ...this.#deps, ...{ timers, metrics, log }, trust: this.#trust },
       decode.endpoint,
       sent,
     );
     placement.prefillHere(localOwnMs);
-    placement.found(cached);
+    placement.found({ promptTokens: tokens, cachedTokens: cached });
     engine.serve(blocks);
     timers.after(REQUEST_MS, () => placement.end());
   }
