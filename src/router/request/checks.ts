@@ -104,6 +104,17 @@ const saltIsText: Check = ({ salt = "" }, fields) => {
   return typeof value === "string" && value !== "" ? undefined : wrong(salt, "must be a string that is not empty");
 };
 
+/** Objects in which vLLM finds the parameters of a KV transfer beside their own member: they name hosts. */
+const CARRIERS = [["vllm_xargs"], ["sampling_params", "extra_args"]] as const;
+
+const carriesNoTransfer: Check = (_, fields) => {
+  for (const path of CARRIERS) {
+    const carrier = path.reduce((within: Fields, key) => within.inside(key), fields);
+    if (carrier.has("kv_transfer_params")) return wrong(path.join("."), "must not hold kv_transfer_params");
+  }
+  return undefined;
+};
+
 /** In this order; the first refusal is the answer. */
 const CHECKS: readonly Check[] = [
   modelIsName,
@@ -112,6 +123,7 @@ const CHECKS: readonly Check[] = [
   limitsArePositive,
   streamIsFlag,
   saltIsText,
+  carriesNoTransfer,
 ];
 
 /** Throws ScanError and SyntaxError for members that are no JSON inside. */

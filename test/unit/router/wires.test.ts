@@ -40,6 +40,7 @@ const HOSTILE = {
   bootstrap_port: 1,
   bootstrap_room: 1,
   routed_dp_rank: 9,
+  data_parallel_rank: 9,
   disagg_prefill_dp_rank: 9,
 };
 const MESSAGES = [{ role: "user", content: "a" }];
@@ -48,6 +49,7 @@ const REQUESTS: readonly (readonly [path: string, body: object])[] = [
   ["/v1/completions", { model: "m", prompt: "a", max_tokens: 9, stream: true, stream_options: {} }],
   ["/v1/completions", { model: "m", prompt: ["a", "b"] }],
   ["/v1/chat/completions", { model: "m", messages: MESSAGES, n: 2 }],
+  ["/v1/chat/completions", { model: "m", messages: MESSAGES, tool_choice: "required" }],
   ["/v1/messages", { model: "m", messages: MESSAGES, max_tokens: 9 }],
   ["/v1/responses", { model: "m", input: "a" }],
   ["/inference/v1/generate", { token_ids: [1], sampling_params: { max_tokens: 9 } }],

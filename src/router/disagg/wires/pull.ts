@@ -16,7 +16,7 @@ export const KEEP_FOR_REMOTE = JSON.stringify({
 });
 
 export const pull: WireRules = {
-  takes: ({ single }) => single,
+  takes: ({ single, cuttable }) => single && cuttable,
   pins: true,
   prefill: ({ body, facts }, { prefill }) => ({
     // Mooncake must finish by `length`, which `min_tokens: 1` makes sure of.
