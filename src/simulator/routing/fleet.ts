@@ -83,8 +83,11 @@ export class Fleet {
 
   signals(number: number): Signals {
     const { core, counts } = this.#of(number);
+    const load = core.load();
     return {
-      ...core.load(),
+      ...load,
+      // As `vllm:num_requests_waiting` has it: those that wait for KV are among them.
+      waiting: load.waiting + load.deferred,
       firstTokens: { count: counts.firstCount, sumMs: counts.firstMs },
       nextTokens: { count: counts.nextCount, sumMs: counts.nextMs },
     };
