@@ -120,6 +120,21 @@ t.test("picks", (t) => {
   t.end();
 });
 
+t.test("near is near the cheapest, not near the next", (t) => {
+  // Each within 1 % of the one before, the dearest twice the first, and waiting longest.
+  const prefill = Array.from({ length: 80 }, (_, n) =>
+    candidate(`p${n}`, "prefill", { prefillMs: 1000 * 1.009 ** n, assigned: 100 - n }),
+  );
+  t.equal(choose({ prefill, decode: [candidate("d", "decode")], policy: "always" }), "p1 d", "p0 and p1 tie");
+  const near = candidate("d", "decode");
+  const domains = ["rack"];
+  const inRack = { ...near, endpoint: { ...near.endpoint, domains } };
+  const twins = [5, 3].map((assigned) => candidate(`p${assigned}`, "prefill", { assigned }));
+  const placed = twins.map((each) => ({ ...each, endpoint: { ...each.endpoint, domains } }));
+  t.equal(choose({ prefill: placed, decode: [inRack], policy: "always" }), "p3 d", "and where distances are known");
+  t.end();
+});
+
 /** 200 requests at once, none of which ends: how many each endpoint got. */
 function burst(policy: PickInput["policy"]): Record<string, number> {
   const book = new LoadBook();
