@@ -5,6 +5,7 @@ import { join } from "node:path";
 import t from "tap";
 import { tandem } from "../../support/command.ts";
 
+t.setTimeout(300_000);
 const folder = mkdtempSync(join(tmpdir(), "tandem-simulate-"));
 t.teardown(() => rmSync(folder, { recursive: true }));
 const trace = join(folder, "short.jsonl");
@@ -48,7 +49,7 @@ t.test("prefill and decode engines, a table", async (t) => {
   t.match(out, /^policy .*\ntandem +short +1p1d +0\.8 +[\d.]+ ±[\d.]+/);
 });
 
-t.test("wrong words are one line, and exit code 2", { timeout: 120_000 }, async (t) => {
+t.test("wrong words are one line, and exit code 2", async (t) => {
   for (const [args, message] of [
     [[], /give --trace: a file, or a scene: kthena-long/],
     [["--trace", "nope"], /--trace nope: neither a file nor a scene/],
