@@ -9,9 +9,13 @@ import { scanObject, ScanError, type Scan } from "../request/scan.ts";
 /** vLLM's member of a KV transfer. */
 export const PARAMS = "kv_transfer_params";
 
-/** Members by which an engine is told of another host or rank: vLLM's, and SGLang's. Never a client's to set. */
+/**
+ * Members by which an engine is told of another host or rank: vLLM's, of KV and of an encoder's cache, and SGLang's. Never
+ * a client's to set.
+ */
 const NAMES_HOSTS = [
   PARAMS,
+  "ec_transfer_params",
   "bootstrap_host",
   "bootstrap_port",
   "bootstrap_room",

@@ -104,13 +104,16 @@ const saltIsText: Check = ({ salt = "" }, fields) => {
   return typeof value === "string" && value !== "" ? undefined : wrong(salt, "must be a string that is not empty");
 };
 
-/** Objects in which vLLM finds the parameters of a KV transfer beside their own member: they name hosts. */
+/** Objects in which vLLM finds the parameters of a transfer beside their own member: they name hosts. */
 const CARRIERS = [["vllm_xargs"], ["sampling_params", "extra_args"]] as const;
+
+const TRANSFERS = ["kv_transfer_params", "ec_transfer_params"] as const;
 
 const carriesNoTransfer: Check = (_, fields) => {
   for (const path of CARRIERS) {
     const carrier = path.reduce((within: Fields, key) => within.inside(key), fields);
-    if (carrier.has("kv_transfer_params")) return wrong(path.join("."), "must not hold kv_transfer_params");
+    const carried = TRANSFERS.find((key) => carrier.has(key));
+    if (carried !== undefined) return wrong(path.join("."), `must not hold ${carried}`);
   }
   return undefined;
 };

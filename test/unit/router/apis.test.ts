@@ -137,6 +137,11 @@ t.test("what a body lacks is named", (t) => {
     ...(
       [
         ["/v1/completions", { model: "m", prompt: "a", vllm_xargs: TRANSFER }, /^vllm_xargs must not hold kv_transfer/],
+        [
+          "/v1/completions",
+          { model: "m", prompt: "a", vllm_xargs: { ec_transfer_params: "" } },
+          /^vllm_xargs must not hold ec_transfer/,
+        ],
         ["/v1/responses", { model: "m", input: "a", vllm_xargs: TRANSFER }, /^vllm_xargs must not hold kv_transfer/],
         [
           "/inference/v1/generate",

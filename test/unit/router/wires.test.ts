@@ -36,6 +36,7 @@ const DECODE = endpoint("10.0.0.2:8000", "none", "");
 /** What a hostile client would have engines told, in every request. */
 const HOSTILE = {
   kv_transfer_params: { do_remote_prefill: true, remote_host: "10.9.9.9" },
+  ec_transfer_params: { peer_host: "10.9.9.9" },
   bootstrap_host: "10.9.9.9",
   bootstrap_port: 1,
   bootstrap_room: 1,
