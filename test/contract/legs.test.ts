@@ -76,6 +76,7 @@ for (const connector of CONNECTORS.filter((each) => each !== "mooncake-layerwise
     t.equal(status, 200, JSON.stringify(json));
     t.match(rig.decode.facts(), { decodeLegsRemote: 1, decodeLegsLocal: 0 });
     t.ok(rig.count("tandem_router_prefill_legs_total", { outcome: "untouched" }) >= 1);
+    t.ok(rig.loads.of(rig.ids[0] ?? "").shunnedUntil > 0, "and left alone");
     await until(() => idle(rig));
   });
 
@@ -155,6 +156,7 @@ t.test("both legs are cancelled when the client goes, and only then", async (t) 
       send(outcome, "/v1/chat/completions", cut.signal).catch(() => undefined);
     }
     await until(() => rig.prefills[0]?.facts().requests === 1);
+    t.equal(rig.loads.of(rig.ids[0] ?? "").inflight, 1, "counted once");
     cut.abort();
     ticket.finish();
     await until(() => rig.prefills[0]?.facts().aborted === 1);

@@ -81,6 +81,7 @@ t.test("what cannot be tokenised is not waited for", async (t) => {
   t.equal(world.ask(hello("x".repeat(2 ** 21))), undefined, "half a million tokens");
   const kwargs = { chat_template_kwargs: { a: "x".repeat(2 ** 21) } };
   t.equal(world.ask({ ...hello(), ...kwargs }), undefined, "megabytes that are no prompt");
+  t.equal(world.ask({ input: "x", truncation: "auto" }, "/v1/responses"), undefined, "what an engine cuts");
   t.equal(world.ask({ prompt: "a", suffix: "b" }, "/v1/completions"), undefined, "a text with a hole");
   t.equal(await world.ask({ messages: [{ content: "x" }] }), undefined, "what no template takes");
   const turns = (length: number): object => ({
@@ -92,7 +93,7 @@ t.test("what cannot be tokenised is not waited for", async (t) => {
   t.equal(await world.ask({ messages: [{ role: "user", content: parts }] }), undefined, "or parts of one");
   const own = { chat_template_kwargs: { chat_template: "{{ 1 }}" } };
   t.equal(await world.ask({ ...hello(), ...own }), undefined, "a template of the client's among the variables");
-  t.match(await world.page(), /tokenizations_total\{how="none",outcome="unable"\} 10/);
+  t.match(await world.page(), /tokenizations_total\{how="none",outcome="unable"\} 11/);
 });
 
 t.test("files that change are read again; files that cannot be read are told of", async (t) => {
@@ -161,6 +162,8 @@ t.test("the budget ends the wait; what comes later is there for the next", async
   t.equal(await ask(hello("other")), undefined);
   t.equal(ask(hello("third")), undefined, "as many calls run as may");
   for (const answer of waiting) answer();
+  await new Promise((resolve) => setImmediate(resolve));
+  t.notMatch(await page(), /tokenizations_total\{how="engine",outcome="made"/, "late is all that it was");
   await until(() => ask(hello()) !== undefined);
   t.same([...((await ask(hello()))?.ids ?? [])], [3, 4]);
   t.equal(calls, 2);
