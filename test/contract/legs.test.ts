@@ -54,6 +54,14 @@ for (const connector of CONNECTORS) {
   });
 }
 
+for (const connector of CONNECTORS)
+  t.test(`${connector}: a prompt whose answer ends before its first token is handed over all the same`, async (t) => {
+    const rig = await startLegs(t, connector, { prefill: { meanOutputTokens: 0.01 } });
+    for (let index = 0; index < 3; index += 1) t.match(await rig.ask(chat(`Empty ${index}.`)), { status: 200 });
+    t.match(rig.decode.facts(), { decodeLegsRemote: 3, decodeLegsLocal: 0 });
+    await until(() => idle(rig));
+  });
+
 const CONCURRENT: readonly PairConnector[] = ["mooncake-bootstrap", "sglang"];
 const PINS: readonly PairConnector[] = ["nixl", "nixl-push", "mooncake"];
 

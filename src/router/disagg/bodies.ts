@@ -31,12 +31,7 @@ const NO_MEMBERS: Edits = new Map();
 const has = (facts: RequestFacts, key: string): boolean => facts.scan.members.some((member) => member.key === key);
 
 /** A leg that makes one token and no stream, with the members given. */
-export function onlyPrefill(
-  body: Buffer,
-  facts: RequestFacts,
-  members: Edits,
-  options: { readonly minTokens?: true } = {},
-): Buffer {
+export function onlyPrefill(body: Buffer, facts: RequestFacts, members: Edits): Buffer {
   const edits = new Map<string, Uint8Array | string | undefined>([
     ...facts.edits,
     ...WITHOUT_HOSTS,
@@ -44,7 +39,7 @@ export function onlyPrefill(
     ["stream_options", undefined],
     ...members,
   ]);
-  const limits = legLimits(facts, options.minTokens === true ? "1" : undefined);
+  const limits = legLimits(facts);
   const { within } = facts.api.leg ?? {};
   if (within === undefined) for (const [key, value] of limits) edits.set(key, value);
   else edits.set(within, samplingWith({ body, facts, within }, members, limits));
@@ -73,11 +68,15 @@ function samplingWith({ body, facts, within }: Sampling, members: Edits, limits:
 const EMPTY = Buffer.from("{}");
 const EXTRA = "extra_args";
 
-function legLimits(facts: RequestFacts, minTokens: string | undefined): Map<string, string | undefined> {
+/**
+ * Most connectors keep what ended by its length alone (`FINISHED_LENGTH_CAPPED`): a prompt whose answer would be empty must
+ * not end before its one token, or decode waits for blocks that are gone.
+ */
+function legLimits(facts: RequestFacts): Map<string, string> {
   const { limit = "max_tokens", limitToo } = facts.api.leg ?? {};
   const limits = new Map([
     [limit, "1"],
-    ["min_tokens", minTokens],
+    ["min_tokens", "1"],
   ]);
   if (limitToo !== undefined && has(facts, limitToo)) limits.set(limitToo, "1");
   return limits;

@@ -8,7 +8,7 @@ import type { WireRules } from "../wires.ts";
 export const metaserver: WireRules = {
   takes: ({ single, cuttable }) => single && cuttable,
   prefill: ({ body, facts }, _, { posted }) => ({
-    body: onlyPrefill(body, facts, new Map([[PARAMS, posted ?? "{}"]]), { minTokens: true }),
+    body: onlyPrefill(body, facts, new Map([[PARAMS, posted ?? "{}"]])),
     headers: [],
   }),
   decode: ({ body, facts }, _, { callback = "" }) => ({
