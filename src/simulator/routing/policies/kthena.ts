@@ -18,7 +18,10 @@ export type KthenaScorer = "least-request" | "least-latency" | "gpu-usage" | "pr
 
 export interface KthenaOptions {
   readonly scorers: readonly KthenaScorer[];
-  /** `benchmark`: least-request by the engines' counts alone, and blocks of 128 tokens for kvcache-aware. */
+  /**
+   * `benchmark`: least-request by the engines' counts alone, blocks of 128 tokens for kvcache-aware, and for prefix-cache
+   * prompts written down whole: why, says `scenes.ts`.
+   */
   readonly version: "benchmark" | "current";
 }
 
@@ -51,7 +54,8 @@ export function kthena(
   const { blockTokens } = fleet.model;
   const sent = new SentPrefixes(fleet.engines.length, (PREFIX.mostHashes * PREFIX.tokensPerBlock) / blockTokens);
   const view = scraped(fleet, time, SCRAPE_MS);
-  const written = Math.ceil((PREFIX.mostBlocks * PREFIX.tokensPerBlock) / blockTokens);
+  const written =
+    version === "benchmark" ? Infinity : Math.ceil((PREFIX.mostBlocks * PREFIX.tokensPerBlock) / blockTokens);
   const table = scorersOf({
     ...{ version, blockTokens, random, meanMs: view.meanMs },
     inflight: (engine) => tracked.inflight(engine),
