@@ -184,7 +184,7 @@ t.test("fallbacks are the next best that the same prefill can be handed to", (t)
   const decode = ["d1", "d2", "d3", "d4"].map((id, index) => candidate(id, "decode", { inflight: 10 * index }));
   const chosen = pick({
     prefill: [candidate("p", "prefill")],
-    ...{ decode, promptTokens: 5000, outputTokens: 100, constants, policy: "always", fallbacks: 2 },
+    ...{ decode, promptTokens: 8, outputTokens: 100, constants, policy: "always", fallbacks: 2 },
     incompatible: (_, { id }) => (id === "d2" ? "block size" : undefined),
   });
   t.same(
