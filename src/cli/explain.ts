@@ -47,7 +47,7 @@ async function explain(id: string | undefined, { url, output }: ExplainOptions):
     return 1;
   }
   const text = output === "json" ? JSON.stringify(value, null, 2) : id === undefined ? list(value) : one(value);
-  process.stdout.write(`${text}\n`);
+  process.stdout.write(`${output === "json" ? text : printable(text)}\n`);
   return 0;
 }
 
@@ -70,6 +70,9 @@ async function fetched(url: URL): Promise<{ status: number; value: unknown }> {
     await dispatcher.close();
   }
 }
+
+/** Names of models may be a client's words, and a terminal obeys control characters. */
+const printable = (text: string): string => text.replace(/[^\P{C}\n]/gu, "?");
 
 const reasonOf = (error: unknown): string => {
   const { message, code } = error as { message?: string; code?: string };

@@ -1,10 +1,10 @@
 /** `tandem simulate`: a request trace through routing policies and simulated engines, in virtual time. Pure figures. */
 import { existsSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
-import type { Topology } from "../simulator/routing/fleet.ts";
+import { capacityTokens, type Topology } from "../simulator/routing/fleet.ts";
 import { capacityOf, runCell, topologyName, type Cell, type Replay, type Row } from "../simulator/routing/cells.ts";
 import { POLICIES, type PolicyName } from "../simulator/routing/policies/index.ts";
-import { SCENES } from "../simulator/routing/scenes.ts";
+import { SCENES, TRACE_MODEL } from "../simulator/routing/scenes.ts";
 import { parseTrace } from "../simulator/routing/trace.ts";
 import { SILENT_LOG } from "../telemetry/log.ts";
 import { NO_METRICS } from "../telemetry/metrics.ts";
@@ -19,7 +19,7 @@ interface SimulateOptions {
   readonly engines?: string;
   readonly prefill?: string;
   readonly decode?: string;
-  readonly load: string;
+  readonly load?: string;
   readonly seeds: string;
   readonly requests?: string;
   readonly output: string;
@@ -50,7 +50,7 @@ export const registerSimulate: Register = (program, exit) => {
     .option("--engines <n>", "engines that prefill and decode (8)")
     .option("--prefill <n>", "prefill engines; with --decode, instead of --engines")
     .option("--decode <n>", "decode engines")
-    .option("--load <share>", "of the engines' capacity; several after commas", "0.8")
+    .option("--load <share>", "of the engines' capacity, for traces; several after commas (0.8)")
     .option("--seeds <n>", "runs of each, of other chance", "1")
     .option("--requests <n>", "only the first of the trace")
     .option("-o, --output <format>", "table, json or svg", "table")
@@ -86,7 +86,9 @@ async function cellsOf(options: SimulateOptions): Promise<readonly Cell[]> {
   const replay = replayOf(options);
   const topology = replay.kind === "scene" ? sceneTopology(replay.scene, options) : topologyOf(options);
   const loads =
-    replay.kind === "scene" ? [1] : options.load.split(",").map((load) => numberOf("--load", load, 0.01, 10));
+    replay.kind === "scene"
+      ? [1]
+      : [...new Set((options.load ?? "0.8").split(",").map((load) => numberOf("--load", load, 0.01, 10)))];
   const seeds = integerOf("--seeds", options.seeds, 1, 1000);
   if (policies.length * loads.length * seeds > MOST_CELLS)
     throw new UsageError(
@@ -109,19 +111,22 @@ const MOST_ENGINES = 1000;
 
 function policiesOf(names: string): readonly PolicyName[] {
   if (names === "all") return POLICIES;
-  return names.split(",").map((name) => {
-    const found = POLICIES.find((policy) => policy === name.trim());
-    if (found === undefined) throw new UsageError(`--policy ${name}: accepted are ${POLICIES.join(", ")}, all`);
-    return found;
+  const found = names.split(",").map((name) => {
+    const policy = POLICIES.find((each) => each === name.trim());
+    if (policy === undefined) throw new UsageError(`--policy ${name}: accepted are ${POLICIES.join(", ")}, all`);
+    return policy;
   });
+  // Named twice is run once: the same run again is no other seed.
+  return [...new Set(found)];
 }
 
-function replayOf({ trace, requests: most }: SimulateOptions): Replay {
+function replayOf({ trace, requests: most, load }: SimulateOptions): Replay {
   const scenes = SCENES.map(({ name }) => name).join(", ");
   if (trace === undefined) throw new UsageError(`give --trace: a file, or a scene: ${scenes}`);
   const scene = SCENES.find(({ name }) => name === trace);
   if (scene !== undefined) {
     if (most !== undefined) throw new UsageError("--requests is for traces");
+    if (load !== undefined) throw new UsageError(`scene ${trace} has a load of its own: --load is for traces`);
     return { kind: "scene", scene };
   }
   if (!existsSync(trace)) throw new UsageError(`--trace ${trace}: neither a file nor a scene; scenes are ${scenes}`);
@@ -132,7 +137,7 @@ function replayOf({ trace, requests: most }: SimulateOptions): Replay {
 
 function readTrace(file: string): ReturnType<typeof parseTrace> {
   try {
-    return parseTrace(readFileSync(file, "utf8"));
+    return parseTrace(readFileSync(file, "utf8"), capacityTokens(TRACE_MODEL));
   } catch (error) {
     throw new UsageError(`--trace ${file}: ${(error as Error).message}`);
   }

@@ -11,6 +11,8 @@ export interface Forecast {
   readonly model: string;
   /** Name of the API. */
   readonly api: string;
+  /** Whose request it is. Never to be logged. */
+  readonly tenant: string;
   readonly promptTokens: number;
   /** Who counted them; undefined where they are estimated. */
   readonly how: PromptTokens["how"] | undefined;
@@ -52,6 +54,7 @@ export function forecastOf({ prompt, pick, input }: Selection, facts: RequestFac
   return {
     model: prompt.model,
     api: facts.api.name,
+    tenant: facts.tenant,
     promptTokens: prompt.tokens,
     how: prompt.how,
     bytes: teaches(facts) ? facts.prompt.bytes : 0,

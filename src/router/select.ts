@@ -54,7 +54,7 @@ export interface Selection {
   readonly local?: LocalReason;
 }
 
-/** `unsplit`: an API, a batch or several answers that engines cannot split. */
+/** `unsplit`: an API, a batch, several answers, a forced call or scores of the prompt, which engines cannot split. */
 export type LocalReason = "cheaper" | "noPartner" | "unsplit";
 
 export const isRefused = (value: Selection | Problem): value is Problem => "status" in value;

@@ -105,8 +105,8 @@ export class AnswerTokens {
     if (forecast === undefined || promptTokens === undefined || this.#learned) return;
     this.#learned = true;
     rates?.learn(forecast.model, forecast.bytes, promptTokens);
-    const { model, api, how: tokens, promptTokens: count } = forecast;
-    tokenizer?.counted({ model, api, tokens, count }, promptTokens);
+    const { model, api, tenant, how: tokens, promptTokens: count } = forecast;
+    tokenizer?.counted({ model, api, tenant, tokens, count }, promptTokens);
     if (this.#record !== undefined) this.#record.outcome.promptTokens = promptTokens;
   }
 

@@ -1,6 +1,9 @@
 /** Towards engines behind TLS: who is trusted, what is shown, and that both change while the router runs. */
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { issueAuthority, issueServing, type KeyedCertificate } from "../../src/certs/issue.ts";
@@ -54,6 +57,26 @@ t.test("an engine is trusted by its authority and its name, and nothing is sent 
     t.equal(outcome(reply), wanted, what);
     t.equal(server.calls.length, wanted === 200 ? 1 : 0, `${what}: what the engine was asked`);
   }
+});
+
+t.test("an answer is held up to a bound, and no longer than its deadline", async (t) => {
+  const piece = Buffer.alloc(2 ** 20, "x");
+  const server = createServer((request, response) => {
+    const pieces = request.url === "/large" ? 5 : request.url === "/slow" ? 1 : 4;
+    for (let index = 0; index < pieces; index++) response.write(piece);
+    if (request.url !== "/slow") response.end();
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const asked = client(t, {});
+  const get = async (path: string, timeoutMs = 5000): Promise<string | number> =>
+    outcome(await asked.send({ address, method: "GET", path, timeoutMs }));
+  t.same([await get("/whole"), await get("/large"), await get("/slow", 100)], [200, "lost", "late"]);
 });
 
 t.test("an engine that asks for a certificate gets it; without one it is asked nothing", async (t) => {

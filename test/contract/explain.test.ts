@@ -10,7 +10,7 @@ import type { PrefillTerms } from "../../src/router/pick/terms.ts";
 import { startEngine } from "../../src/simulator/engine/server.ts";
 import { startGateway } from "../../src/simulator/gateway/server.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
-import { startPageServer } from "../../src/telemetry/server.ts";
+import { json, startPageServer } from "../../src/telemetry/server.ts";
 import { tandem } from "../support/command.ts";
 import { engineOptions } from "../support/engines.ts";
 
@@ -100,6 +100,21 @@ t.test("as people read it", async (t) => {
   t.match(nowhere.err, /http:\/\/127\.0\.0\.1:9 does not answer/);
   t.equal((await tandem(["explain", "request", "--url", "ftp://x"])).code, 2);
   t.equal((await tandem(["explain", "request", "-o", "yaml"])).code, 2);
+});
+
+t.test("a terminal is not told what to do by the name of a model", async (t) => {
+  const { post, url } = await world(t);
+  await (await post("first", words)).text();
+  const kept = (await (await fetch(`${url}/debug/requests`)).json()) as { requests: PickRecord[] };
+  const requests = kept.requests.map((record) => ({ ...record, model: "m\u001b[2J\u202e" }));
+  const pages = await startPageServer(
+    { host: "127.0.0.1", port: 0 },
+    { "/debug/requests": () => json(200, { requests }) },
+  );
+  t.teardown(() => pages.stop());
+  const { out } = await tandem(["explain", "request", "--url", `http://${pages.address}`]);
+  t.match(out, /m\?\[2J\?/);
+  t.notMatch(out, /[^\P{C}\n]/u);
 });
 
 t.test("bounded, and off", async (t) => {

@@ -54,6 +54,14 @@ for (const connector of CONNECTORS) {
   });
 }
 
+for (const connector of CONNECTORS)
+  t.test(`${connector}: a prompt whose answer ends before its first token is handed over all the same`, async (t) => {
+    const rig = await startLegs(t, connector, { prefill: { meanOutputTokens: 0.01 } });
+    for (let index = 0; index < 3; index += 1) t.match(await rig.ask(chat(`Empty ${index}.`)), { status: 200 });
+    t.match(rig.decode.facts(), { decodeLegsRemote: 3, decodeLegsLocal: 0 });
+    await until(() => idle(rig));
+  });
+
 const CONCURRENT: readonly PairConnector[] = ["mooncake-bootstrap", "sglang"];
 const PINS: readonly PairConnector[] = ["nixl", "nixl-push", "mooncake"];
 
@@ -76,6 +84,7 @@ for (const connector of CONNECTORS.filter((each) => each !== "mooncake-layerwise
     t.equal(status, 200, JSON.stringify(json));
     t.match(rig.decode.facts(), { decodeLegsRemote: 1, decodeLegsLocal: 0 });
     t.ok(rig.count("tandem_router_prefill_legs_total", { outcome: "untouched" }) >= 1);
+    t.ok(rig.loads.of(rig.ids[0] ?? "").shunnedUntil > 0, "and left alone");
     await until(() => idle(rig));
   });
 
@@ -143,21 +152,26 @@ for (const connector of CONCURRENT)
   });
 
 t.test("both legs are cancelled when the client goes, and only then", async (t) => {
-  for (const connector of ["sglang", "nixl", "mooncake-layerwise"] as const) {
+  // The first request to an engine of NIXL push runs one leg after the other too.
+  const sequential: readonly PairConnector[] = PINS;
+  for (const connector of CONNECTORS) {
     const rig = await startLegs(t, connector, { prefill: { timeScale: 0.01 }, decode: { timeScale: 0.01 } });
     const { ticket, routed } = rig.begin(chat("Leaves."));
     const cut = new AbortController();
-    if (connector !== "nixl") {
+    if (!sequential.includes(connector)) {
       const outcome = await routed;
       if (outcome.kind === "answer") throw new Error(`refused: ${outcome.status}`);
       send(outcome, "/v1/chat/completions", cut.signal).catch(() => undefined);
     }
     await until(() => rig.prefills[0]?.facts().requests === 1);
+    t.equal(rig.loads.of(rig.ids[0] ?? "").inflight, 1, "counted once");
     cut.abort();
     ticket.finish();
     await until(() => rig.prefills[0]?.facts().aborted === 1);
-    if (connector !== "nixl") await until(() => rig.decode.facts().aborted === 1);
-    t.equal(rig.count("tandem_router_decode_deserted_total", { connector }), 0, connector);
+    if (!sequential.includes(connector)) await until(() => rig.decode.facts().aborted === 1);
+    else t.match(await routed, { kind: "answer", status: 503 }, "nobody reads it");
+    const deserted = [...rig.counts.keys()].filter((key) => key.startsWith("tandem_router_decode_deserted_total"));
+    t.same(deserted, [], connector);
     await until(() => idle(rig));
   }
 });

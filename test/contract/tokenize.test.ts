@@ -79,8 +79,21 @@ t.test("what cannot be tokenised is not waited for", async (t) => {
   t.equal(world.ask({ input: "x", previous_response_id: "r" }, "/v1/responses"), undefined, "what an engine keeps");
   t.equal(world.ask({ input: "x" }, "/v1/embeddings"), undefined, "another API");
   t.equal(world.ask(hello("x".repeat(2 ** 21))), undefined, "half a million tokens");
+  const kwargs = { chat_template_kwargs: { a: "x".repeat(2 ** 21) } };
+  t.equal(world.ask({ ...hello(), ...kwargs }), undefined, "megabytes that are no prompt");
+  t.equal(world.ask({ input: "x", truncation: "auto" }, "/v1/responses"), undefined, "what an engine cuts");
+  t.equal(world.ask({ prompt: "a", suffix: "b" }, "/v1/completions"), undefined, "a text with a hole");
   t.equal(await world.ask({ messages: [{ content: "x" }] }), undefined, "what no template takes");
-  t.match(await world.page(), /tokenizations_total\{how="none",outcome="unable"\} 8/);
+  const turns = (length: number): object => ({
+    messages: Array.from({ length }, () => ({ role: "user", content: "" })),
+  });
+  t.ok(await world.ask(turns(4096)));
+  t.equal(await world.ask(turns(4097)), undefined, "more turns than a template gets through in a second");
+  const parts = Array.from({ length: 4096 }, () => ({ type: "text", text: "" }));
+  t.equal(await world.ask({ messages: [{ role: "user", content: parts }] }), undefined, "or parts of one");
+  const own = { chat_template_kwargs: { chat_template: "{{ 1 }}" } };
+  t.equal(await world.ask({ ...hello(), ...own }), undefined, "a template of the client's among the variables");
+  t.match(await world.page(), /tokenizations_total\{how="none",outcome="unable"\} 11/);
 });
 
 t.test("files that change are read again; files that cannot be read are told of", async (t) => {
@@ -149,6 +162,8 @@ t.test("the budget ends the wait; what comes later is there for the next", async
   t.equal(await ask(hello("other")), undefined);
   t.equal(ask(hello("third")), undefined, "as many calls run as may");
   for (const answer of waiting) answer();
+  await new Promise((resolve) => setImmediate(resolve));
+  t.notMatch(await page(), /tokenizations_total\{how="engine",outcome="made"/, "late is all that it was");
   await until(() => ask(hello()) !== undefined);
   t.same([...((await ask(hello()))?.ids ?? [])], [3, 4]);
   t.equal(calls, 2);
@@ -170,12 +185,31 @@ t.test("an engine without /tokenize is left alone", async (t) => {
   t.equal(calls, 1);
 });
 
+t.test("an engine that refuses prompts is asked for others; one that fails is left alone", async (t) => {
+  for (const [status, asked] of [
+    [400, 6],
+    [500, 3],
+  ] as const) {
+    let calls = 0;
+    const send = (): ReturnType<EngineClient["send"]> => {
+      calls += 1;
+      return Promise.resolve({ kind: "answer", status, headers: {}, body: Buffer.alloc(0) });
+    };
+    const { ask } = rig(t, { budgetMs: 1000 }, { client: { send } });
+    for (let prompt = 0; prompt < 6; prompt++) t.equal(await ask(hello(String(prompt))), undefined);
+    t.equal(calls, asked, `status ${status}`);
+  }
+});
+
 t.test("tokens that are not the engine's are given up", async (t) => {
   const world = rig(t, HERE);
   await until(() => ready(world));
   const made = (await world.ask(hello()))?.ids.length ?? 0;
   const counted = (promptTokens: number): void =>
-    world.tokenizer.counted({ model: "llama", api: "chat", tokens: "tokenizer", count: made }, promptTokens);
+    world.tokenizer.counted(
+      { model: "llama", api: "chat", tenant: "", tokens: "tokenizer", count: made },
+      promptTokens,
+    );
   for (const engines of [made, made + 1, made, made + 1]) counted(engines);
   t.ok(await world.ask(hello()), "two of the last four");
   counted(made + 1);

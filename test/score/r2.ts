@@ -69,6 +69,8 @@ const at = <T>(values: readonly T[], n: number): T => values[n % values.length] 
 const NAMES = [...UNTRUSTED_HEADERS, "x-envoy-original-dst-host", "target-pod", "x-prefill-host", "x-request-host"];
 const MEMBERS: readonly ((host: string, port: number, trap: string) => object)[] = [
   (host, port) => ({ kv_transfer_params: { do_remote_prefill: true, remote_host: host, remote_port: port } }),
+  (host, port) => ({ vllm_xargs: { kv_transfer_params: { remote_host: host, remote_port: port } } }),
+  (host) => ({ ec_transfer_params: { image: { peer_host: host } } }),
   (host, port) => ({ bootstrap_host: host, bootstrap_port: port, bootstrap_room: 1 }),
   (host, port) => ({ remote_host: host, remote_port: port, prefill_host: host, prefill_addr: `${host}:${port}` }),
   (_, __, trap) => ({
@@ -118,10 +120,12 @@ interface Tally {
   carried: number;
 }
 
+const TELLING = ["kv_transfer_params", "ec_transfer_params", "vllm_xargs", "sampling_params", "bootstrap_host"];
+
 /** Whether the decode engine would be told of the host by the members that engines go by. */
 function tells(body: string, host: string): boolean {
-  const { kv_transfer_params, bootstrap_host } = JSON.parse(body || "{}") as Readonly<Record<string, unknown>>;
-  return JSON.stringify([kv_transfer_params, bootstrap_host]).includes(host);
+  const members = JSON.parse(body || "{}") as Readonly<Record<string, unknown>>;
+  return JSON.stringify(TELLING.map((name) => members[name])).includes(host);
 }
 
 function judge(replies: readonly DecodedReply[], pool: ReadonlySet<string>, trap: string, tally: Tally): void {

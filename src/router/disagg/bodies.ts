@@ -4,32 +4,34 @@
  */
 import type { RequestFacts } from "../request/facts.ts";
 import { editBytes, editObject, valueBytes, type Edits } from "../request/edit.ts";
-import { scanObject, ScanError } from "../request/scan.ts";
+import { scanObject, ScanError, type Scan } from "../request/scan.ts";
 
 /** vLLM's member of a KV transfer. */
 export const PARAMS = "kv_transfer_params";
 
-/** Members by which an engine is told of another host or rank: vLLM's, and SGLang's. Never a client's to set. */
+/**
+ * Members by which an engine is told of another host or rank: vLLM's, of KV and of an encoder's cache, and SGLang's. Never
+ * a client's to set.
+ */
 const NAMES_HOSTS = [
   PARAMS,
+  "ec_transfer_params",
   "bootstrap_host",
   "bootstrap_port",
   "bootstrap_room",
   "bootstrap_pair_key",
   "routed_dp_rank",
+  "data_parallel_rank",
   "disagg_prefill_dp_rank",
 ];
 const WITHOUT_HOSTS = NAMES_HOSTS.map((key) => [key, undefined] as const);
 
+const NO_MEMBERS: Edits = new Map();
+
 const has = (facts: RequestFacts, key: string): boolean => facts.scan.members.some((member) => member.key === key);
 
 /** A leg that makes one token and no stream, with the members given. */
-export function onlyPrefill(
-  body: Buffer,
-  facts: RequestFacts,
-  members: Edits,
-  options: { readonly minTokens?: true } = {},
-): Buffer {
+export function onlyPrefill(body: Buffer, facts: RequestFacts, members: Edits): Buffer {
   const edits = new Map<string, Uint8Array | string | undefined>([
     ...facts.edits,
     ...WITHOUT_HOSTS,
@@ -37,30 +39,54 @@ export function onlyPrefill(
     ["stream_options", undefined],
     ...members,
   ]);
+  const limits = legLimits(facts);
   const { within } = facts.api.leg ?? {};
-  const limits = legLimits(facts, options.minTokens === true ? "1" : undefined);
   if (within === undefined) for (const [key, value] of limits) edits.set(key, value);
-  else edits.set(within, editBytes(memberOf(facts, body, within) ?? Buffer.from("{}"), limits));
+  else edits.set(within, samplingWith({ body, facts, within }, members, limits));
   return editObject(body, facts.scan, edits);
 }
 
-function legLimits(facts: RequestFacts, minTokens: string | undefined): Map<string, string | undefined> {
+interface Sampling {
+  readonly body: Buffer;
+  readonly facts: RequestFacts;
+  /** The member that holds it. */
+  readonly within: string;
+}
+
+/**
+ * Sampling parameters that are an object, with `limits`, and the transfer among their `extra_args`: up to 0.28 vLLM's
+ * API of tokens reads it nowhere else (vllm#42644). A client's own are refused (`request/checks.ts`).
+ */
+function samplingWith({ body, facts, within }: Sampling, members: Edits, limits: Edits = NO_MEMBERS): Buffer {
+  const sampling = memberOf(facts.scan, body, within) ?? EMPTY;
+  const params = members.get(PARAMS);
+  if (params === undefined) return editBytes(sampling, limits);
+  const extra = memberOf(scanObject(sampling), sampling, EXTRA) ?? EMPTY;
+  return editBytes(sampling, new Map([...limits, [EXTRA, editBytes(extra, new Map([[PARAMS, params]]))]]));
+}
+
+const EMPTY = Buffer.from("{}");
+const EXTRA = "extra_args";
+
+/**
+ * Most connectors keep what ended by its length alone (`FINISHED_LENGTH_CAPPED`): a prompt whose answer would be empty must
+ * not end before its one token, or decode waits for blocks that are gone.
+ */
+function legLimits(facts: RequestFacts): Map<string, string> {
   const { limit = "max_tokens", limitToo } = facts.api.leg ?? {};
   const limits = new Map([
     [limit, "1"],
-    ["min_tokens", minTokens],
+    ["min_tokens", "1"],
   ]);
   if (limitToo !== undefined && has(facts, limitToo)) limits.set(limitToo, "1");
   return limits;
 }
 
 /** The bytes of an object that is a member; undefined where there is none. */
-function memberOf({ scan }: RequestFacts, body: Buffer, key: string): Buffer | undefined {
-  const member = scan.members.find((each) => each.key === key);
+function memberOf({ members }: Pick<Scan, "members">, body: Buffer, key: string): Buffer | undefined {
+  const member = members.find((each) => each.key === key);
   return member === undefined || body[member.start] !== 0x7b ? undefined : valueBytes(body, member);
 }
-
-const NO_MEMBERS: Edits = new Map();
 
 /**
  * The whole request, with the members given; a client's own that name hosts are taken out. Without any the engine
@@ -70,7 +96,10 @@ export function wholeBody(body: Buffer, facts: RequestFacts, members: Edits = NO
   const named = NAMES_HOSTS.filter((key) => has(facts, key));
   if (members.size === 0 && named.length === 0 && facts.edits.size === 0) return body;
   const without = named.map((key) => [key, undefined] as const);
-  return editObject(body, facts.scan, new Map([...facts.edits, ...without, ...members]));
+  const edits = new Map([...facts.edits, ...without, ...members]);
+  const { within } = facts.api.leg ?? {};
+  if (within !== undefined && members.has(PARAMS)) edits.set(within, samplingWith({ body, facts, within }, members));
+  return editObject(body, facts.scan, edits);
 }
 
 export interface PrefillResult {

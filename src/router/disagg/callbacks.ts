@@ -12,7 +12,8 @@ export type Start = (posted: Buffer) => Promise<boolean>;
 
 interface Waiting {
   readonly requestId: string;
-  readonly start: Start;
+  /** Let go with the first call: it holds a whole request, and answers take minutes. */
+  start: Start | undefined;
   started: Promise<boolean> | undefined;
 }
 
@@ -55,8 +56,11 @@ export class Callbacks {
     if (id === undefined) return 400;
     // `chatcmpl-ID` and the like: the engine's own name for the request.
     if (!id.includes(waiting.requestId)) return 404;
-    waiting.started ??= waiting.start(editBytes(body, WITHOUT_ID));
-    return (await waiting.started) ? 200 : 503;
+    const posted = editBytes(body, WITHOUT_ID);
+    const { start } = waiting;
+    waiting.start = undefined;
+    waiting.started ??= start?.(posted);
+    return (await waiting.started) === true ? 200 : 503;
   }
 }
 

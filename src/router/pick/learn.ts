@@ -118,7 +118,7 @@ export class CostLearner {
   stepped({ service: name, requests, kvTokens, tokens, ms }: StepSeen): void {
     const service = this.#of(name);
     service.step.learn([1, this.#stepMs(requests, kvTokens)], ms);
-    service.answer += (tokens - service.answer) * Math.max(ANSWER_WEIGHT, 1 / (service.step.count + 1));
+    service.answer += (this.#answer(tokens) - service.answer) * Math.max(ANSWER_WEIGHT, 1 / (service.step.count + 1));
     this.#refresh(service);
   }
 
@@ -126,6 +126,12 @@ export class CostLearner {
     const service = this.#of(name);
     service.transfer.learn([1, tokens], ms);
     this.#refresh(service);
+  }
+
+  /** An answer of so many tokens, as far as it is believed. */
+  #answer(tokens: number): number {
+    const { decodeTokens } = this.#configured;
+    return Number.isNaN(tokens) ? decodeTokens : Math.min(REACH * decodeTokens, Math.max(decodeTokens / REACH, tokens));
   }
 
   /** Requests and tokens grow together: how they share the growth of a step is as configured. */
@@ -165,11 +171,12 @@ export class CostLearner {
   }
 
   #of(name: string): Service {
-    const known = this.#services.get(name);
-    if (known !== undefined) return known;
-    if (this.#services.size >= MAX_SERVICES) this.#services.clear();
-    const service = newService(this.#configured, this.#clock.monotonic());
+    const service = this.#services.get(name) ?? newService(this.#configured, this.#clock.monotonic());
+    // The last one heard of stands last: the first is forgotten where there are too many.
+    this.#services.delete(name);
     this.#services.set(name, service);
+    const [oldest] = this.#services.keys();
+    if (this.#services.size > MAX_SERVICES && oldest !== undefined) this.#services.delete(oldest);
     return service;
   }
 

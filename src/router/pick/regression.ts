@@ -39,7 +39,7 @@ export class Regression {
     return this.#values[index] ?? 0;
   }
 
-  /** What the coefficients say of these features; never below a tenth of nothing. */
+  /** What the coefficients say of these features. */
   predict(features: readonly number[]): number {
     return features.reduce((sum, feature, index) => sum + feature * this.value(index), 0);
   }

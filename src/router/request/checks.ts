@@ -104,6 +104,20 @@ const saltIsText: Check = ({ salt = "" }, fields) => {
   return typeof value === "string" && value !== "" ? undefined : wrong(salt, "must be a string that is not empty");
 };
 
+/** Objects in which vLLM finds the parameters of a transfer beside their own member: they name hosts. */
+const CARRIERS = [["vllm_xargs"], ["sampling_params", "extra_args"]] as const;
+
+const TRANSFERS = ["kv_transfer_params", "ec_transfer_params"] as const;
+
+const carriesNoTransfer: Check = (_, fields) => {
+  for (const path of CARRIERS) {
+    const carrier = path.reduce((within: Fields, key) => within.inside(key), fields);
+    const carried = TRANSFERS.find((key) => carrier.has(key));
+    if (carried !== undefined) return wrong(path.join("."), `must not hold ${carried}`);
+  }
+  return undefined;
+};
+
 /** In this order; the first refusal is the answer. */
 const CHECKS: readonly Check[] = [
   modelIsName,
@@ -112,6 +126,7 @@ const CHECKS: readonly Check[] = [
   limitsArePositive,
   streamIsFlag,
   saltIsText,
+  carriesNoTransfer,
 ];
 
 /** Throws ScanError and SyntaxError for members that are no JSON inside. */

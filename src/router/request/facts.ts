@@ -17,6 +17,7 @@ import { promptOf, type PromptRates, type PromptText } from "./prompt.ts";
 import { seedOf, tenantSalt } from "./salt.ts";
 import { Media } from "./media.ts";
 import { RequestScan, ScanError, type Scan } from "./scan.ts";
+import { splittingOf } from "./splitting.ts";
 
 const MAX_NAME_LENGTH = 256;
 
@@ -34,6 +35,8 @@ export interface RequestFacts {
   readonly single: boolean;
   /** One answer to each prompt. */
   readonly oneAnswer: boolean;
+  /** One token of it, made elsewhere, is all that the answer needs of its prefill. */
+  readonly cuttable: boolean;
   /** The engine's own: lower goes first at vLLM. */
   readonly priority: number | undefined;
   /** Who asks, as the client says: good for fairness within a tenant, no identity. */
@@ -111,6 +114,7 @@ function headFacts(config: FactsConfig, { api, headers, tenant }: FactsInput): R
     prompt: { parts: [], bytes: 0, extraTokens: 0, media: 0, listed: false, bytesPerToken: config.rates.bytesPerToken },
     single: false,
     oneAnswer: false,
+    cuttable: false,
     priority: undefined,
     user: undefined,
     session: undefined,
@@ -168,7 +172,7 @@ function bodyFacts(config: FactsConfig, input: FactsInput): RequestFacts | Probl
     stream: fields.first("stream") === "t",
     maxTokens: api.work === "generate" ? limitOf(api, fields) : 1,
     prompt: promptOf(api, fields, { body, media: scan.media, rates: config.rates }),
-    ...answersOf(api, fields),
+    ...splittingOf(api, fields),
     priority: integerOf(fields.value("priority")),
     user: userOf(fields),
     session: nameOf(fields.value("prompt_cache_key")) ?? nameOf(fields.value("previous_response_id")),
@@ -219,29 +223,6 @@ function adapterOf({ adapter = "" }: Api, fields: Fields): string | undefined {
   const value = fields.value(adapter) ?? undefined;
   return value === undefined ? undefined : JSON.stringify(value);
 }
-
-/** Members that ask for several answers of one prompt, with the values that do not. */
-const ONE_ANSWER: readonly (readonly [key: string, values: readonly string[]])[] = [
-  ["n", ["1", "null"]],
-  ["best_of", ["1", "null"]],
-  ["use_beam_search", ["false", "null"]],
-];
-
-function answersOf({ prompt, leg, rooms }: Api, fields: Fields): Pick<RequestFacts, "single" | "oneAnswer"> {
-  if (leg === undefined && rooms === undefined) return { single: false, oneAnswer: false };
-  // SGLang's own API has its sampling parameters in an object too, as vLLM's has.
-  const within = leg === undefined ? "sampling_params" : leg.within;
-  const sampling = within === undefined ? fields : fields.inside(within);
-  const oneAnswer = ONE_ANSWER.every(([key, values]) => {
-    const raw = sampling.raw(key);
-    return raw === undefined || values.includes(raw.toString("latin1", 0, 8));
-  });
-  const onePrompt = prompt.every((member) => member.key !== "prompt" || isOnePrompt(fields.raw(member.key)));
-  return { single: leg !== undefined && oneAnswer && onePrompt, oneAnswer };
-}
-
-/** Text or tokens; a list of texts or of token lists is a batch, be it of one. */
-const isOnePrompt = (raw: Buffer | undefined): boolean => !/^\[\s*["[]/.test(raw?.toString("latin1", 0, 64) ?? "");
 
 const integerOf = (value: unknown): number | undefined => (Number.isSafeInteger(value) ? (value as number) : undefined);
 

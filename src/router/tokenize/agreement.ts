@@ -3,7 +3,7 @@
  *
  * A tokenizer that is one token off at the front hits nothing, so any difference counts. Three of the last five, and the
  * model's tokens are not asked for in that way for a while; then it is tried again. Each API is judged by itself: engines
- * make of one what they do not make of another.
+ * make of one what they do not make of another; and so is each tenant, which is never told to anybody.
  */
 import type { PromptTokens } from "./tokens.ts";
 
@@ -28,6 +28,11 @@ export interface Way {
   readonly how: How;
 }
 
+/** Whose prompts are judged: one tenant's odd ones must not take the tokens from all others. */
+interface Judged extends Way {
+  readonly tenant: string;
+}
+
 /** Where a way was found wrong. */
 export interface Disagreement extends Way {
   /** Tokens that the engine had more. */
@@ -38,14 +43,15 @@ export interface Disagreement extends Way {
 export class Agreement {
   readonly #records = new Map<string, Past>();
 
-  trusts(way: Way, now: number): boolean {
+  trusts(way: Judged, now: number): boolean {
     const record = this.#records.get(keyOf(way));
     return record === undefined || record.distrustedUntil <= now;
   }
 
   /** What is to be told, where this answer ends the trust. */
-  judge(way: Way, counts: { ours: number; engines: number }, now: number): Disagreement | undefined {
-    const record = this.#recordOf(keyOf(way));
+  judge(judged: Judged, counts: { ours: number; engines: number }, now: number): Disagreement | undefined {
+    const { tenant, ...way } = judged;
+    const record = this.#recordOf(keyOf({ ...way, tenant }));
     const off = counts.engines - counts.ours;
     record.off.push(off);
     if (record.off.length > KEPT) record.off.shift();
@@ -66,8 +72,7 @@ export class Agreement {
   }
 }
 
-/** No name of a model holds a NUL. */
-const keyOf = ({ model, api, how }: Way): string => `${model}\0${api}\0${how}`;
+const keyOf = ({ model, api, how, tenant }: Judged): string => JSON.stringify([model, api, how, tenant]);
 
 function causeOf(off: number, engines: number): string {
   if (Math.abs(off) <= 2) return "tokens that begin or end a prompt: another template or other settings at the engine";

@@ -22,6 +22,15 @@ export interface ChatInput {
   readonly variables: Json;
 }
 
+/** Templates take a quarter of a millisecond a turn, and cannot be stopped: a megabyte of empty turns would take ten seconds. */
+const MAX_TURNS = 4096;
+
+/** Messages, and the parts of each: what templates go over. */
+function turnsIn(messages: readonly Json[]): number {
+  const parts = messages.flatMap(({ content, tool_calls: calls }) => [content, calls]).filter(Array.isArray);
+  return parts.reduce((sum, list) => sum + list.length, messages.length);
+}
+
 const recordsOf = (value: unknown, what: string): readonly Json[] => {
   if (!Array.isArray(value) || !value.every(isObject)) throw new Untold(`${what} is no list of objects`);
   return value;
@@ -122,6 +131,7 @@ function toolsOf({ tools, tool_choice: choice }: Json, dialect: EngineDialect): 
 /** Members that the template sees under their own names. */
 function variablesOf(body: Json): Json {
   const { chat_template_kwargs: own, reasoning_effort: effort, documents } = body;
+  if (isObject(own) && Object.hasOwn(own, "chat_template")) throw new Untold("a template of the client's");
   const continues = body["continue_final_message"] === true;
   return {
     add_generation_prompt: body["add_generation_prompt"] !== false && !continues,
@@ -149,8 +159,10 @@ export function chatInput(
   format: ContentFormat,
 ): ChatInput {
   const body = READERS[shape](given);
+  const messages = recordsOf(body["messages"], "messages");
+  if (turnsIn(messages) > MAX_TURNS) throw new Untold("more turns than a template is given");
   return {
-    messages: recordsOf(body["messages"], "messages").map((message) => messageOf(message, dialect, format)),
+    messages: messages.map((message) => messageOf(message, dialect, format)),
     tools: toolsOf(body, dialect),
     variables: variablesOf(body),
   };

@@ -94,6 +94,8 @@ export class EngineTokens {
   }
 
   #count(model: string, failed: boolean, reply: EngineReply): void {
+    // One client's prompts must not take the tokens from all others.
+    if (isRefusal(reply)) return;
     if (!failed) {
       this.#failing.delete(model);
       return;
@@ -109,6 +111,9 @@ export class EngineTokens {
     this.#failing.set(model, failing);
   }
 }
+
+/** The engine's word on the prompt, and none on itself. */
+const isRefusal = (reply: EngineReply): boolean => reply.kind === "answer" && [400, 413, 422].includes(reply.status);
 
 function canAsk({ shape, dialect, members }: Job): boolean {
   if (shape === "text") return true;

@@ -61,6 +61,7 @@ const SPOILERS: readonly (readonly [key: string, why: Unable])[] = [
   ["chat_template", "template"],
   ["truncate_prompt_tokens", "truncated"],
   ["truncation", "truncated"],
+  ["suffix", "template"],
   ["prompt_embeds", "media"],
   ["mm_processor_kwargs", "media"],
   ["previous_response_id", "stored"],
@@ -91,7 +92,11 @@ function asked({ shape, prompt, tokens, members }: Form, fields: Fields, of: Pic
   const first = given === undefined ? '"' : fields.first(given);
   if (first === "[") return listed(fields.raw(given ?? ""));
   if (first !== '"') return unable("api");
-  return { kind: "job", job: { ...of, shape, members: membersOf(fields, members) } };
+  // Settings and variables of templates are no prompt, and as long as the client likes.
+  const bytes = members.reduce((sum, key) => sum + (fields.raw(key)?.length ?? 0), 0);
+  return bytes > MAX_BYTES
+    ? unable("size")
+    : { kind: "job", job: { ...of, shape, members: membersOf(fields, members) } };
 }
 
 const isGiven = (fields: Fields, key: string): boolean => !["n", "\0"].includes(fields.first(key));

@@ -64,13 +64,13 @@ export class Tokenizer implements PromptTokenizer {
     return undefined;
   }
 
-  counted({ model, api, tokens: how, count }: CountedPrompt, promptTokens: number): void {
+  counted({ model, api, tenant, tokens: how, count }: CountedPrompt, promptTokens: number): void {
     if (how === undefined) return;
     const { metrics, log, clock } = this.#deps;
     const outcome = count === promptTokens ? "same" : "other";
     metrics.count("tandem_router_token_agreement_total", { how, outcome });
     const counts = { ours: count, engines: promptTokens };
-    const wrong = this.#agreement.judge({ model, api, how }, counts, clock.monotonic());
+    const wrong = this.#agreement.judge({ model, api, how, tenant }, counts, clock.monotonic());
     if (wrong !== undefined) log.warn("tokens are not the engine's: routed by text for ten minutes", { ...wrong });
   }
 
@@ -102,7 +102,8 @@ export class Tokenizer implements PromptTokenizer {
   }
 
   #trusts({ model, facts }: PromptQuery, how: How): boolean {
-    return this.#agreement.trusts({ model, api: facts.api.name, how }, this.#deps.clock.monotonic());
+    const { api, tenant } = facts;
+    return this.#agreement.trusts({ model, api: api.name, how, tenant }, this.#deps.clock.monotonic());
   }
 
   /** What has come when the budget ends. */

@@ -41,6 +41,8 @@ export interface CountedPrompt {
   readonly model: string;
   /** Name of the API. */
   readonly api: string;
+  /** Whose it is. */
+  readonly tenant: string;
   readonly tokens: PromptTokens["how"] | undefined;
   /** Tokens, where they were made; else as estimated. */
   readonly count: number;

@@ -45,9 +45,12 @@ function mix(digest: number, position: number): number {
   return (value ^ (value >>> 16)) >>> 0;
 }
 
-/** Where the answer would end by itself: half to one and a half times the mean, and never under 2 tokens. */
+/**
+ * Where the answer would end by itself: half to one and a half times the mean, and not under 2 tokens, its end among them.
+ * Of a mean under 1 it is the end alone: an empty answer.
+ */
 const naturalLength = (seed: number, mean: number): number =>
-  Math.max(2, Math.round(mean * (0.5 + (mix(seed, -2) % 1024) / 1024)));
+  Math.max(mean < 1 ? 1 : 2, Math.round(mean * (0.5 + (mix(seed, -2) % 1024) / 1024)));
 
 export function planOutput(request: OutputRequest): OutputPlan {
   const seed = ((request.digest % 0x1_0000_0000) ^ Math.imul(request.sample, 0x27d4eb2f)) | 0;

@@ -59,9 +59,14 @@ function readSource(params: Readonly<Record<string, unknown>>): TransferIntent {
   return { kind: "decode", source };
 }
 
-/** A prefill leg keeps its blocks when it ends as its connector wants: Mooncake only by length, NIXL also by a stop. */
+const BY_LENGTH_ALONE: readonly PairConnector[] = ["mooncake", "mooncake-bootstrap"];
+
+/**
+ * A prefill leg keeps its blocks when it ends as its connector wants: both of Mooncake only by length, NIXL, in newer
+ * releases, also by a stop.
+ */
 export const keepsBlocks = (connector: PairConnector, finish: FinishReason): boolean =>
-  connector !== "mooncake" || finish === "length";
+  finish === "length" || !BY_LENGTH_ALONE.includes(connector);
 
 export interface PrefillResult {
   readonly engineId: string;

@@ -94,10 +94,9 @@ class Drive {
   #send(request: SimulatedRequest): void {
     const at = this.#time.monotonic();
     this.#touched = true;
-    this.#policy(request).then(
-      (route) => this.#answer(request, route, at),
-      (error: unknown) => (this.#failure = error instanceof Error ? error : new Error(String(error))),
-    );
+    this.#policy(request)
+      .then((route) => this.#answer(request, route, at))
+      .catch((error: unknown) => (this.#failure = error instanceof Error ? error : new Error(String(error))));
   }
 
   #answer(request: SimulatedRequest, route: Route, at: number): void {

@@ -69,7 +69,7 @@ export class Fleet {
   }
 
   get capacityTokens(): number {
-    return capacityBlocks(this.model) * this.model.blockTokens;
+    return capacityTokens(this.model);
   }
 
   /** Numbers of the engines that answer clients. */
@@ -83,8 +83,11 @@ export class Fleet {
 
   signals(number: number): Signals {
     const { core, counts } = this.#of(number);
+    const load = core.load();
     return {
-      ...core.load(),
+      ...load,
+      // As `vllm:num_requests_waiting` has it: those that wait for KV are among them.
+      waiting: load.waiting + load.deferred,
       firstTokens: { count: counts.firstCount, sumMs: counts.firstMs },
       nextTokens: { count: counts.nextCount, sumMs: counts.nextMs },
     };
@@ -172,6 +175,9 @@ export class Fleet {
 
 const capacityBlocks = ({ profile, blockTokens }: EngineModel): number =>
   Math.floor(profile.capacityTokens / blockTokens);
+
+/** What the KV cache of an engine holds, in whole blocks. */
+export const capacityTokens = (model: EngineModel): number => capacityBlocks(model) * model.blockTokens;
 
 function monitorOf(counts: Engine["counts"]): EngineMonitor {
   const nothing = (): void => undefined;

@@ -38,9 +38,16 @@ export interface Route {
 /** The route may come later, where a prefill leg is run first. */
 export type Policy = (request: SimulatedRequest) => Promise<Route>;
 
+export interface Choice {
+  readonly engine: number;
+  readonly prefill?: number;
+}
+
 /** A published policy: where to, and, with roles, over which prefill engine. */
 export interface Chooser {
-  choose(request: SimulatedRequest): { readonly engine: number; readonly prefill?: number };
+  choose(request: SimulatedRequest): Choice;
+  /** The choice is made, and nothing is sent yet. */
+  chosen?(request: SimulatedRequest, choice: Choice): void;
   /** The request was sent to the engine, for `prefill` or for its answer; the result is called when that is over. */
   sent?(request: SimulatedRequest, engine: number): Sent;
 }
@@ -53,7 +60,9 @@ export interface Sent {
 /** The legs of a choice: prefill first where one is named, then the answer. */
 export function policyOf(chooser: Chooser, { fleet }: World): Policy {
   return async (request) => {
-    const { engine, prefill } = chooser.choose(request);
+    const choice = chooser.choose(request);
+    chooser.chosen?.(request, choice);
+    const { engine, prefill } = choice;
     const remote = prefill === undefined ? undefined : await prefilled(chooser, fleet, request, prefill);
     const sent = chooser.sent?.(request, engine);
     return {

@@ -9,15 +9,18 @@ import type { SimulatedRequest } from "./workload.ts";
 /** Tokens of a block of the trace. */
 export const TRACE_BLOCK_TOKENS = 512;
 
-/** Lines of the trace, in the order of their times. Throws a RangeError that names the line and what it should have. */
-export function parseTrace(text: string): readonly SimulatedRequest[] {
+/**
+ * Lines of the trace, in the order of their times. Throws a RangeError that names the line and what it should have.
+ * @param mostTokens that the KV cache of an engine holds: prompt and answer are to fit
+ */
+export function parseTrace(text: string, mostTokens = Infinity): readonly SimulatedRequest[] {
   const lines = text.split("\n");
-  const requests = lines.flatMap((line, index) => (line.trim() === "" ? [] : [requestOf(line, index + 1)]));
+  const requests = lines.flatMap((line, index) => (line.trim() === "" ? [] : [requestOf(line, index + 1, mostTokens)]));
   if (requests.length === 0) throw new RangeError("the trace has no request");
   return requests.sort((a, b) => a.at - b.at);
 }
 
-function requestOf(line: string, number: number): SimulatedRequest {
+function requestOf(line: string, number: number, mostTokens: number): SimulatedRequest {
   const value = objectOf(line, number);
   const count = (key: string, least: number): number => {
     const found = value[key];
@@ -33,6 +36,10 @@ function requestOf(line: string, number: number): SimulatedRequest {
       `line ${number}: ${promptTokens} tokens are ${Math.ceil(promptTokens / TRACE_BLOCK_TOKENS)} blocks of 512, hash_ids has ${blocks.length}`,
     );
   const outputTokens = Math.max(1, count("output_length", 0));
+  if (promptTokens + outputTokens > mostTokens)
+    throw new RangeError(
+      `line ${number}: prompt and answer are ${promptTokens + outputTokens} tokens, the KV cache of an engine holds ${mostTokens}`,
+    );
   return { at: count("timestamp", 0), blocks: blocks as number[], promptTokens, outputTokens };
 }
 

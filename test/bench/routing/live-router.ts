@@ -19,7 +19,9 @@ export function policyRouter(
   const begin = ({ headers, body }: CompleteRequest): Begun => {
     const request = requests[Number(headerOf(headers, NUMBER_HEADER))];
     if (request === undefined) return { ticket: NO_TICKET, routed: Promise.resolve(refused) };
-    const { engine } = chooser.choose(request);
+    const choice = chooser.choose(request);
+    chooser.chosen?.(request, choice);
+    const { engine } = choice;
     const sent = chooser.sent?.(request, engine);
     const destination = addresses[engine] ?? "";
     let over = false;

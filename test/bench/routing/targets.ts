@@ -18,7 +18,9 @@ const GOOD: Of = ({ goodputRps }) => goodputRps;
 
 export function targetsOf(rows: readonly BenchRow[]): readonly Target[] {
   const sections = new Set(rows.map(({ section }) => section));
-  return [...sections].flatMap((section) => SECTIONS[section](rows.filter((row) => row.section === section)));
+  const all = [...sections].flatMap((section) => SECTIONS[section](rows.filter((row) => row.section === section)));
+  // Of policies that were not run nothing can be said.
+  return all.filter(({ seen }) => Number.isFinite(seen));
 }
 
 const SECTIONS: Readonly<Record<BenchRow["section"], (rows: readonly BenchRow[]) => readonly Target[]>> = {
@@ -80,7 +82,7 @@ function atLoad(rows: readonly BenchRow[], load: number): readonly Target[] {
 
 /** No figure is asked for beyond: joint choice is to win. */
 const split = (rows: readonly BenchRow[], load: number): readonly Target[] =>
-  ["tandem-always", "kthena-kv", "llm-d"].map((name) =>
+  ["tandem-always", "kthena-prefix", "kthena-kv", "llm-d"].map((name) =>
     least("d", `goodput to ${name} at ${load} of capacity`, ratio(rows, GOOD, "tandem", name), 1),
   );
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import t from "tap";
 import { tandem } from "../../support/command.ts";
 
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 const folder = mkdtempSync(join(tmpdir(), "tandem-simulate-"));
 t.teardown(() => rmSync(folder, { recursive: true }));
 const trace = join(folder, "short.jsonl");
@@ -13,12 +13,17 @@ const line = (n: number): string =>
   JSON.stringify({ timestamp: n * 100, input_length: 1024, output_length: 20, hash_ids: [n % 7, 100 + n] });
 writeFileSync(trace, Array.from({ length: 60 }, (_, n) => line(n)).join("\n"));
 const broken = join(folder, "broken.jsonl");
+const long = join(folder, "long.jsonl");
+writeFileSync(
+  long,
+  `${line(0)}\n${JSON.stringify({ timestamp: 0, input_length: 10, output_length: 1e6, hash_ids: [1] })}`,
+);
 writeFileSync(broken, `${line(0)}\n{"timestamp": 0}\n`);
 
 t.test("rows as documented", async (t) => {
   const { code, out, err } = await tandem([
-    ...["simulate", "--trace", trace, "--policy", "tandem,llm-d", "--engines", "2"],
-    ...["--load", "0.5,0.8", "--seeds", "2", "-o", "json"],
+    ...["simulate", "--trace", trace, "--policy", "tandem,llm-d,tandem", "--engines", "2"],
+    ...["--load", "0.5,0.8,0.50", "--seeds", "2", "-o", "json"],
   ]);
   t.equal(code, 0, err);
   t.match(err, /capacity of 2: [\d.]+ requests\/s/);
@@ -65,6 +70,11 @@ t.test("wrong words are one line, and exit code 2", async (t) => {
     [[], /give --trace: a file, or a scene: kthena-long/],
     [["--trace", "nope"], /--trace nope: neither a file nor a scene/],
     [["--trace", broken], /broken\.jsonl: line 2: input_length is to be an integer/],
+    [
+      ["--trace", long],
+      /long\.jsonl: line 2: prompt and answer are 1000010 tokens, the KV cache of an engine holds 944640/,
+    ],
+    [["--trace", "kthena-long", "--load", "0.5"], /scene kthena-long has a load of its own/],
     [["--trace", trace, "--policy", "best"], /--policy best: accepted are tandem, random/],
     [["--trace", trace, "--load", "0"], /--load 0: accepted are numbers from 0\.01 to 10/],
     [["--trace", trace, "--load", "fast"], /--load fast: accepted are numbers/],

@@ -98,6 +98,30 @@ t.test("the page of APIs is their table", (t) => {
   t.end();
 });
 
+const TRANSFER = { kv_transfer_params: { do_remote_prefill: true, remote_host: "10.9.9.9" } };
+
+t.test("what one token of a prefill leg cannot serve is not cut in two", (t) => {
+  const cuttable = (path: string, more: object): boolean => facts(path, { model: "m", ...more }).cuttable;
+  const named = { type: "function", function: { name: "f" } };
+  const chat = (more: object): boolean => cuttable("/v1/chat/completions", { messages: MESSAGES, ...more });
+  const choices = [null, "auto", "none", "required", named].map((choice) => chat({ tool_choice: choice }));
+  t.same(choices, [true, true, true, false, false]);
+  const anthropic = ["auto", "none", "any", "tool"].map((type) =>
+    cuttable("/v1/messages", { messages: MESSAGES, tool_choice: { type } }),
+  );
+  t.same(anthropic, [true, true, false, false]);
+  t.same([{ prompt_logprobs: null }, { prompt_logprobs: 0 }, { logprobs: true, top_logprobs: 3 }].map(chat), [
+    true,
+    false,
+    true,
+  ]);
+  const text = (more: object): boolean => cuttable("/v1/completions", { prompt: "a", ...more });
+  t.same([{ echo: true }, { logprobs: 1 }, { echo: true, logprobs: 0 }].map(text), [true, true, false]);
+  const tokens = { token_ids: [1], sampling_params: { prompt_logprobs: 1 } };
+  t.notOk(cuttable("/inference/v1/generate", tokens));
+  t.end();
+});
+
 t.test("what a body lacks is named", (t) => {
   const table: [string, object, RegExp][] = [
     ["/v1/embeddings", { model: "m" }, /^input, or messages is missing$/],
@@ -109,11 +133,30 @@ t.test("what a body lacks is named", (t) => {
     ["/inference/v1/generate", { token_ids: [] }, /^token_ids must not be empty$/],
     ["/generate", { text: "a", sampling_params: { max_new_tokens: -1 } }, /^sampling_params\.max_new_tokens must be/],
     ["/v1/completions", { model: "m", prompt: "a", cache_salt: "" }, /^cache_salt must be a string that is not empty$/],
+    // vLLM reads parameters of a transfer there as well, and they name hosts.
+    ...(
+      [
+        ["/v1/completions", { model: "m", prompt: "a", vllm_xargs: TRANSFER }, /^vllm_xargs must not hold kv_transfer/],
+        [
+          "/v1/completions",
+          { model: "m", prompt: "a", vllm_xargs: { ec_transfer_params: "" } },
+          /^vllm_xargs must not hold ec_transfer/,
+        ],
+        ["/v1/responses", { model: "m", input: "a", vllm_xargs: TRANSFER }, /^vllm_xargs must not hold kv_transfer/],
+        [
+          "/inference/v1/generate",
+          { token_ids: [1], sampling_params: { extra_args: TRANSFER } },
+          /^sampling_params\.extra_args must not hold kv_transfer/,
+        ],
+      ] as const
+    ).map(([path, body, message]): [string, object, RegExp] => [path, body, message]),
   ];
   for (const [path, body, message] of table) {
     const found = read(path, body);
     t.match(isProblem(found) ? found.message : "accepted", message);
   }
+  const escaped = '{"token_ids":[1],"sampling_params":{"extra_\\u0061rgs":{"kv_transfer\\u005fparams":{}}}}';
+  t.match(read("/inference/v1/generate", escaped), { status: 400 });
   t.match(read("/generate", '{"text":"a","sampling_params":{"max_new_tokens":1,"max_new_tokens":2}}'), { status: 400 });
   t.end();
 });
@@ -142,19 +185,25 @@ t.test("an image counts as its tokens, by its digest; a URL by its text and an e
   t.end();
 });
 
+const KEPT = { do_remote_decode: true };
+
 t.test("the prefill leg limits the answer where its API keeps the limit", (t) => {
   const leg = (path: string, body: object): object => {
     const bytes = Buffer.from(JSON.stringify(body));
-    return JSON.parse(
-      onlyPrefill(bytes, facts(path, body), new Map([[PARAMS, KEEP_FOR_REMOTE]]), { minTokens: true }).toString(),
-    ) as object;
+    return JSON.parse(onlyPrefill(bytes, facts(path, body), new Map([[PARAMS, KEEP_FOR_REMOTE]])).toString()) as object;
   };
   const tokens = { token_ids: [1], sampling_params: { seed: 5, max_tokens: 99 }, stream: true };
   t.match(leg("/inference/v1/generate", tokens), {
-    sampling_params: { seed: 5, max_tokens: 1, min_tokens: 1 },
+    sampling_params: { seed: 5, max_tokens: 1, min_tokens: 1, extra_args: { kv_transfer_params: KEPT } },
     stream: false,
-    kv_transfer_params: { do_remote_decode: true },
+    kv_transfer_params: KEPT,
   });
+  const more = { token_ids: [1], sampling_params: { extra_args: { a: 1 } } };
+  t.match(leg("/inference/v1/generate", more), { sampling_params: { extra_args: { a: 1, kv_transfer_params: KEPT } } });
+  for (const sampling_params of [null, { extra_args: null }])
+    t.match(leg("/inference/v1/generate", { token_ids: [1], sampling_params }), {
+      sampling_params: { max_tokens: 1, extra_args: { kv_transfer_params: KEPT } },
+    });
   t.match(leg("/v1/messages", { model: "short", messages: MESSAGES, max_tokens: 5 }), { model: "m", max_tokens: 1 });
   t.end();
 });

@@ -226,6 +226,26 @@ t.test("what decode will fetch is pinned until its answer begins", async (t) => 
   t.equal(world.timers, 0, "no lease is left");
 });
 
+t.test("both at once: what was fetched before the prefill leg ended is not pinned by its end", async (t) => {
+  for (const [first, pinned] of [
+    ["prefill", true],
+    ["decode", false],
+  ] as const) {
+    const spoken = { connector: "mooncake", engine: "vllm" };
+    const world = new World({ "router.prefill.policy": "always" }, spoken);
+    const { ticket, routed } = world.router.begin(request());
+    t.equal((await routed).kind, "forward");
+    if (first === "decode") ticket.firstToken();
+    world.answer(DONE);
+    await new Promise((resolve) => setImmediate(resolve));
+    t.equal(world.sum().pinned > 500, pinned, `${first} first`);
+    ticket.firstToken();
+    t.equal(world.sum().pinned, 0);
+    ticket.finish(true);
+    t.match([world.sum(), world.timers], [{ inflight: 0, prefillMs: 0 }, 0]);
+  }
+});
+
 t.test("a client cannot name hosts, and its id is made unique", async (t) => {
   const evil = { kv_transfer_params: { remote_host: "10.9.9.9", remote_port: 1 }, bootstrap_host: "10.9.9.9" };
   for (const replies of [[DONE], [raw(200, "{}")]]) {

@@ -99,6 +99,17 @@ t.test("lies and hiccups stay within bounds", (t) => {
   t.end();
 });
 
+t.test("so do lengths of answers", (t) => {
+  for (const tokens of [1e12, NaN, Infinity, -1e12]) {
+    const { learner, settle } = rig();
+    for (let count = 0; count < 100; count++)
+      learner.stepped({ service: SERVICE, requests: 10, kvTokens: 1e5, tokens, ms: 8 });
+    const { decodeTokens } = settle();
+    t.ok(decodeTokens >= configured.decodeTokens / 20.001 && decodeTokens <= configured.decodeTokens * 20, `${tokens}`);
+  }
+  t.end();
+});
+
 t.test("an endpoint three times as slow is known for it, one a fifth slower is not", (t) => {
   const { learner, prompt, slow } = rig();
   for (let count = 0; count < 300; count++)
@@ -140,8 +151,13 @@ t.test("growth of a step, length of answers, and the way of the blocks", (t) => 
 
 t.test("services that come and go do not fill the memory", (t) => {
   const { learner, prompt } = rig();
-  for (let count = 0; count < 5000; count++) learner.prefilled({ ...prompt(), service: `/${count}` });
-  t.ok(learner.learned().length <= 1024);
+  for (let count = 0; count < 5000; count++) {
+    learner.prefilled({ ...prompt(), service: `/${count}` });
+    learner.prefilled(prompt());
+  }
+  t.equal(learner.learned().length, 1024);
+  const busy = learner.learned().find(({ service }) => service === SERVICE);
+  t.ok((busy?.seen.prefills ?? 0) > 4000, "the one that is heard of all the time is not among those forgotten");
   t.end();
 });
 

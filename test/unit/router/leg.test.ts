@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import t from "tap";
 import { loadConfig } from "../../../src/config/load.ts";
 import { UNTRUSTED_HEADERS } from "../../../src/kinds/names.ts";
@@ -218,6 +220,26 @@ t.test("calls of decode: who may ask, and what the answer is", async (t) => {
   open("none", false);
   t.equal(await call("none", own), 503, "no prefill engine took it");
   t.equal(callbacks.size, 1);
+});
+
+t.test("the request of a leg is let go once decode has asked: its answer may take minutes", async (t) => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const callbacks = new Callbacks(() => "http://router");
+  const open = (token: string): WeakRef<object> => {
+    const request = { body: Buffer.alloc(1024) };
+    callbacks.open(token, "id", () => Promise.resolve(request.body.length > 0));
+    return new WeakRef(request);
+  };
+  const [asked, waits] = [open("asked"), open("waits")];
+  const post = (): Promise<number> => callbacks.post("asked", Buffer.from('{"request_id":"id"}'));
+  t.equal(await post(), 200);
+  await new Promise((resolve) => setImmediate(resolve));
+  collect();
+  t.equal(asked.deref(), undefined);
+  t.ok(waits.deref());
+  t.equal(await post(), 200, "and is asked again");
+  t.equal(callbacks.size, 2);
 });
 
 t.test("a 200 with garbage means prefill on the decode endpoint, never a failure of ours", async (t) => {

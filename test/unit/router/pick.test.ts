@@ -116,7 +116,96 @@ t.test("picks", (t) => {
       { prefill: [p1], decode: [{ ...d1, stats: { at: 0, running: 30, waiting: 9, kvUsage: 0.5 } }, d2] },
     ],
   ];
+  const both = (id: string, load: Partial<Candidate["load"]>, more: Partial<Candidate> = {}): Candidate => ({
+    ...candidate(id, "both", load),
+    ...more,
+  });
+  const usage = (kvUsage: number): Partial<Candidate> => ({
+    ...{ stats: { at: 0, running: 5, waiting: 0, kvUsage }, capacityTokens: 100_000 },
+  });
+  const idle = { assigned: 9 };
+  // Whatever is the dearer one waited longest: a term that does not count would make it the pick.
+  table.push(
+    [
+      "a prefill holds up those in flight, whatever they decode",
+      "local b",
+      { decode: [both("a", { inflight: 4 }), both("b", { ...idle, inflight: 3 })], outputTokens: 0 },
+    ],
+    [
+      "of as many requests those with less to attend to",
+      "local b",
+      {
+        decode: [
+          both("a", { inflight: 5, contextTokens: 90_000 }),
+          both("b", { ...idle, inflight: 5, contextTokens: 50_000 }),
+        ],
+      },
+    ],
+    [
+      "or by what the engine tells, where that is more",
+      "local b",
+      { decode: [both("a", { inflight: 5 }, usage(0.9)), both("b", { ...idle, inflight: 5 }, usage(0.2))] },
+    ],
+    [
+      "where a cache has no room it is waited for",
+      "local b",
+      {
+        decode: [
+          both("a", { contextTokens: 99_000 }, { capacityTokens: 100_000 }),
+          both("b", { ...idle, contextTokens: 99_000 }, { capacityTokens: 200_000 }),
+        ],
+        promptTokens: 50_000,
+        constants: { ...constants, decodeMsPerKvToken: 0.1 },
+      },
+    ],
+    [
+      "what is cached needs no room",
+      "local b",
+      {
+        decode: [
+          both("a", { prefillMs: 0, contextTokens: 99_500 }, { capacityTokens: 100_000 }),
+          both(
+            "b",
+            { ...idle, prefillMs: 300, contextTokens: 99_500 },
+            { capacityTokens: 100_000, cachedTokens: 49_900 },
+          ),
+        ],
+        promptTokens: 50_000,
+        // Prefill costs next to nothing, room much.
+        constants: { ...constants, prefillMsPerToken: 0.00001, prefillMsPerTokenSquared: 0, decodeMsPerKvToken: 1 },
+      },
+    ],
+  );
   for (const [name, wanted, input] of table) t.equal(choose(input), wanted, name);
+  t.end();
+});
+
+t.test("fallbacks are the next best that the same prefill can be handed to", (t) => {
+  const decode = ["d1", "d2", "d3", "d4"].map((id, index) => candidate(id, "decode", { inflight: 10 * index }));
+  const chosen = pick({
+    prefill: [candidate("p", "prefill")],
+    ...{ decode, promptTokens: 8, outputTokens: 100, constants, policy: "always", fallbacks: 2 },
+    incompatible: (_, { id }) => (id === "d2" ? "block size" : undefined),
+  });
+  t.same(
+    chosen?.fallbacks.map(({ id }) => id),
+    ["d3", "d4"],
+  );
+  t.end();
+});
+
+t.test("near is near the cheapest, not near the next", (t) => {
+  // Each within 1 % of the one before, the dearest twice the first, and waiting longest.
+  const prefill = Array.from({ length: 80 }, (_, n) =>
+    candidate(`p${n}`, "prefill", { prefillMs: 1000 * 1.009 ** n, assigned: 100 - n }),
+  );
+  t.equal(choose({ prefill, decode: [candidate("d", "decode")], policy: "always" }), "p1 d", "p0 and p1 tie");
+  const near = candidate("d", "decode");
+  const domains = ["rack"];
+  const inRack = { ...near, endpoint: { ...near.endpoint, domains } };
+  const twins = [5, 3].map((assigned) => candidate(`p${assigned}`, "prefill", { assigned }));
+  const placed = twins.map((each) => ({ ...each, endpoint: { ...each.endpoint, domains } }));
+  t.equal(choose({ prefill: placed, decode: [inRack], policy: "always" }), "p3 d", "and where distances are known");
   t.end();
 });
 

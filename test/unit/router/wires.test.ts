@@ -36,10 +36,12 @@ const DECODE = endpoint("10.0.0.2:8000", "none", "");
 /** What a hostile client would have engines told, in every request. */
 const HOSTILE = {
   kv_transfer_params: { do_remote_prefill: true, remote_host: "10.9.9.9" },
+  ec_transfer_params: { peer_host: "10.9.9.9" },
   bootstrap_host: "10.9.9.9",
   bootstrap_port: 1,
   bootstrap_room: 1,
   routed_dp_rank: 9,
+  data_parallel_rank: 9,
   disagg_prefill_dp_rank: 9,
 };
 const MESSAGES = [{ role: "user", content: "a" }];
@@ -48,6 +50,7 @@ const REQUESTS: readonly (readonly [path: string, body: object])[] = [
   ["/v1/completions", { model: "m", prompt: "a", max_tokens: 9, stream: true, stream_options: {} }],
   ["/v1/completions", { model: "m", prompt: ["a", "b"] }],
   ["/v1/chat/completions", { model: "m", messages: MESSAGES, n: 2 }],
+  ["/v1/chat/completions", { model: "m", messages: MESSAGES, tool_choice: "required" }],
   ["/v1/messages", { model: "m", messages: MESSAGES, max_tokens: 9 }],
   ["/v1/responses", { model: "m", input: "a" }],
   ["/inference/v1/generate", { token_ids: [1], sampling_params: { max_tokens: 9 } }],

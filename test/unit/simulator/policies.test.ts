@@ -1,5 +1,6 @@
 /** Each published policy in situations of which its formula says what it does. */
 import t from "tap";
+import type { RemoteSource } from "../../../src/simulator/engine/sequence.ts";
 import { VirtualTime } from "../../../src/simulator/engine/virtual-time.ts";
 import { seededRandom } from "../../../src/simulator/random.ts";
 import { Fleet } from "../../../src/simulator/routing/fleet.ts";
@@ -29,6 +30,7 @@ const ask = (from: number, count = 8, outputTokens = 500): SimulatedRequest => (
 /** Chooses, sends and serves; what the chooser keeps of it is released where the answer ends. */
 function serve(chooser: Chooser, { fleet }: World, request: SimulatedRequest, forced?: number): number {
   const engine = forced ?? chooser.choose(request).engine;
+  chooser.chosen?.(request, { engine });
   const sent = chooser.sent?.(request, engine);
   fleet.answer(engine, request, {
     firstToken: () => sent?.firstToken?.(),
@@ -98,6 +100,47 @@ t.test("Kthena: prefixes are known once the whole answer was sent, and count as 
   t.end();
 });
 
+t.test("Kthena: 8,192 bytes of a prompt are written down, and five engines found", (t) => {
+  const world = worldOf(8);
+  const chooser = kthena({ scorers: ["prefix-cache"], version: "current" }, world, toldPrefixes(world));
+  const sent = (request: SimulatedRequest, engine: number): void => chooser.sent?.(request, engine).over?.();
+  sent(ask(0, 4), 3);
+  // 4 of their 160 blocks each: 200 of them are half of 50,000 hashes.
+  for (let count = 1; count <= 200; count++) sent(ask(1000 * count, 160), 3);
+  t.same(many(chooser, ask(0, 8)), new Set([3]), "long prompts do not push out more than they write");
+  const loaded = kthena({ scorers: ["least-request", "prefix-cache"], version: "current" }, world, toldPrefixes(world));
+  for (const engine of [0, 1, 2, 3, 4, 5]) loaded.sent?.(ask(0), engine).over?.();
+  for (const engine of [0, 1, 2, 3, 4]) loaded.sent?.(ask(9000), engine);
+  t.ok(
+    many(loaded, ask(0)).has(6),
+    "the idle one of six holders is not always among the five, and then counts as a stranger",
+  );
+  t.end();
+});
+
+t.test("Kthena: an engine that answered nothing since keeps the latency that it had", (t) => {
+  const world = worldOf(2);
+  const chooser = kthena({ scorers: ["least-latency"], version: "current" }, world, toldPrefixes(world));
+  // A prompt of 100,000 tokens there, one of 512 here.
+  serve(chooser, world, ask(0, 200, 20), 0);
+  serve(chooser, world, ask(1000, 1, 20), 1);
+  world.time.advance(60_000);
+  t.same(many(chooser, ask(0)), new Set([1]), "seconds ago, and nothing has come since");
+  t.end();
+});
+
+t.test("waiting requests are those that wait for KV as well", (t) => {
+  const { fleet, time } = worldOf(0, 1, 1);
+  let source: RemoteSource | undefined;
+  fleet.prefill(0, ask(0, 160), (kept) => (source = kept));
+  time.advance(60_000);
+  if (source === undefined) throw new Error("no prefill");
+  fleet.answer(1, ask(0, 160), SILENT, source);
+  time.advance(100);
+  t.match(fleet.signals(1), { running: 0, waiting: 1, deferred: 1 });
+  t.end();
+});
+
 t.test("Kthena's benchmark: least request by what was scraped a second ago", (t) => {
   const world = worldOf();
   const chooser = kthena({ scorers: ["least-request"], version: "benchmark" }, world, toldPrefixes(world));
@@ -120,7 +163,7 @@ t.test("Kthena: the decode pod first, the prefill pod by its own score", (t) => 
 t.test("llm-d: prefix 3 beats queue 2, and not queue and cache use together", (t) => {
   const world = worldOf();
   const chooser = llmD(world);
-  chooser.sent?.(ask(0), 1);
+  chooser.chosen?.(ask(0), { engine: 1 });
   t.same(many(chooser, ask(0)), new Set([1]), "written at the pick");
   for (let count = 0; count < 300; count++) world.fleet.answer(1, ask(1000 + 7 * count, 7, 5000), SILENT);
   world.time.advance(100);
@@ -131,11 +174,19 @@ t.test("llm-d: prefix 3 beats queue 2, and not queue and cache use together", (t
 });
 
 t.test("llm-d: prefill where it is decoded only where next to nothing is left to compute", (t) => {
-  const world = worldOf(0, 1, 1);
+  const world = worldOf(0, 2, 1);
   const chooser = llmD(world);
-  t.same(chooser.choose(ask(0)), { engine: 1, prefill: 0 });
-  chooser.sent?.(ask(0), 1);
-  t.same(chooser.choose(ask(0)), { engine: 1 });
+  const { engine, prefill = NaN } = chooser.choose(ask(0));
+  t.equal(engine, 2);
+  // Of the first 7 blocks alone: a block is left to compute.
+  chooser.chosen?.(ask(0, 7), { engine, prefill });
+  t.same(
+    new Set(Array.from({ length: 60 }, () => chooser.choose(ask(0)).prefill)),
+    new Set([prefill]),
+    "known of both",
+  );
+  chooser.chosen?.(ask(0), { engine });
+  t.same(chooser.choose(ask(0)), { engine: 2 });
   t.end();
 });
 

@@ -97,6 +97,27 @@ t.test("clients send one request after another, and runs go on with the engines 
   t.ok(hits(1) > hits(0), "the second run finds what the first one left");
 });
 
+t.test("a request that no engine can hold ends the run with that", async (t) => {
+  const request = { at: 0, blocks: [1], promptTokens: 10, outputTokens: 1e6 };
+  for (const topology of [BOTH, SPLIT])
+    for (const policy of ["tandem", "random"] as const)
+      await t.rejects(
+        runCell(
+          {
+            policy,
+            replay: { kind: "trace", name: "t", requests: [request] },
+            topology,
+            load: 1,
+            capacityRps: 1,
+            seed: 1,
+          },
+          options,
+        ),
+        { message: /longer than the KV cache/ },
+        policy,
+      );
+});
+
 t.test("figures of outcomes, by hand", (t) => {
   const outcome = (at: number, ttftMs: number, e2eMs: number, outputTokens: number): Outcome => ({
     ...{ run: 0, at, ttftMs, e2eMs, outputTokens, promptTokens: 100, cachedTokens: 25 },

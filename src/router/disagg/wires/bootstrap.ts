@@ -21,7 +21,7 @@ function rankOf(prefill: Endpoint, { chance, peer }: Meeting): number {
 }
 
 export const bootstrap: WireRules = {
-  takes: ({ single }) => single,
+  takes: ({ single, cuttable }) => single && cuttable,
   pins: true,
   peer: "asks",
   prefill: ({ body, facts, requestId }, { prefill }, meeting) => ({

@@ -6,9 +6,9 @@ import { onlyPrefill, PARAMS, wholeBody } from "../bodies.ts";
 import type { WireRules } from "../wires.ts";
 
 export const metaserver: WireRules = {
-  takes: ({ single }) => single,
+  takes: ({ single, cuttable }) => single && cuttable,
   prefill: ({ body, facts }, _, { posted }) => ({
-    body: onlyPrefill(body, facts, new Map([[PARAMS, posted ?? "{}"]]), { minTokens: true }),
+    body: onlyPrefill(body, facts, new Map([[PARAMS, posted ?? "{}"]])),
     headers: [],
   }),
   decode: ({ body, facts }, _, { callback = "" }) => ({

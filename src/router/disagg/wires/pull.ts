@@ -16,16 +16,10 @@ export const KEEP_FOR_REMOTE = JSON.stringify({
 });
 
 export const pull: WireRules = {
-  takes: ({ single }) => single,
+  takes: ({ single, cuttable }) => single && cuttable,
   pins: true,
-  prefill: ({ body, facts }, { prefill }) => ({
-    // Mooncake must finish by `length`, which `min_tokens: 1` makes sure of.
-    body: onlyPrefill(
-      body,
-      facts,
-      new Map([[PARAMS, KEEP_FOR_REMOTE]]),
-      prefill.compatibility.connector === "mooncake" ? { minTokens: true } : {},
-    ),
+  prefill: ({ body, facts }) => ({
+    body: onlyPrefill(body, facts, new Map([[PARAMS, KEEP_FOR_REMOTE]])),
     headers: [],
   }),
   decode: ({ body, facts }, _, __, params) => ({

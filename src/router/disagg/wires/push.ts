@@ -16,10 +16,11 @@ export const COORDINATES = ["remote_engine_id", "remote_host", "remote_port", "t
 const WITHIN: Readonly<Record<string, (id: string) => string>> = {
   chat: (id) => `chatcmpl-${id}`,
   completions: (id) => `cmpl-${id}-0`,
+  "vLLM generate": (id) => `generate-tokens-${id}`,
 };
 
 export const push: WireRules = {
-  takes: ({ single }) => single,
+  takes: ({ single, cuttable }) => single && cuttable,
   pins: true,
   peer: "hears",
   prefill: ({ body, facts }) => ({

@@ -5,11 +5,12 @@
  * prefix_cache, kvcache_aware); the code of September 2025, with which its benchmark was made, where it differed. A
  * filter that leaves no engine fails the request there; here it lets all pass.
  */
+import type { Random } from "../../../ports.ts";
 import type { Signals } from "../fleet.ts";
 import type { Chooser, Sent, View } from "../policy.ts";
 import type { SimulatedRequest } from "../workload.ts";
 import { least } from "./simple.ts";
-import { scraped } from "./scraped.ts";
+import { scraped, type Scraped, type TokenTimes } from "./scraped.ts";
 import { SentPrefixes, type ToldPrefixes } from "./prefixes.ts";
 import { Tracked } from "./tracked.ts";
 
@@ -17,15 +18,21 @@ export type KthenaScorer = "least-request" | "least-latency" | "gpu-usage" | "pr
 
 export interface KthenaOptions {
   readonly scorers: readonly KthenaScorer[];
-  /** `benchmark`: least-request by the engines' counts alone, and blocks of 128 tokens for kvcache-aware. */
+  /**
+   * `benchmark`: least-request by the engines' counts alone, blocks of 128 tokens for kvcache-aware, and for prefix-cache
+   * prompts written down whole: why, says `scenes.ts`.
+   */
   readonly version: "benchmark" | "current";
 }
 
 /** METRICS_SCRAPE_INTERVAL; maxWaitingRequests; weights 1. */
 const SCRAPE_MS = 1000;
 const MAX_WAITING = 10;
-/** prefix-cache: 64 bytes a block, 128 blocks at most, 50,000 hashes of each pod; a token taken for 4 bytes. */
-const PREFIX = { tokensPerBlock: 16, mostBlocks: 128, mostHashes: 50_000 } as const;
+/**
+ * prefix-cache: 64 bytes a block, 128 blocks at most are looked up and written down, 50,000 hashes of each pod, and no more
+ * than the 5 longest matches are found; a token taken for 4 bytes.
+ */
+const PREFIX = { tokensPerBlock: 16, mostBlocks: 128, mostHashes: 50_000, mostMatches: 5 } as const;
 /** kvcache-aware: 128 blocks at most of 16 tokens, in the benchmark of 128. */
 const KV = { mostBlocks: 128, tokens: { current: 16, benchmark: 128 } } as const;
 
@@ -47,7 +54,12 @@ export function kthena(
   const { blockTokens } = fleet.model;
   const sent = new SentPrefixes(fleet.engines.length, (PREFIX.mostHashes * PREFIX.tokensPerBlock) / blockTokens);
   const view = scraped(fleet, time, SCRAPE_MS);
-  const table = scorersOf(version, blockTokens, (engine) => tracked.inflight(engine), view.before);
+  const written =
+    version === "benchmark" ? Infinity : Math.ceil((PREFIX.mostBlocks * PREFIX.tokensPerBlock) / blockTokens);
+  const table = scorersOf({
+    ...{ version, blockTokens, random, meanMs: view.meanMs },
+    inflight: (engine) => tracked.inflight(engine),
+  });
   const best = (engines: readonly number[], request: SimulatedRequest): number => {
     const all = engines.map((engine) => ({
       ...{ engine, signals: view.now(engine) },
@@ -68,7 +80,8 @@ export function kthena(
       engine: best(fleet.decoders, request),
       ...(fleet.prefillers.length === 0 ? {} : { prefill: best(fleet.prefillers, request) }),
     }),
-    sent: (request, engine) => afterwards(tracked.sent(engine), () => sent.record(engine, request.blocks)),
+    sent: (request, engine) =>
+      afterwards(tracked.sent(engine), () => sent.record(engine, request.blocks.slice(0, written))),
   };
 }
 
@@ -80,12 +93,15 @@ const afterwards = (sent: Sent, task: () => void): Sent => ({
   },
 });
 
-function scorersOf(
-  version: KthenaOptions["version"],
-  blockTokens: number,
-  inflight: (engine: number) => number,
-  before: (engine: number) => Signals,
-): Readonly<Record<KthenaScorer, Scorer>> {
+interface Ground {
+  readonly version: KthenaOptions["version"];
+  readonly blockTokens: number;
+  readonly random: Random;
+  readonly inflight: (engine: number) => number;
+  readonly meanMs: Scraped["meanMs"];
+}
+
+function scorersOf({ version, blockTokens, random, inflight, meanMs }: Ground): Readonly<Record<KthenaScorer, Scorer>> {
   const base = ({ engine, signals: { running, waiting } }: Scored): number =>
     version === "benchmark"
       ? running + 100 * waiting
@@ -103,21 +119,33 @@ function scorersOf(
     },
     "gpu-usage": (all) =>
       all.map(({ signals: { usedBlocks, capacityBlocks } }) => 100 * (1 - usedBlocks / capacityBlocks)),
-    "least-latency": (all) => latencyScores(all, before),
+    "least-latency": (all) => latencyScores(all, meanMs),
     "prefix-cache": (all, request) =>
-      all.map(({ matched }) => share(matched.sent, request, PREFIX.tokensPerBlock, PREFIX.mostBlocks)),
+      longest(
+        all.map(({ matched }) => share(matched.sent, request, PREFIX.tokensPerBlock, PREFIX.mostBlocks)),
+        random,
+      ),
     "kvcache-aware": (all, request) =>
       all.map(({ matched }) => share(matched.told, request, KV.tokens[version], KV.mostBlocks)),
   };
 }
 
-/** Half by the mean time to first token of the last interval, half by that of the other tokens; 50 where there is none. */
-function latencyScores(all: readonly Scored[], before: (engine: number) => Signals): readonly number[] {
-  const part = (of: "firstTokens" | "nextTokens"): readonly number[] => {
-    const means = all.map(({ engine, signals }) => {
-      const [now, then] = [signals[of], before(engine)[of]];
-      return now.count > then.count ? (now.sumMs - then.sumMs) / (now.count - then.count) : undefined;
-    });
+/** The highest scores alone, as many as are looked for: of equals those that come up, as Go's maps go. */
+function longest(scores: readonly number[], random: Random): readonly number[] {
+  if (scores.length <= PREFIX.mostMatches) return scores;
+  const order = scores.map((score, index) => ({ score, index, dice: random.next() }));
+  order.sort((a, b) => b.score - a.score || a.dice - b.dice);
+  const found = new Set(order.slice(0, PREFIX.mostMatches).map(({ index }) => index));
+  return scores.map((score, index) => (found.has(index) ? score : 0));
+}
+
+/**
+ * Half by the mean time to first token of the last interval, half by that of the other tokens: an engine that answered
+ * nothing since keeps the mean it had. 50 where there never was one.
+ */
+function latencyScores(all: readonly Scored[], meanMs: Scraped["meanMs"]): readonly number[] {
+  const part = (of: TokenTimes): readonly number[] => {
+    const means = all.map(({ engine }) => meanMs(engine, of));
     const known = means.filter((mean) => mean !== undefined);
     const [low, high] = [Math.min(...known), Math.max(...known)];
     return means.map((mean) => (mean === undefined ? 50 : high === low ? 100 : (100 * (high - mean)) / (high - low)));

@@ -42,9 +42,8 @@ export function llmD({ fleet, time, random }: View): Chooser {
       if (fleet.prefillers.length === 0 || local(engine, request)) return { engine };
       return { engine, prefill: best(fleet.prefillers, request) };
     },
-    sent: (request, engine) => {
-      prefixes.record(engine, looked(request));
-      return {};
+    chosen: (request, { engine, prefill }) => {
+      for (const each of prefill === undefined ? [engine] : [engine, prefill]) prefixes.record(each, looked(request));
     },
   };
 }

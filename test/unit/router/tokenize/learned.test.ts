@@ -50,7 +50,7 @@ t.test("no answer moves the estimate beyond what text can be", (t) => {
   t.end();
 });
 
-const WAY = { model: "m", api: "chat", how: "tokenizer" } as const;
+const WAY = { model: "m", api: "chat", how: "tokenizer", tenant: "a" } as const;
 
 t.test("three of five that differ end the trust, in one way of one model, for ten minutes", (t) => {
   const agreement = new Agreement();
@@ -65,6 +65,7 @@ t.test("three of five that differ end the trust, in one way of one model, for te
   t.ok(agreement.trusts({ ...WAY, how: "engine" }, 1));
   t.ok(agreement.trusts({ ...WAY, model: "n" }, 1));
   t.ok(agreement.trusts({ ...WAY, api: "messages" }, 1));
+  t.ok(agreement.trusts({ ...WAY, tenant: "b" }, 1), "one tenant's odd prompts are no other's loss");
   t.notOk(agreement.trusts(WAY, 599_999));
   t.ok(agreement.trusts(WAY, 600_000), "then it is tried again");
   t.same(
@@ -81,7 +82,16 @@ t.test("three of five that differ end the trust, in one way of one model, for te
 });
 
 const FORECAST: Forecast = {
-  ...{ model: "m", api: "chat", promptTokens: 900, how: undefined, bytes: 3600, cachedTokens: 800, firstTokenMs: 10 },
+  ...{
+    model: "m",
+    api: "chat",
+    tenant: "",
+    promptTokens: 900,
+    how: undefined,
+    bytes: 3600,
+    cachedTokens: 800,
+    firstTokenMs: 10,
+  },
   ...{ whence: "history", sentTokens: 800, blockSize: 16 },
   ...{ service: "/s", prefiller: "e", decoder: "e", address: "e:1", remote: false, streams: false },
   ...{ queueMs: 0, givenMs: 0, ownMs: 0, requests: 1, kvTokens: 0 },
