@@ -1,8 +1,8 @@
 /**
- * Where prefill and decode pods lie in the topology, written to each as an annotation: the router tells distances by it,
- * and so needs neither Nodes nor HyperNodes. Decided from the pods' nodes and the tree; nothing is moved or placed.
+ * Where the pods of a model with prefill engines lie in the topology, written to each as an annotation: the router tells
+ * distances by it, and so needs neither Nodes nor HyperNodes. Decided from the pods' nodes and the tree; nothing is moved or placed.
  */
-import { annotationOf, keyOf, type Pod } from "../kinds/kube.ts";
+import { annotationOf, keyOf, labelOf, type Pod } from "../kinds/kube.ts";
 import { LABEL, STATUS } from "../kinds/names.ts";
 import { refOf } from "../kinds/resource.ts";
 import { changed } from "../kinds/verdict.ts";
@@ -12,7 +12,9 @@ import type { Acts } from "./contracts.ts";
 
 /** One patch for each pod whose annotation is not what the tree says; `tree` is asked for only where a pod needs it. */
 export function domainActions(pods: readonly Pod[], tree: () => TopologyTree, acts: Acts): readonly Action[] {
-  const placed = pods.filter((pod) => isOfPair(pod) && acts(pod.metadata.namespace ?? ""));
+  const live = pods.filter((pod) => isBound(pod) && acts(pod.metadata.namespace ?? ""));
+  const split = new Set(live.filter((pod) => labelOf(pod, LABEL.role) === "prefill").map(modelOf));
+  const placed = live.filter((pod) => split.has(modelOf(pod)));
   if (placed.length === 0) return [];
   const known = tree();
   return placed.flatMap((pod) => {
@@ -21,9 +23,11 @@ export function domainActions(pods: readonly Pod[], tree: () => TopologyTree, ac
   });
 }
 
-const isOfPair = ({ metadata, spec, status }: Pod): boolean =>
+/** Where nobody prefills for others, nothing travels. */
+const modelOf = (pod: Pod): string => `${pod.metadata.namespace ?? ""}/${labelOf(pod, LABEL.model) ?? ""}`;
+
+const isBound = ({ metadata, spec, status }: Pod): boolean =>
   metadata.labels?.[LABEL.model] !== undefined &&
-  ["prefill", "decode"].includes(metadata.labels[LABEL.role] ?? "") &&
   ![undefined, ""].includes(spec.nodeName) &&
   metadata.deletionTimestamp === undefined &&
   !["Succeeded", "Failed"].includes(status?.phase ?? "");

@@ -83,7 +83,7 @@ export const STATUS = {
   placement: "status.tandem.sh/placement",
   /** On a pod of a complete gang without room: since when it waits. */
   waiting: "status.tandem.sh/waiting",
-  /** On a bound prefill or decode pod: names of the topology domains of its node, the widest first, as `spine-0/leaf-3`. */
+  /** On a bound pod of a model with prefill engines: names of the topology domains of its node, the widest first, as `spine-0/leaf-3`. */
   domains: "status.tandem.sh/domains",
   /** On objects that the controller makes: hash of what it applied last, so that it writes only when that changes. */
   applied: "status.tandem.sh/applied",

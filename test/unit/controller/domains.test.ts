@@ -69,10 +69,11 @@ t.test("distances of located pods are steps of the tree", (t) => {
   t.end();
 });
 
-t.test("only bound prefill and decode pods are located, and only where they lie in a domain", (t) => {
+t.test("only bound pods of a model with prefill engines are located, and only where they lie in a domain", (t) => {
   const foreign = { ...pod("foreign", "decode", "n1"), metadata: { name: "foreign", namespace: "a" } };
+  const [prefill] = done([pod("prefill", "prefill", "n1")], plan([pod("prefill", "prefill", "n1")]));
   const given = [
-    pod("both", "both", "n1"),
+    prefill as Pod,
     pod("unbound", "decode"),
     pod("going", "decode", "n1", { deletionTimestamp: "2026-01-01T00:00:00Z" }),
     { ...pod("over", "decode", "n1"), status: { phase: "Succeeded" } },
@@ -81,7 +82,11 @@ t.test("only bound prefill and decode pods are located, and only where they lie 
     foreign,
   ];
   t.same(plan(given), []);
-  const reached = [pod("reached", "decode", "n1")];
+  t.equal(plan([prefill as Pod, pod("both", "both", "n1")]).length, 1);
+  t.same(plan([pod("both", "both", "n1"), pod("alone", "decode", "n1")]), [], "nobody prefills for them");
+  const elsewhere = { ...pod("both", "both", "n1"), metadata: { ...pod("both", "both").metadata, namespace: "b" } };
+  t.same(plan([prefill as Pod, elsewhere]), [], "nor does another namespace's");
+  const reached = [pod("reached", "prefill", "n1")];
   t.equal(plan(reached).length, 1);
   t.same(
     plan(reached, NODES, () => false),
