@@ -5,7 +5,7 @@ import { startSidecar, type RunningSidecar } from "../../src/simulator/engine/si
 import { send, startLegs, type LegsRig } from "../support/legs.ts";
 import { until } from "./engine.ts";
 
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 
 const chat = (content: string, more: object = {}): object => ({
   model: "m",
