@@ -84,7 +84,7 @@ export const METRICS = {
   },
   tandem_router_decode_deserted_total: {
     type: "counter",
-    help: "Decode legs whose prefill failed behind them: their engine waits until its own deadline.",
+    help: "Decode legs whose prefill was lost behind them: the request is ended, unless its answer is no empty stream.",
     labels: ["connector"],
   },
   tandem_router_kv_stranded_total: {
