@@ -274,13 +274,19 @@ t.test(
 );
 
 t.test(
-  "SGLang: a batch meets in as many rooms as it has prompts; several answers of one prompt are refused",
+  "SGLang: a batch meets in as many rooms as it has prompts; several answers of one, or its scores, are refused",
   async (t) => {
     const rig = await startLegs(t, "sglang");
     const prompts = ["One fish. ", "Two fish. ", "Red fish. "].map((words) => words.repeat(100));
     t.match(await rig.ask({ model: "m", prompt: prompts, max_tokens: 2 }, "/v1/completions"), { status: 200 });
     t.match(rig.decode.facts(), { decodeLegsRemote: 3, decodeLegsLocal: 0 });
-    t.match(await rig.begin(chat("Twice.", { n: 2 })).routed, { kind: "answer", status: 503, reason: "NoPartner" });
+    const scored = { model: "m", prompt: "Scored. ".repeat(100), echo: true, logprobs: 1 };
+    for (const [body, path] of [
+      [chat("Twice.", { n: 2 }), "/v1/chat/completions"],
+      [scored, "/v1/completions"],
+      [{ text: "Scored. ".repeat(100), return_logprob: true, logprob_start_len: 0 }, "/generate"],
+    ] as const)
+      t.match(await rig.begin(body, path).routed, { kind: "answer", status: 503, reason: "NoPartner" });
   },
 );
 
