@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientHttp2Stream } from "node:http2";
 import type { Timers } from "../../src/ports.ts";
-import type { Routed } from "../../src/router/exchange.ts";
+import type { Answer, Routed } from "../../src/router/exchange.ts";
 import { BODY_MODES } from "../../src/router/extproc/codec.ts";
 import { Deframer } from "../../src/router/extproc/grpc.ts";
 import { LATE_MS } from "../../src/router/extproc/modes.ts";
@@ -45,16 +45,19 @@ async function lived(stream: ClientHttp2Stream, lines: string[] = []): Promise<r
 }
 
 const END = "end";
-/** Longer than it takes until a deserted engine is known. */
-const PAUSE = "pause";
+/** The prefill is lost. */
+const LOSE = "lose";
 const BOTH = ["request headers", "request body"] as const;
 const never = (): Promise<Routed> => new Promise(() => undefined);
 const refused = (): Promise<Routed> => Promise.resolve(answer(503));
-/** Forwarded to an engine that waits in vain, as is known a moment later. */
+/** Forwarded to an engine that waits in vain, which `lose` tells. */
 const deserted = async (bytes: Buffer): Promise<Routed> => {
+  const { promise, resolve } = Promise.withResolvers<Answer>();
+  lose = () => resolve(answer(503));
   const to = await echo(bytes);
-  return to.kind === "forward" ? { ...to, deserted: sleep(20).then(() => answer(503)) } : to;
+  return to.kind === "forward" ? { ...to, deserted: promise } : to;
 };
+let lose = (): void => undefined;
 const broken = (): Promise<Routed> => Promise.reject(new Error("a bug"));
 /** Nobody is late. */
 const PATIENT: Timers = {
@@ -70,7 +73,7 @@ const trailers = framed(encodeTrailers("requestTrailers"));
 type Row = readonly [
   what: string,
   /** A number: so many replies are waited for. */
-  sent: readonly (Buffer | typeof END | typeof PAUSE | number)[],
+  sent: readonly (Buffer | typeof END | typeof LOSE | number)[],
   lines: readonly string[],
   options?: RigOptions,
 ];
@@ -100,13 +103,12 @@ const ROWS: readonly Row[] = [
   ["too much held", [head("FULL_DUPLEX_STREAMED"), WHOLE], ["answer", "status 0"], { maxBufferedBytes: 1 }],
   ["a mode that is not served", [head("GRPC")], ["answer", "status 0"]],
   ["trailers without a body", [head("BUFFERED"), trailers], ["request headers", "answer", "status 0"]],
-  ["deserted", [head("FULL_DUPLEX_STREAMED"), WHOLE], [...BOTH, "answer", "status 0"], { route: deserted }],
-  ["deserted", [head("BUFFERED"), WHOLE], [...BOTH, "answer", "status 0"], { route: deserted }],
-  ["deserted", [head("NONE", "NONE", true)], ["request headers", "answer", "status 0"], { route: deserted }],
-  ["deserted behind the end", [head("BUFFERED"), WHOLE, 2, END], [...BOTH, "status 0"], { route: deserted }],
+  ["deserted", [head("FULL_DUPLEX_STREAMED"), WHOLE, 2, LOSE], [...BOTH, "answer", "status 0"], { route: deserted }],
+  ["deserted", [head("BUFFERED"), WHOLE, 2, LOSE], [...BOTH, "answer", "status 0"], { route: deserted }],
+  ["deserted", [head("NONE", "NONE", true), 1, LOSE], ["request headers", "answer", "status 0"], { route: deserted }],
   [
     "deserted behind a whole answer",
-    [head("BUFFERED"), WHOLE, 2, framed(encodeHeaders("responseHeaders", [[":status", "200"]], true)), 3, PAUSE, END],
+    [head("BUFFERED"), WHOLE, 2, framed(encodeHeaders("responseHeaders", [[":status", "200"]], true)), 3, LOSE, END],
     [...BOTH, "response headers", "status 0"],
     { route: deserted },
   ],
@@ -130,7 +132,7 @@ async function exchange({ session }: Rig, sent: Row[1], apart: boolean): Promise
   if (!apart) stream.cork();
   for (const part of sent) {
     if (part === END) stream.end();
-    else if (part === PAUSE) await sleep(60);
+    else if (part === LOSE) lose();
     else if (typeof part !== "number") stream.write(part);
     else await answered(stream, () => lines.length >= part);
     if (apart) await sleep(1);

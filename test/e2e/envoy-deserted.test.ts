@@ -30,7 +30,9 @@ const LOST = problemAnswer({ status: 503, reason: "PrefillLost", message: "the p
 type Wait = "silent" | "head" | "token";
 const BEGINS: Readonly<Record<Wait, (response: ServerResponse) => void>> = {
   silent: () => undefined,
-  head: (response) => void response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders(),
+  head: (response) => {
+    response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders();
+  },
   token: (response) => void response.writeHead(200, { "content-type": "text/event-stream" }).write("data: 1\n\n"),
 };
 

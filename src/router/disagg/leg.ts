@@ -81,8 +81,7 @@ export interface LegInput<T> {
 }
 
 export async function runPrefillLeg<T>(input: LegInput<T>): Promise<LegOutcome<T>> {
-  const { attempts } = input;
-  const limits = { endpoints: input.endpoints.length, attempts, losses: input.asked === undefined ? 1 : 0 };
+  const limits = limitsOf(input);
   const history: Meaning[] = [];
   let reply: EngineReply = { kind: "refused", detail: "no prefill endpoint" };
   let endpoint: T | undefined;
@@ -99,6 +98,11 @@ export async function runPrefillLeg<T>(input: LegInput<T>): Promise<LegOutcome<T
   }
   return endpoint === undefined ? { kind: "local" } : conclude(input, { step: next(history, limits), reply, endpoint });
 }
+
+const limitsOf = <T>({ endpoints, attempts, asked }: LegInput<T>): Limits => ({
+  ...{ endpoints: endpoints.length, attempts },
+  losses: asked === undefined ? 1 : 0,
+});
 
 const UNREADY: EngineReply = { kind: "refused", detail: "what decode must know of it is not to be had" };
 
@@ -118,8 +122,8 @@ async function attempt<T>(input: LegInput<T>, endpoint: T): Promise<EngineReply 
     return reply;
   }
   let late = false;
-  const sent = Promise.withResolvers<void>();
-  const ended = input.client.send({ ...request, onSent: () => sent.resolve() }).then((reply) => {
+  const sent = Promise.withResolvers<undefined>();
+  const ended = input.client.send({ ...request, onSent: () => sent.resolve(undefined) }).then((reply) => {
     finished(meaning(reply), late, reply);
     return reply;
   });
