@@ -18,7 +18,7 @@ import {
   summaryOf,
   type Print,
 } from "./demo/report.ts";
-import { runTraffic } from "./demo/run.ts";
+import { runTraffic, type DemoUrls } from "./demo/run.ts";
 import type { DemoRequest } from "./demo/traffic.ts";
 import type { Register } from "./index.ts";
 import { collect, readConfig, readObjects } from "./input.ts";
@@ -73,9 +73,9 @@ async function demo(options: DemoOptions): Promise<number> {
     cluster,
     print,
     ports: createPorts(config, SILENT_LOG),
-    whileRunning: async (ran, url, example) => {
+    whileRunning: async (ran, at, example) => {
       showSummary(ran, print);
-      if (options.keep === true) await waitForUser(url, example);
+      if (options.keep === true) await waitForUser(at, example);
     },
   });
   const problems = problemsOf({ ...outcome, admitted, scheduled });
@@ -143,11 +143,11 @@ const report = (outcome: DemoOutcome, scheduled: readonly Scheduled[], problems:
   problems,
 });
 
-function waitForUser(url: string, example: DemoRequest): Promise<void> {
+function waitForUser({ requests: url, admin }: DemoUrls, example: DemoRequest): Promise<void> {
   const { model } = JSON.parse(example.body.toString()) as { model: string };
   const body = JSON.stringify({ model, messages: [{ role: "user", content: "Hello" }], max_tokens: 16 });
   process.stderr.write(
-    `\nRunning at ${url}; Ctrl-C ends it. For example:\n  curl -s ${url}/v1/chat/completions -H 'content-type: application/json' -d '${body}'\n`,
+    `\nRunning at ${url}; Ctrl-C ends it. For example:\n  curl -s ${url}/v1/chat/completions -H 'content-type: application/json' -d '${body}'\n  npx tandem explain request --url ${admin}\n`,
   );
   return new Promise((resolve) => {
     process.once("SIGINT", () => resolve());

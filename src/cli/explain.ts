@@ -16,7 +16,7 @@ const EXAMPLE = `
 Examples:
   tandem explain request                     the picks that the router keeps, newest first
   tandem explain request 7f3c                the newest whose x-request-id begins with 7f3c-, or is that
-  kubectl port-forward deploy/tandem-router 8081 & tandem explain request -o json 7f3c
+  kubectl -n tandem-system port-forward deploy/tandem-router 8081 & tandem explain request -o json 7f3c
 
 Exit codes: 0 shown, 1 not known, 2 bad usage.`;
 

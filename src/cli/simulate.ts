@@ -3,9 +3,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { capacityTokens, type Topology } from "../simulator/routing/fleet.ts";
 import { capacityOf, runCell, topologyName, type Cell, type Replay, type Row } from "../simulator/routing/cells.ts";
+import { GOOD } from "../simulator/routing/figures.ts";
 import { POLICIES, type PolicyName } from "../simulator/routing/policies/index.ts";
 import { SCENES, TRACE_MODEL } from "../simulator/routing/scenes.ts";
-import { parseTrace } from "../simulator/routing/trace.ts";
+import { parseTrace, TRACE_BLOCK_TOKENS } from "../simulator/routing/trace.ts";
 import { SILENT_LOG } from "../telemetry/log.ts";
 import { NO_METRICS } from "../telemetry/metrics.ts";
 import type { Register } from "./index.ts";
@@ -32,8 +33,14 @@ Policies: ${POLICIES.join(", ")}.
 Scenes:
 ${SCENES.map(({ name, description }) => `  ${name.padEnd(14)}${description}`).join("\n")}
 
-A trace is replayed at a share of what its engines can do: of the requests a second that they answer under round robin
-when requests never end. A scene has a load and engines of its own.
+A line of a trace, with an id for each ${TRACE_BLOCK_TOKENS} tokens; equal ids are equal text, and timestamps are milliseconds:
+  {"timestamp": 0, "input_length": 1200, "output_length": 80, "hash_ids": [0, 1, 7]}
+
+Engines are simulated as Llama-3.1-8B on one H200 each. A trace is replayed at a share of what they can do: of the
+requests a second that they answer under round robin when requests never end. A scene has a load and engines of its own.
+
+hit is the share of prompt tokens that were cached, p99 that of the time to first token; good are answers with their
+first token within ${GOOD.ttftMs} ms and the others within ${GOOD.tpotMs} ms each.
 
 Example:
   tandem simulate --trace conversation_trace.jsonl --policy tandem,llm-d --engines 8 --load 0.8 --seeds 3

@@ -49,8 +49,16 @@ async function main(): Promise<void> {
     console.log(HELP);
     return;
   }
+  for (const name of ["engines", "seconds", "blocks"] as const)
+    if (values[name] !== undefined && !(Number(values[name]) > 0))
+      refuse(`--${name} ${values[name]}: give a positive number`);
   if (values.faults) await compareFaults(Number(values.seconds ?? 6), values.only ?? "", values.json);
   else await measure(values);
+}
+
+function refuse(message: string): never {
+  console.error(message);
+  process.exit(2);
 }
 
 interface Sizes {
@@ -75,6 +83,7 @@ async function compareFaults(seconds: number, only: string, json: boolean): Prom
   const rows = await faults(seconds, only, (text) => {
     if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
   });
+  if (rows.length === 0) refuse(`--only ${only}: no fault has this in its name`);
   if (json) console.log(JSON.stringify({ rows }));
   else for (const [what, columns] of COLUMNS) printed(what, rows, columns);
 }

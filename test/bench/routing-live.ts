@@ -3,7 +3,7 @@
  * the same slice of the trace in virtual time. `npm run bench:routing-live -- --help`.
  */
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "undici";
 import { summary } from "../../src/cli/simulate/report.ts";
@@ -44,8 +44,10 @@ if (values.help) {
   --load SHARE      of what round robin can do on the whole trace (0.8)
   --engines N       simulated, over HTTP (8)
   --policies NAMES  tandem, and published ones that need no events (tandem,llm-d,kthena-prefix,round-robin)
-  --trace FILE      in Mooncake's form
+  --trace FILE      in Mooncake's form (../shared/traces/mooncake_conversation.jsonl)
   --json            machine-readable rows (docs/reference/benchmarks.md)
+
+Envoy is the one that ENVOY_BIN names, or is installed into a cache the first time.
 
 Example:
   npm run --silent bench:routing-live -- --requests 200 --policies tandem,round-robin`);
@@ -63,6 +65,10 @@ const names = values.policies.split(",").map((name) => {
   console.error(`--policies ${name}: accepted are ${POLICIES.join(", ")}`);
   return process.exit(2);
 });
+if (!existsSync(values.trace)) {
+  console.error(`--trace ${values.trace}: no such file`);
+  process.exit(2);
+}
 const SEED = 1;
 const TOPOLOGY = { both: ENGINES, prefill: 0, decode: 0 };
 const whole = parseTrace(readFileSync(values.trace, "utf8"));

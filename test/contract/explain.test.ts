@@ -81,6 +81,19 @@ t.test("a pick can be asked for, before and after", async (t) => {
   );
 });
 
+t.test("the header's terms are those of the way to prefill that was taken", async (t) => {
+  const { post } = await world(t);
+  for (const content of ["hi", words]) {
+    const answer = await post("one", content);
+    await answer.text();
+    t.equal(answer.headers.get(HEADER.reason), content === words ? "Picked" : "LocalPrefill");
+    const terms = (answer.headers.get(HEADER.cost) ?? "").split(";").map((term) => Number(term.split("=")[1]));
+    const [total = 0, ...parts] = terms;
+    const sum = parts.reduce((all, each) => all + each, 0);
+    t.ok(Math.abs(sum - total) <= total / 500, `${sum} of ${total}`);
+  }
+});
+
 t.test("as people read it", async (t) => {
   const { post, url } = await world(t);
   await (await post("first", words)).text();
@@ -94,7 +107,7 @@ t.test("as people read it", async (t) => {
   t.match(one.out, /\nPREFILL +CACHED/);
   const gone = await tandem(["explain", "request", "--url", url, "nobody"]);
   t.same([gone.code, gone.out], [1, ""]);
-  t.match(gone.err, /not among the picks that are kept/);
+  t.match(gone.err, /not among the picks that this replica keeps/);
   const nowhere = await tandem(["explain", "request", "--url", "http://127.0.0.1:9"]);
   t.equal(nowhere.code, 1);
   t.match(nowhere.err, /http:\/\/127\.0\.0\.1:9 does not answer/);

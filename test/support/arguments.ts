@@ -5,7 +5,7 @@ export const parsed = ((config) => {
   try {
     return parseArgs(config);
   } catch (error) {
-    console.error(`${(error as Error).message.split(". ")[0] ?? ""}; try --help`);
+    console.error(`${/^.*?(?=\.\s|$)/.exec((error as Error).message)?.[0] ?? ""}; try --help`);
     process.exit(2);
   }
 }) as typeof parseArgs;

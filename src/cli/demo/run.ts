@@ -4,6 +4,7 @@ import { createEngineClient } from "../../router/disagg/client.ts";
 import { startExtProcServer } from "../../router/extproc/server.ts";
 import type { LocalCluster } from "../../simulator/cluster.ts";
 import { startFrontend, type Frontend } from "../../simulator/gateway/frontend.ts";
+import { startPageServer } from "../../telemetry/server.ts";
 import { processEnvironment } from "../input.ts";
 import type { RolePorts } from "../roles/ports.ts";
 import { startRouterRole } from "../roles/router.ts";
@@ -19,7 +20,13 @@ export interface RunOptions {
   readonly ports: RolePorts;
   readonly print: Print;
   /** Called with the outcome while all still runs. */
-  readonly whileRunning: (outcome: DemoOutcome, url: string, example: DemoRequest) => Promise<void>;
+  readonly whileRunning: (outcome: DemoOutcome, at: DemoUrls, example: DemoRequest) => Promise<void>;
+}
+
+/** Where requests go, and where the router says why they went on from there. */
+export interface DemoUrls {
+  readonly requests: string;
+  readonly admin: string;
 }
 
 const REQUESTS = 20;
@@ -29,6 +36,7 @@ export async function runTraffic({ cluster, ports, print, whileRunning }: RunOpt
   const endpoints = fleet.map(({ endpoint }) => endpoint);
   const router = await startRouterRole(ports, { endpoints: () => endpoints, synced: () => true });
   await router.scraper.pollNow();
+  const admin = await startPageServer({ host: "127.0.0.1", port: 0 }, router.pages ?? {});
   const frontend = await frontendOf(router.address, endpoints);
   const model = endpoints[0]?.models[0] ?? "";
   const requests = demoRequests(model, REQUESTS);
@@ -40,8 +48,10 @@ export async function runTraffic({ cluster, ports, print, whileRunning }: RunOpt
   const baseline = await roundRobin(fleet, requests, ports);
   const outcome = { fleet, results, baseline, frontend: frontend.name };
   const [example] = requests;
-  if (example !== undefined) await whileRunning(outcome, frontend.url, example);
+  const at = { requests: frontend.url, admin: `http://${admin.address}` };
+  if (example !== undefined) await whileRunning(outcome, at, example);
   await frontend.stop();
+  await admin.stop();
   await router.stop();
   await stopFleet(fleet);
   return outcome;

@@ -6,7 +6,9 @@ import type { CostLearner } from "../../router/pick/learn.ts";
 import { json, type Pages } from "../../telemetry/server.ts";
 
 const OFF = { error: "picks are not kept: router.explain" };
-const GONE = { error: "not among the picks that are kept: router.explain.keep, sample and perSecond bound them" };
+const GONE = {
+  error: "not among the picks that this replica keeps: router.explain.keep, sample and perSecond bound them",
+};
 
 export function explainPages(explainer: Explainer | undefined): Pages {
   if (explainer === undefined)

@@ -12,8 +12,9 @@ const MAX_COST_HEADER = 256;
 /** The terms of the chosen cost in milliseconds, as `decode=0.2;queue=0;own=12.5;...`. Before the request is counted as load. */
 export function costHeader({ input, pick }: Selection): string {
   const { decode, prefill } = chosenTerms(input, pick);
-  const [chosen, partner] = [decode[0], prefill[0]];
+  const [chosen] = decode;
   if (chosen === undefined) return "";
+  const partner = prefill.find((row) => row.chosen);
   const terms = {
     total: chosen.costMs,
     ...{ decode: chosen.decodeMs, room: chosen.roomMs },
