@@ -97,7 +97,7 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   NodesSampled: "Set percentageOfNodesToScore to 100.",
   // router
   NoPartner:
-    "Look at the group's prefill pods: one must be ready and compatible; several answers of one prompt cannot be split.",
+    "Look at the group's prefill pods: one must be ready and compatible; several answers of one prompt, and its own probabilities, cannot be split.",
   NoEndpoint: "Look at the group's pods: none is ready, of the right role and compatible.",
   ModelUnknown: "Request a model that is served, or add the name by tandem.sh/served-model.",
   BodyInvalid: "Send what the OpenAI API of the path accepts.",

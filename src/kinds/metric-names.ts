@@ -84,7 +84,7 @@ export const METRICS = {
   },
   tandem_router_decode_deserted_total: {
     type: "counter",
-    help: "Decode legs whose prefill failed behind them: their engine waits until its own deadline.",
+    help: "Decode legs whose prefill was lost behind them: ended by the router, where no answer began but an empty stream.",
     labels: ["connector"],
   },
   tandem_router_kv_stranded_total: {

@@ -107,12 +107,11 @@ export class LegAccount {
     this.#deps.log.warn("prefill engine's bootstrap server does not answer", { endpoint: endpoint.name });
   }
 
-  /** Decode waits for a prefill that will not come; it gives up by its engine's own deadline. */
-  deserted(endpoint: Endpoint, outcome: string): void {
+  /** Decode waits for a prefill that will not come. */
+  deserted(endpoint: Endpoint, detail: string): void {
     const { connector } = endpoint.compatibility;
-    this.#shun(endpoint);
     this.#deps.metrics.count("tandem_router_decode_deserted_total", { connector });
-    this.#deps.log.warn("prefill failed behind its decode", { endpoint: endpoint.name, connector, outcome });
+    this.#deps.log.warn("prefill failed behind its decode", { endpoint: endpoint.name, connector, detail });
   }
 
   #done(endpoint: Endpoint, { tokens }: Prompt, { late, reply, thought }: Ended): void {
@@ -134,9 +133,9 @@ export class LegAccount {
   #failed(endpoint: Endpoint, outcome: Meaning, late: boolean): void {
     const gone = outcome === "untouched" || outcome === "lost";
     if (gone) this.#deps.peers.forget(endpoint);
-    if (outcome === "untouched") this.#shun(endpoint);
+    // Lost before decode it has a second chance; behind it each loss costs a client its answer.
+    if (outcome === "untouched" || (late && gone)) this.#shun(endpoint);
     if (gone) this.#deps.log.warn("prefill leg", { endpoint: endpoint.name, outcome });
-    if (late && outcome !== "aborted") this.deserted(endpoint, outcome);
   }
 
   #shun({ id }: Endpoint): void {

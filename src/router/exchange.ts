@@ -43,6 +43,11 @@ export interface Forward {
   readonly responseHeaders: HeaderList;
   /** The body to send; the received one where nothing had to change. */
   readonly body: Buffer;
+  /**
+   * Comes only where the prefill that the engine waits for has failed: nothing will come of the request, and this is to
+   * be said instead, as long as no token is on its way to the client. Absent where the prefill is over.
+   */
+  readonly deserted?: Promise<Answer>;
 }
 
 /** Answered by the router itself. */

@@ -7,6 +7,7 @@ import type { Reason, Verdict } from "../kinds/verdict.ts";
 import type { EngineClient, Log, Metrics, Random, Timers } from "../ports.ts";
 import { engineAnswer, problemAnswer, type Problem } from "./answers.ts";
 import { wholeBody } from "./disagg/bodies.ts";
+import type { LegFailure } from "./disagg/leg.ts";
 import type { PeerBook } from "./disagg/peers.ts";
 import type { Answer, CompleteRequest, Forward, Routed, Ticket, Usage } from "./exchange.ts";
 import type { Explainer } from "./explain/explainer.ts";
@@ -236,6 +237,7 @@ export class Journey implements Ticket {
       ],
       responseHeaders: this.#deps.config.explainHeaders ? this.#explained(selection, leg) : NO_HEADERS,
       body: leg.kind === "handed" ? leg.leg.body : wholeBody(this.#request.body, facts),
+      ...(leg.kind === "handed" && leg.deserted !== undefined ? { deserted: insteadOf(leg.deserted, facts.api) } : {}),
     };
   }
 
@@ -251,6 +253,12 @@ export class Journey implements Ticket {
   #countTokens(kind: "prompt" | "predicted", tokens: number): void {
     if (tokens > 0) this.#deps.metrics.count("tandem_router_cached_tokens_total", { kind }, tokens);
   }
+}
+
+/** What is said in the place of an answer, where the prefill fails behind its decode. */
+async function insteadOf(deserted: Promise<LegFailure>, { errors }: RequestFacts["api"]): Promise<Answer> {
+  const failure = await deserted;
+  return failure.kind === "refusal" ? engineAnswer(failure.status, failure.body) : problemAnswer(LOST, errors);
 }
 
 type Forwarded = Extract<Handover, { kind: "handed" | "local" }>;

@@ -2,7 +2,7 @@
  * The prefill leg of one request: run before decode, beside it, or when decode asks for it, or left to a sidecar.
  *
  * Decides nothing of where: the pick did, and what bodies say is the wires'. A leg that fails before decode is sent goes
- * on as `disagg/leg.ts` says; one that fails behind it is counted, and its endpoint left alone, as decode cannot be told.
+ * on as `disagg/leg.ts` says; one that fails behind it is counted, its endpoint left alone, and whoever sent decode told.
  */
 import type { Endpoint } from "../kinds/endpoint.ts";
 import { HEADER } from "../kinds/names.ts";
@@ -11,7 +11,7 @@ import { wholeBody, type PromptUsage } from "./disagg/bodies.ts";
 import type { Callback, Callbacks } from "./disagg/callbacks.ts";
 import { orderOf, prefillsAlone, wireOf } from "./disagg/connectors.ts";
 import { legHeaders } from "./disagg/headers.ts";
-import { runPrefillLeg, type LegInput, type LegOutcome } from "./disagg/leg.ts";
+import { runPrefillLeg, type LegEnd, type LegFailure, type LegInput, type LegOutcome } from "./disagg/leg.ts";
 import type { Leg, LegRequest, Meeting } from "./disagg/wires.ts";
 import { LegAccount, type AccountDependencies } from "./account.ts";
 import type { HeaderList } from "./headers.ts";
@@ -38,9 +38,12 @@ export type Handover =
       readonly usage?: PromptUsage;
       /** The prefill is over: what is left is the transfer. */
       readonly sequential?: true;
+      /** Comes only where the prefill fails behind its decode, which then waits in vain. Absent where it is over. */
+      readonly deserted?: Promise<LegFailure>;
     }
   | { readonly kind: "local"; readonly why?: "refused" | "keptNothing" }
-  | Extract<LegOutcome<never>, { kind: "refusal" | "failed" | "aborted" }>;
+  | LegFailure
+  | { readonly kind: "aborted" };
 
 export interface LegsRequest extends LegRequest {
   readonly headers: HeaderList;
@@ -121,13 +124,27 @@ export class PrefillLegs {
   /** Sequential, or concurrent: until decode may be sent. */
   async #before(run: Run): Promise<Handover> {
     const outcome = await runPrefillLeg(this.#input(run));
-    if (outcome.kind === "sent") return { kind: "handed", by: outcome.by, leg: this.#decodeLeg(run, outcome.by) };
+    if (outcome.kind === "sent") return this.#beside(run, outcome);
     if (outcome.kind === "local") return prefillThere(run, outcome.kept);
     if (outcome.kind !== "transferred") return outcome;
     const { by, params, usage } = outcome;
     this.#holds.pin(by.candidate.endpoint, run.prompt.tokens);
     const leg = this.#decodeLeg(run, by, params);
     return { kind: "handed", by, leg, usage, sequential: true };
+  }
+
+  /** Decode goes out while the leg runs. */
+  #beside(run: Run, { by, ended }: Extract<LegOutcome<PricedPrefill>, { kind: "sent" }>): Handover {
+    const { promise: deserted, resolve } = Promise.withResolvers<LegFailure>();
+    void ended?.then((end) => this.#judge(by.candidate.endpoint, end, resolve));
+    return { kind: "handed", by, leg: this.#decodeLeg(run, by), ...(ended === undefined ? {} : { deserted }) };
+  }
+
+  /** A refusal speaks of the request, not of the endpoint. */
+  #judge(endpoint: Endpoint, end: LegEnd, desert: (failure: LegFailure) => void): void {
+    if (end.kind === "done" || end.kind === "aborted") return;
+    if (end.kind === "failed") this.#account.deserted(endpoint, end.detail);
+    desert(end);
   }
 
   /** Decode goes first, and the leg runs when it asks. Until then the work is on the endpoint it was picked for. */
@@ -137,14 +154,19 @@ export class PrefillLegs {
     const { endpoint } = first.candidate;
     const reserved = this.#holds.occupy(endpoint, first.ownMs);
     this.#holds.add(reserved);
-    this.#callback = callbacks.open(random.id(), run.request.requestId, async (posted) => {
+    const { promise: deserted, resolve } = Promise.withResolvers<LegFailure>();
+    this.#callback = callbacks.open(random.id(), run.request.requestId, (posted) => {
       reserved();
-      const outcome = await runPrefillLeg({ ...this.#input({ ...run, posted }), concurrent: () => true });
-      if (outcome.kind !== "sent") this.#account.deserted(endpoint, outcome.kind);
-      return outcome.kind === "sent";
+      const taken = Promise.withResolvers<boolean>();
+      const input = { ...this.#input({ ...run, posted }), concurrent: () => false, asked: () => taken.resolve(true) };
+      void runPrefillLeg(input).then((outcome) => {
+        taken.resolve(false);
+        this.#judge(endpoint, endOf(outcome), resolve);
+      });
+      return taken.promise;
     });
     run.tries.set(first, { chance: 0, callback: this.#callback.url, concurrent: true });
-    return { kind: "handed", by: first, leg: this.#decodeLeg(run, first) };
+    return { kind: "handed", by: first, leg: this.#decodeLeg(run, first), deserted };
   }
 
   /** llm-d's sidecar beside the decode engine runs the leg with whom the header names. */
@@ -220,6 +242,15 @@ export class PrefillLegs {
     const leg = wireOf(pair.prefill)?.decode(request, pair, tries.get(by) ?? { chance: 0 }, params);
     return leg ?? { body: wholeBody(request.body, request.facts), headers: [] };
   }
+}
+
+/** How a leg ended whose answer decode does not carry. */
+function endOf(outcome: LegOutcome<PricedPrefill>): LegEnd {
+  if (outcome.kind === "transferred" || outcome.kind === "sent") return { kind: "done" };
+  if (outcome.kind !== "local") return outcome;
+  return outcome.kept === undefined
+    ? { kind: "failed", detail: "no prefill endpoint took the request" }
+    : { kind: "done" };
 }
 
 /** Prefill on the decode endpoint, where it can: one that waits for a prefill would wait in vain. */

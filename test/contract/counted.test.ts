@@ -14,7 +14,7 @@ import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { startPageServer } from "../../src/telemetry/server.ts";
 import { engineOptions } from "../support/engines.ts";
 
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 const MODEL = "qwen3-32b";
 
 interface Shown {

@@ -12,7 +12,7 @@ import { tokenize } from "../../src/simulator/engine/tokenizer.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { systemClock, systemRandom, systemTimers } from "../../src/telemetry/process.ts";
 
-t.setTimeout(60_000);
+t.setTimeout(300_000);
 
 const ports = { clock: systemClock, timers: systemTimers, random: systemRandom };
 const TEXT = "the quick brown fox jumps over the lazy dog and goes on its way ".repeat(12);

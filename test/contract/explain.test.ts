@@ -14,7 +14,7 @@ import { json, startPageServer } from "../../src/telemetry/server.ts";
 import { tandem } from "../support/command.ts";
 import { engineOptions } from "../support/engines.ts";
 
-t.setTimeout(60_000);
+t.setTimeout(300_000);
 const MODEL = "qwen3-32b";
 
 async function world(t: Test, router: object = {}) {

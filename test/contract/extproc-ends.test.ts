@@ -7,14 +7,25 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ClientHttp2Stream } from "node:http2";
 import type { Timers } from "../../src/ports.ts";
-import type { Routed } from "../../src/router/exchange.ts";
+import type { Answer, Routed } from "../../src/router/exchange.ts";
 import { BODY_MODES } from "../../src/router/extproc/codec.ts";
 import { Deframer } from "../../src/router/extproc/grpc.ts";
 import { LATE_MS } from "../../src/router/extproc/modes.ts";
 import { boolField } from "../../src/router/extproc/wire.ts";
 import { decodeReply, encodeHeaders, encodeTrailers } from "../../src/simulator/gateway/codec.ts";
 import { systemTimers } from "../../src/telemetry/process.ts";
-import { MIB, METHOD, answer, body, framed, head, openStream, responseHead, rig } from "../support/extproc-rig.ts";
+import {
+  MIB,
+  METHOD,
+  answer,
+  body,
+  echo,
+  framed,
+  head,
+  openStream,
+  responseHead,
+  rig,
+} from "../support/extproc-rig.ts";
 import { until, type Rig, type RigOptions } from "../support/extproc-rig.ts";
 
 /** Replies in order, then how it ended: `status 0`, or `reset` without one. */
@@ -34,8 +45,19 @@ async function lived(stream: ClientHttp2Stream, lines: string[] = []): Promise<r
 }
 
 const END = "end";
+/** The prefill is lost. */
+const LOSE = "lose";
+const BOTH = ["request headers", "request body"] as const;
 const never = (): Promise<Routed> => new Promise(() => undefined);
 const refused = (): Promise<Routed> => Promise.resolve(answer(503));
+/** Forwarded to an engine that waits in vain, which `lose` tells. */
+const deserted = async (bytes: Buffer): Promise<Routed> => {
+  const { promise, resolve } = Promise.withResolvers<Answer>();
+  lose = () => resolve(answer(503));
+  const to = await echo(bytes);
+  return to.kind === "forward" ? { ...to, deserted: promise } : to;
+};
+let lose = (): void => undefined;
 const broken = (): Promise<Routed> => Promise.reject(new Error("a bug"));
 /** Nobody is late. */
 const PATIENT: Timers = {
@@ -51,7 +73,7 @@ const trailers = framed(encodeTrailers("requestTrailers"));
 type Row = readonly [
   what: string,
   /** A number: so many replies are waited for. */
-  sent: readonly (Buffer | typeof END | number)[],
+  sent: readonly (Buffer | typeof END | typeof LOSE | number)[],
   lines: readonly string[],
   options?: RigOptions,
 ];
@@ -81,6 +103,15 @@ const ROWS: readonly Row[] = [
   ["too much held", [head("FULL_DUPLEX_STREAMED"), WHOLE], ["answer", "status 0"], { maxBufferedBytes: 1 }],
   ["a mode that is not served", [head("GRPC")], ["answer", "status 0"]],
   ["trailers without a body", [head("BUFFERED"), trailers], ["request headers", "answer", "status 0"]],
+  ["deserted", [head("FULL_DUPLEX_STREAMED"), WHOLE, 2, LOSE], [...BOTH, "answer", "status 0"], { route: deserted }],
+  ["deserted", [head("BUFFERED"), WHOLE, 2, LOSE], [...BOTH, "answer", "status 0"], { route: deserted }],
+  ["deserted", [head("NONE", "NONE", true), 1, LOSE], ["request headers", "answer", "status 0"], { route: deserted }],
+  [
+    "deserted behind a whole answer",
+    [head("BUFFERED"), WHOLE, 2, framed(encodeHeaders("responseHeaders", [[":status", "200"]], true)), 3, LOSE, END],
+    [...BOTH, "response headers", "status 0"],
+    { route: deserted },
+  ],
   ["a bug", [head("FULL_DUPLEX_STREAMED"), WHOLE], ["status 13"], { route: broken }],
   ["a compressed message", [Buffer.of(1, 0, 0, 0, 0)], ["status 3"]],
   ["a message that is none", [framed(Buffer.of(0xff, 0xff))], ["status 3"]],
@@ -101,6 +132,7 @@ async function exchange({ session }: Rig, sent: Row[1], apart: boolean): Promise
   if (!apart) stream.cork();
   for (const part of sent) {
     if (part === END) stream.end();
+    else if (part === LOSE) lose();
     else if (typeof part !== "number") stream.write(part);
     else await answered(stream, () => lines.length >= part);
     if (apart) await sleep(1);

@@ -9,7 +9,7 @@ import type { EventTarget } from "../../src/router/kv/events/messages.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { CLEARED, EventPublisher, removed, stored, type PublisherOptions } from "../support/events/publisher.ts";
 
-t.setTimeout(60_000);
+t.setTimeout(300_000);
 
 interface Rig extends Following {
   readonly publisher: EventPublisher;

@@ -1,11 +1,13 @@
 /** Every connector's two legs over HTTP: the router, simulated engines that speak as the real ones, and a proxy's part. */
-import t from "tap";
+import t, { type Test } from "tap";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import type { PairConnector } from "../../src/simulator/engine/transfer.ts";
 import { startSidecar, type RunningSidecar } from "../../src/simulator/engine/sidecar.ts";
 import { send, startLegs, type LegsRig } from "../support/legs.ts";
 import { until } from "./engine.ts";
 
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 
 const chat = (content: string, more: object = {}): object => ({
   model: "m",
@@ -109,6 +111,7 @@ for (const connector of CONNECTORS)
       t.equal(rig.count("tandem_router_local_prefills_total", { reason: "refused" }), 1);
     } else {
       t.match(await send(outcome, "/v1/chat/completions"), { status: 500 }, "it waits, and then fails");
+      t.match(await outcome.deserted, { status: 503, reason: "PrefillLost" }, "where nobody is told");
       t.equal(rig.count("tandem_router_callbacks_total", { status: "503" }), 1);
       t.equal(rig.count("tandem_router_decode_deserted_total", { connector }), 1);
     }
@@ -116,25 +119,92 @@ for (const connector of CONNECTORS)
     await until(() => idle(rig));
   });
 
-for (const connector of CONCURRENT)
-  t.test(`${connector}: a prefill engine that dies behind its decode is counted and left alone`, async (t) => {
-    // So slow that it has not prefilled when it dies.
-    const rig = await startLegs(t, connector, { prefill: { timeScale: 0.01 } });
-    const { ticket, routed } = rig.begin(chat("Dies."));
+const BEHIND: readonly PairConnector[] = [...CONCURRENT, "nixl-push", "mooncake-layerwise"];
+/** As metrics name it. */
+const named = (connector: PairConnector): string => (connector === "mooncake-bootstrap" ? "mooncake" : connector);
+
+for (const connector of BEHIND)
+  t.test(`${connector}: a prefill engine that dies behind its decode ends the request`, async (t) => {
+    const rig = await startLegs(t, connector, { prefill: { timeScale: 1 }, decode: { waitMs: 60_000 } });
+    // The first one of NIXL push goes one leg after the other.
+    if (connector === "nixl-push") t.match(await rig.ask(chat("First.")), { status: 200 });
+    const before = rig.prefills[0]?.facts().requests ?? 0;
+    const { ticket, routed } = rig.begin(chat("Dies. ".repeat(400)));
     const outcome = await routed;
     if (outcome.kind === "answer") throw new Error(`refused: ${outcome.status}`);
-    const answer = send(outcome, "/v1/chat/completions");
-    await until(() => rig.prefills[0]?.facts().requests === 1);
+    const cut = new AbortController();
+    const answer = send(outcome, "/v1/chat/completions", cut.signal).catch(() => ({ status: 0 }));
+    await until(() => rig.prefills[0]?.facts().requests === before + 1 && rig.decode.facts().requests === before + 1);
     await rig.prefills[0]?.stop();
-    t.match(await answer, { status: 500 }, "decode waited, and then failed");
-    const name = connector === "sglang" ? "sglang" : "mooncake";
-    t.equal(rig.count("tandem_router_decode_deserted_total", { connector: name }), 1);
+    const instead = await outcome.deserted;
+    t.match(instead, { status: 503, reason: "PrefillLost" });
+    t.match(JSON.parse(instead?.body.toString() ?? ""), { error: { type: "server_error", message: /prefill engine/ } });
+    t.equal(rig.count("tandem_router_decode_deserted_total", { connector: named(connector) }), 1);
     t.equal(rig.count("tandem_router_prefill_legs_total", { outcome: "lost" }), 1);
-    t.ok(rig.loads.of(rig.ids[0] ?? "").shunnedUntil > 0);
-    ticket.responseStarted();
-    ticket.finish(true);
+    t.ok(rig.loads.of(rig.ids[0] ?? "").shunnedUntil > 0, "left alone");
+    // What a proxy does with it.
+    cut.abort();
+    ticket.finish();
+    t.match(await answer, { status: 0 });
+    await until(() => rig.decode.facts().aborted === 1 && rig.decode.facts().usedBlocks === 0);
     await until(() => idle(rig));
   });
+
+/** A prefill engine that has one answer for all. */
+async function startPrefill(t: Test, status: number, more: object = {}): Promise<string> {
+  const body = JSON.stringify(more);
+  const server = createServer((request, response) => {
+    request.resume().on("end", () => setTimeout(() => response.writeHead(status).end(body), 50));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => server.close().closeAllConnections());
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+t.test("a prefill engine's own refusal behind decode is the client's answer, and shuns nobody", async (t) => {
+  const dead = [await startPrefill(t, 400, { error: { message: "too long" } })];
+  for (const connector of ["sglang", "mooncake-layerwise"] as const) {
+    const rig = await startLegs(t, connector, { prefills: 0, dead, decode: { waitMs: 60_000 } });
+    const { ticket, routed } = rig.begin(chat("Refused."));
+    const outcome = await routed;
+    if (outcome.kind === "answer") throw new Error(`refused: ${outcome.status}`);
+    const cut = new AbortController();
+    send(outcome, "/v1/chat/completions", cut.signal).catch(() => undefined);
+    const instead = await outcome.deserted;
+    t.match(instead, { status: 400, reason: "PrefillFailed" }, connector);
+    t.match(instead?.body.toString(), /too long/);
+    t.equal(rig.count("tandem_router_decode_deserted_total", { connector }), 0);
+    t.equal(rig.loads.of(rig.ids[0] ?? "").shunnedUntil, 0);
+    cut.abort();
+    ticket.finish();
+    await until(() => idle(rig));
+  }
+});
+
+t.test("Anthropic's clients are told in their own shape", async (t) => {
+  const rig = await startLegs(t, "mooncake-layerwise", { prefills: 0, dead: [await startPrefill(t, 500)] });
+  const { ticket, routed } = rig.begin(chat("Lost."), "/v1/messages");
+  const outcome = await routed;
+  if (outcome.kind === "answer") throw new Error(`refused: ${outcome.status}`);
+  const url = /http[^"]*metaserver[^"]*/.exec(outcome.body.toString())?.[0] ?? "";
+  const id = new Map(outcome.requestHeaders).get("x-request-id") ?? "";
+  t.match(await fetch(url, { method: "POST", body: JSON.stringify({ request_id: `chatcmpl-${id}` }) }), {
+    status: 200,
+  });
+  const instead = await outcome.deserted;
+  t.match(JSON.parse(instead?.body.toString() ?? ""), { type: "error", error: { type: "overloaded_error" } });
+  ticket.finish();
+  await until(() => idle(rig));
+});
+
+t.test("decode first: a busy prefill engine is passed by behind decode, as decode named itself alone", async (t) => {
+  const rig = await startLegs(t, "mooncake-layerwise", { dead: [await startPrefill(t, 503)] });
+  t.match(await rig.ask(chat("Busy.")), { status: 200 });
+  t.match(rig.decode.facts(), { decodeLegsRemote: 1, decodeLegsLocal: 0 });
+  t.equal(rig.count("tandem_router_prefill_legs_total", { outcome: "untouched" }), 1);
+  t.equal(rig.count("tandem_router_decode_deserted_total", { connector: "mooncake-layerwise" }), 0);
+  await until(() => idle(rig));
+});
 
 for (const connector of CONCURRENT)
   t.test(`${connector}: a decode engine that dies leaves nothing with the router`, async (t) => {
@@ -204,13 +274,19 @@ t.test(
 );
 
 t.test(
-  "SGLang: a batch meets in as many rooms as it has prompts; several answers of one prompt are refused",
+  "SGLang: a batch meets in as many rooms as it has prompts; several answers of one, or its scores, are refused",
   async (t) => {
     const rig = await startLegs(t, "sglang");
     const prompts = ["One fish. ", "Two fish. ", "Red fish. "].map((words) => words.repeat(100));
     t.match(await rig.ask({ model: "m", prompt: prompts, max_tokens: 2 }, "/v1/completions"), { status: 200 });
     t.match(rig.decode.facts(), { decodeLegsRemote: 3, decodeLegsLocal: 0 });
-    t.match(await rig.begin(chat("Twice.", { n: 2 })).routed, { kind: "answer", status: 503, reason: "NoPartner" });
+    const scored = { model: "m", prompt: "Scored. ".repeat(100), echo: true, logprobs: 1 };
+    for (const [body, path] of [
+      [chat("Twice.", { n: 2 }), "/v1/chat/completions"],
+      [scored, "/v1/completions"],
+      [{ text: "Scored. ".repeat(100), return_logprob: true, logprob_start_len: 0 }, "/generate"],
+    ] as const)
+      t.match(await rig.begin(body, path).routed, { kind: "answer", status: 503, reason: "NoPartner" });
   },
 );
 

@@ -11,7 +11,7 @@ import { EndpointDirectory, staticEndpoints } from "../../src/endpoints/director
 import { createEngineClient, type EngineAccess } from "../../src/router/disagg/client.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 
-t.setTimeout(60_000);
+t.setTimeout(300_000);
 
 interface Stub {
   readonly address: string;

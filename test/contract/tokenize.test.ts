@@ -16,7 +16,7 @@ import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { SMALL } from "../support/tokenizer/small.ts";
 import { call, start, until } from "./engine.ts";
 
-t.setTimeout(60_000);
+t.setTimeout(300_000);
 
 const NO_ENGINE: EngineClient = { send: () => Promise.resolve({ kind: "refused", detail: "no engine" }) };
 

@@ -17,7 +17,7 @@ import { systemClock, systemTimers } from "../../src/telemetry/process.ts";
 import { ENVOY_VERSIONS } from "./cluster/envoy-binary.ts";
 import { startEnvoy } from "./cluster/envoy.ts";
 
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 
 /** Begins its answer, and ends it when told. */
 async function startEngine(): Promise<{ server: Server; address: string; begun: () => Promise<ServerResponse> }> {

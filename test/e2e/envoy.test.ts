@@ -17,7 +17,7 @@ import { freePorts } from "../support/ports.ts";
 
 const MODES: readonly BodyMode[] = ["FULL_DUPLEX_STREAMED", "BUFFERED"];
 
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 /** An engine that answers with the headers and the number of body bytes that it got. */
 async function startEngine(): Promise<{ address: string; server: Server }> {

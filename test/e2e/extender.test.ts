@@ -10,7 +10,7 @@ import { createGangs, DEVICE, removeGang, standing, type GangShape } from "./clu
 import { eventually } from "./cluster/process.ts";
 import { buildProgram, startTandem, type Tandem } from "./cluster/tandem.ts";
 
-t.setTimeout(240_000);
+t.setTimeout(300_000);
 
 let cluster: Cluster;
 let service: Tandem;

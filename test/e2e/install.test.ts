@@ -11,7 +11,7 @@ import { REPOSITORY } from "./cluster/paths.ts";
 import { eventually, temporaryFolder } from "./cluster/process.ts";
 
 const GOLDEN = join(REPOSITORY, "test", "golden", "install", "dev.yaml");
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 let cluster: Cluster;
 
 t.before(async () => {

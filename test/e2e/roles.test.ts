@@ -16,7 +16,7 @@ import { startCluster, type Cluster } from "./cluster/control-plane.ts";
 import { render, webhooksByUrl, withoutPods } from "./cluster/manifests.ts";
 import { eventually } from "./cluster/process.ts";
 
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 const NAMESPACE = "tandem-system";
 const WEBHOOKS = "/apis/admissionregistration.k8s.io/v1";
 const ports = { clock: systemClock, timers: systemTimers, random: systemRandom, log: SILENT_LOG, metrics: NO_METRICS };

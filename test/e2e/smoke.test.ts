@@ -27,7 +27,7 @@ const DEPLOYMENT = {
   },
 };
 
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 let cluster: Cluster;
 let scheduler: Running;
 const lap = startLaps(t);

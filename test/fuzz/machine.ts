@@ -2,7 +2,7 @@
  * The same messages before the state machine, in this process: what it answers is legal, and nothing stays.
  * A hundred thousand sequences a minute, where sockets allow a thousand.
  */
-import type { Routed } from "../../src/router/exchange.ts";
+import type { Answer, Routed } from "../../src/router/exchange.ts";
 import { decodeRequest, encodeReplies, type Reply } from "../../src/router/extproc/codec.ts";
 import { Deframer, frame } from "../../src/router/extproc/grpc.ts";
 import { ExchangeStream, type Action, type StreamEvent } from "../../src/router/extproc/stream.ts";
@@ -12,7 +12,7 @@ import { messagesOf, oneOf, type Random } from "./messages.ts";
 
 const MOST_BODY = 100_000;
 
-const ANSWER: Routed = { kind: "answer", status: 429, headers: [], body: Buffer.from("{}"), reason: "Saturated" };
+const ANSWER: Answer = { kind: "answer", status: 429, headers: [], body: Buffer.from("{}"), reason: "Saturated" };
 const forwardOf = (body: Buffer): Routed => ({
   kind: "forward",
   destination: "127.0.0.1:9",
@@ -28,6 +28,7 @@ function* eventsOf(random: Random, messages: readonly Buffer[]): Generator<Strea
     for (const whole of frames.push(Buffer.concat(frame([message])))) yield decodeRequest(whole);
     const more = random();
     if (more < 0.1) yield { kind: oneOf(random, ["hold", "late"] as const) };
+    else if (more < 0.15) yield { kind: "deserted", answer: ANSWER };
     else if (more < 0.3) yield { kind: "routed", routed: random() < 0.3 ? ANSWER : forwardOf(bodyOf(random)) };
   }
 }

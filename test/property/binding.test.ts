@@ -2,7 +2,7 @@
 import t from "tap";
 import { kills, losses, overlaps } from "../support/binding-campaigns.ts";
 
-t.setTimeout(120_000);
+t.setTimeout(300_000);
 
 t.test("overlapping filters and binds never give a device twice", async (t) => {
   const { faults, counts } = await overlaps(300);

@@ -1,15 +1,22 @@
 /** The words between the server and the state machine of one stream: events in, actions out. */
-import type { CompleteRequest, Routed } from "../exchange.ts";
+import type { Answer, CompleteRequest, Routed } from "../exchange.ts";
 import type { ProcessingRequest, Reply } from "./codec.ts";
 
 export type HeadersEvent = Extract<ProcessingRequest, { headers: unknown }>;
 export type BodyEvent = Extract<ProcessingRequest, { chunk: Buffer }>;
 export type TrailersEvent = Exclude<ProcessingRequest, HeadersEvent | BodyEvent>;
 
+export interface DesertedEvent {
+  readonly kind: "deserted";
+  readonly answer: Answer;
+}
+
 export type StreamEvent =
   | ProcessingRequest
   /** The router refuses by the headers alone, or knows where the request goes. */
   | { readonly kind: "routed"; readonly routed: Routed }
+  /** The engine that the request was forwarded to waits in vain. */
+  | DesertedEvent
   /** The timer that the last `timer` action asked for. */
   | { readonly kind: TimerEvent };
 

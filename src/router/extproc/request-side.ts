@@ -138,6 +138,11 @@ export class RequestSide {
     return [{ kind: "violation", detail: "forwarded before the request was here" }];
   }
 
+  /** Behind a forward: an answer of ours takes the place of the engine's, which Envoy then stops. */
+  desert(answer: Answer): readonly Action[] {
+    return this.state === "open" ? this.#answer(answer) : [];
+  }
+
   wait(): readonly Action[] {
     if (this.#waited || !isTimed(this.modes)) return [];
     this.#waited = true;

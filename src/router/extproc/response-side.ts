@@ -5,7 +5,7 @@
  * forwarded is Envoy's own, or an earlier filter's: it passes, and what was begun for the request is dropped.
  */
 import type { Usage } from "../exchange.ts";
-import { headerOf } from "../headers.ts";
+import { headerOf, type HeaderList } from "../headers.ts";
 import type { BodyMode, Reply } from "./codec.ts";
 import {
   cell,
@@ -13,6 +13,7 @@ import {
   violation,
   type Action,
   type BodyEvent,
+  type DesertedEvent,
   type Handler,
   type HeadersEvent,
   type StreamEvent,
@@ -31,6 +32,8 @@ export class ResponseSide {
   #tokens = false;
   /** An engine's, and no error. */
   #tells = false;
+  /** A stream of which no token can be there without its prefill: most engines send its head at once. */
+  #streams = false;
   /** There once the body is seen. */
   #usage: UsageReader | undefined;
 
@@ -70,6 +73,15 @@ export class ResponseSide {
     return [...started, { kind: "reply", reply: { kind: "trailers", phase: "response" } }, ...this.#end()];
   }
 
+  /**
+   * The prefill failed. No answer yet: ours. A stream that is empty, as far as its body is seen: Envoy cuts it, as it does
+   * whatever is answered behind the headers. What else began has its KV, or is an error that says more.
+   */
+  deserted({ answer }: DesertedEvent): readonly Action[] {
+    const vain = this.#state === "before" || (this.#streams && !this.#tokens);
+    return vain ? this.#request.desert(answer) : [];
+  }
+
   #start(event: HeadersEvent | BodyEvent | TrailersEvent): readonly Action[] {
     this.#state = "answering";
     // A filter before ours answered: this is the stream's first message.
@@ -80,6 +92,7 @@ export class ResponseSide {
     }
     // An error's body holds no tokens.
     this.#tells = !("headers" in event) || headerOf(event.headers, ":status").startsWith("2");
+    this.#streams = this.#tells && "headers" in event && isStream(event.headers);
     const { served } = event;
     return [
       ...(served === undefined ? [] : [{ kind: "served", address: served } as const]),
@@ -101,6 +114,8 @@ export class ResponseSide {
     return this.#request.state === "open" ? [{ kind: "responseEnded" }] : [];
   }
 }
+
+const isStream = (headers: HeaderList): boolean => headerOf(headers, "content-type").startsWith("text/event-stream");
 
 const LEFT_ALONE: readonly Reply[] = [{ kind: "body", phase: "response" }];
 const leaveAlone = (): readonly Reply[] => LEFT_ALONE;
@@ -128,18 +143,25 @@ interface Handlers {
   readonly responseHeaders: Handler<ResponseSide, HeadersEvent>;
   readonly responseBody: Handler<ResponseSide, BodyEvent>;
   readonly responseTrailers: Handler<ResponseSide, TrailersEvent>;
+  readonly deserted: Handler<ResponseSide, DesertedEvent>;
 }
 
 const headers: Handlers["responseHeaders"] = (side, event) => side.headers(event);
 const body: Handlers["responseBody"] = (side, event) => side.body(event);
 const trailers: Handlers["responseTrailers"] = (side, event) => side.trailers(event);
+const deserted: Handlers["deserted"] = (side, event) => side.deserted(event);
 const twice = violation("response headers came twice");
 
 /** What each state takes. */
 const TABLE: Readonly<Record<ResponseState, Handlers>> = {
-  before: { responseHeaders: headers, responseBody: body, responseTrailers: trailers },
-  answering: { responseHeaders: twice, responseBody: body, responseTrailers: trailers },
+  before: { responseHeaders: headers, responseBody: body, responseTrailers: trailers, deserted },
+  answering: { responseHeaders: twice, responseBody: body, responseTrailers: trailers, deserted },
   // A repeated final chunk wants no second reply.
-  ended: { responseHeaders: twice, responseBody: ignored, responseTrailers: violation("trailers behind the end") },
-  silent: { responseHeaders: ignored, responseBody: ignored, responseTrailers: ignored },
+  ended: {
+    responseHeaders: twice,
+    responseBody: ignored,
+    responseTrailers: violation("trailers behind the end"),
+    deserted: ignored,
+  },
+  silent: { responseHeaders: ignored, responseBody: ignored, responseTrailers: ignored, deserted: ignored },
 };

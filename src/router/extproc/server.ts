@@ -279,6 +279,7 @@ class Exchange implements StreamListener, Owner {
   #routed(routed: Routed): void {
     this.#untimed();
     this.#feed({ kind: "routed", routed });
+    if (routed.kind === "forward") void routed.deserted?.then((answer) => this.#feed({ kind: "deserted", answer }));
     // Owed, whatever they weigh: they count against what comes next.
     this.#account();
   }

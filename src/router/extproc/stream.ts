@@ -12,7 +12,13 @@ import { ResponseSide, type ResponseState } from "./response-side.ts";
 export type { Action, StreamEvent } from "./events.ts";
 export { CHUNK_BYTES } from "./body.ts";
 
-const OF_RESPONSE: ReadonlySet<StreamEvent["kind"]> = new Set(["responseHeaders", "responseBody", "responseTrailers"]);
+/** `deserted` is of the answer: how far that has come says what can still be done. */
+const OF_RESPONSE: ReadonlySet<StreamEvent["kind"]> = new Set([
+  "responseHeaders",
+  "responseBody",
+  "responseTrailers",
+  "deserted",
+]);
 
 export class ExchangeStream {
   readonly #request: RequestSide;

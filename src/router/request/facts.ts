@@ -37,6 +37,8 @@ export interface RequestFacts {
   readonly oneAnswer: boolean;
   /** One token of it, made elsewhere, is all that the answer needs of its prefill. */
   readonly cuttable: boolean;
+  /** No probabilities of the prompt's own tokens are asked for: who decodes does not compute them. */
+  readonly unscored: boolean;
   /** The engine's own: lower goes first at vLLM. */
   readonly priority: number | undefined;
   /** Who asks, as the client says: good for fairness within a tenant, no identity. */
@@ -115,6 +117,7 @@ function headFacts(config: FactsConfig, { api, headers, tenant }: FactsInput): R
     single: false,
     oneAnswer: false,
     cuttable: false,
+    unscored: false,
     priority: undefined,
     user: undefined,
     session: undefined,

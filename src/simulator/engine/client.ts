@@ -39,6 +39,8 @@ export interface RemotePorts {
 export class HttpRemoteKv implements RemoteKv {
   readonly #ports: RemotePorts;
   readonly #waiting = new Set<Cancel>();
+  /** Of a look that was under way, none follows. */
+  #stopped = false;
 
   constructor(ports: RemotePorts) {
     this.#ports = ports;
@@ -74,6 +76,7 @@ export class HttpRemoteKv implements RemoteKv {
 
   /** Waits for nothing any more. */
   stop(): void {
+    this.#stopped = true;
     for (const cancel of this.#waiting) cancel();
     this.#waiting.clear();
   }
@@ -91,6 +94,7 @@ export class HttpRemoteKv implements RemoteKv {
   }
 
   #later(pull: PullRequest, ends: number, done: (pulled: Pulled) => void): void {
+    if (this.#stopped) return;
     const cancel = this.#ports.timers.after(POLL_MS, () => {
       this.#waiting.delete(cancel);
       this.#try(pull, ends, done);

@@ -9,7 +9,7 @@ import { tandem, type Ended } from "../../support/command.ts";
 import { isDenied, isWarned } from "../../../src/kinds/verdict.ts";
 
 /** Each command is a process of its own: a second or two, and several on a busy machine. */
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 const EXAMPLES = ["qwen3-32b-nvidia", "qwen3-32b-ascend", "qwen3-32b-ascend-cce"];
 const example = (name: string): string => new URL(`../../../manifests/examples/${name}.yaml`, import.meta.url).pathname;

@@ -11,7 +11,7 @@ import t from "tap";
 import { SMALL } from "../../support/tokenizer/small.ts";
 
 const BUILD = fileURLToPath(new URL("../../../scripts/build.ts", import.meta.url));
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 t.test("the router of dist/tandem.js scrapes and tokenises, from its threads", async (t) => {
   const folder = t.testdir();

@@ -3,7 +3,7 @@ import t from "tap";
 import { parseObjects, readObjects, UsageError } from "../../../src/cli/input.ts";
 
 /** Each command is a process of its own: a second or two, and several on a busy machine. */
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 const head = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: x }\n";
 const nested = (depth: number, inner = "1"): string => `${"[".repeat(depth)}${inner}${"]".repeat(depth)}`;

@@ -11,7 +11,7 @@ import { tandem, type Ended } from "../../support/command.ts";
 import { deployment } from "../../support/placement.ts";
 
 /** Each command is a process of its own: a second or two, and several on a busy machine. */
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 interface Scene {
   readonly server: FakeApiServer;

@@ -14,7 +14,7 @@ import { startApiServer } from "../../support/apiserver.ts";
 import { freePorts } from "../../support/ports.ts";
 
 const MAIN = fileURLToPath(new URL("../../../src/main.ts", import.meta.url));
-t.setTimeout(180_000);
+t.setTimeout(300_000);
 
 interface Serving {
   readonly child: ChildProcess;

@@ -122,6 +122,37 @@ t.test("what one token of a prefill leg cannot serve is not cut in two", (t) => 
   t.end();
 });
 
+t.test("SGLang hands over what asks for no probabilities of the prompt itself", (t) => {
+  const unscored = (more: object, path = "/generate"): boolean => facts(path, { model: "m", ...more }).unscored;
+  const ids = { input_ids: [5, 6, 7], return_logprob: true };
+  const text = { text: "a b c", return_logprob: true };
+  const table: readonly (readonly [object, boolean])[] = [
+    [{ input_ids: [5, 6, 7], logprob_start_len: 0 }, true],
+    [{ ...ids, return_logprob: false, logprob_start_len: 0 }, true],
+    [ids, true],
+    [{ ...ids, logprob_start_len: null }, true],
+    [{ ...ids, logprob_start_len: -1 }, true],
+    [{ ...ids, logprob_start_len: 0 }, false],
+    [{ ...ids, logprob_start_len: 1 }, false],
+    [{ ...ids, logprob_start_len: 2 }, true],
+    [{ ...ids, logprob_start_len: 3 }, true],
+    [{ ...ids, logprob_start_len: "2" }, false],
+    [{ ...text, logprob_start_len: 4 }, false],
+    [{ ...text, logprob_start_len: 100 }, true],
+    [{ text: ["a", "b"], return_logprob: [true, false], logprob_start_len: [-1, null] }, true],
+    [{ text: ["a", "b"], return_logprob: [true, false], logprob_start_len: [0, -1] }, false],
+    [{ text: ["a"], return_logprob: true, logprob_start_len: Array<number>(40_000).fill(-1) }, false],
+  ];
+  for (const [more, wanted] of table) t.equal(unscored(more), wanted, JSON.stringify(more).slice(0, 100));
+  t.notOk(unscored({ prompt: "a", echo: true, logprobs: 1 }, "/v1/completions"));
+  t.ok(unscored({ prompt: "a", logprobs: 1 }, "/v1/completions"));
+  t.ok(
+    unscored({ messages: MESSAGES, tool_choice: "required" }, "/v1/chat/completions"),
+    "a forced call is split there",
+  );
+  t.end();
+});
+
 t.test("what a body lacks is named", (t) => {
   const table: [string, object, RegExp][] = [
     ["/v1/embeddings", { model: "m" }, /^input, or messages is missing$/],

@@ -53,6 +53,14 @@ t.test("how a leg goes on", (t) => {
   ];
   for (const [history, endpoints, wanted] of table)
     t.equal(next(history, { endpoints, attempts: 3 }), wanted, `${history.join()} of ${endpoints}`);
+  const behind: [readonly Meaning[], string][] = [
+    [["untouched"], "again"],
+    [["lost"], "fail"],
+    [["untouched", "lost"], "fail"],
+    [["untouched", "untouched", "untouched"], "local"],
+  ];
+  for (const [history, wanted] of behind)
+    t.equal(next(history, { endpoints: 3, attempts: 3, losses: 0 }), wanted, `${history.join()} behind decode`);
   t.end();
 });
 
@@ -104,7 +112,7 @@ t.test("legs over scripted engines", async (t) => {
 async function behind(
   starts: readonly ("sent" | EngineReply)[],
   ends: readonly EngineReply[] = [],
-): Promise<{ asked: readonly string[]; outcome: unknown; told: readonly string[] }> {
+): Promise<{ asked: readonly string[]; outcome: unknown; told: readonly string[]; end: unknown }> {
   const [asked, told]: [string[], string[]] = [[], []];
   const answers: ((reply: EngineReply) => void)[] = [];
   const send = (request: EngineRequest): Promise<EngineReply> => {
@@ -122,9 +130,8 @@ async function behind(
     concurrent: () => true,
   });
   for (const end of ends) answers.shift()?.(end);
-  await Promise.resolve();
-  await Promise.resolve();
-  return { asked, outcome, told };
+  const end = ends.length > 0 && outcome.kind === "sent" ? await outcome.ended : undefined;
+  return { asked, outcome, told, end };
 }
 
 t.test("legs that run beside decode: what happens before it is sent, and behind it", async (t) => {
@@ -165,13 +172,48 @@ t.test("legs that run beside decode: what happens before it is sent, and behind 
     ["busy behind", ["sent"], [answer(503)], { kind: "sent", by: "a" }, ["a"], ["a untouched late"]],
     ["cut behind", ["sent"], [{ kind: "aborted", detail: "" }], { kind: "sent", by: "a" }, ["a"], ["a aborted late"]],
   ];
+  const ended: Readonly<Record<string, object>> = {
+    ...{ sent: { kind: "done" }, "refused, sent": { kind: "done" }, "cut behind": { kind: "aborted" } },
+    ...{ "lost behind": { kind: "failed", detail: "reset" }, "busy behind": { kind: "failed", detail: "status 503" } },
+    "refusal behind": { kind: "refusal", status: 400 },
+  };
   for (const [name, starts, ends, outcome, asked, told] of table) {
     const found = await behind(starts, ends);
     t.match(found.outcome, outcome, name);
     t.same(found.asked, asked, name);
     t.same(found.told, told, name);
+    if (ended[name] === undefined) t.equal(found.end, undefined, name);
+    else t.match(found.end, ended[name], name);
   }
 });
+
+t.test(
+  "legs that decode asked for: others are asked while nothing was lost, and decode is told at the first",
+  async (t) => {
+    const lost: EngineReply = { kind: "lost", detail: "reset" };
+    const table: readonly [string, readonly EngineReply[], object, readonly string[], told: number][] = [
+      ["done", [answer(200)], { kind: "local", kept: "nothing" }, ["a done late"], 1],
+      ["busy, done", [answer(503), answer(200)], { kept: "nothing" }, ["a untouched late", "b done late"], 2],
+      ["lost", [lost, answer(200)], { kind: "failed", detail: "reset" }, ["a lost late"], 1],
+      ["busy, lost", [answer(429), lost], { kind: "failed" }, ["a untouched late", "b lost late"], 2],
+      ["refusal", [answer(400)], { kind: "refusal", status: 400 }, ["a refusal late"], 1],
+    ];
+    for (const [name, replies, outcome, told, asked] of table) {
+      const [left, lines] = [[...replies], [] as string[]];
+      let calls = 0;
+      const found = await runPrefillLeg<string>({
+        ...{ endpoints: ["a", "b", "c"], attempts: 3 },
+        client: { send: ({ onSent }) => Promise.resolve(onSent?.()).then(() => left.shift()!) },
+        request: (address) => ({ address, method: "POST", path: "/", timeoutMs: 1 }),
+        onStart: (address) => (meant, late) => void lines.push(`${address} ${meant}${late ? " late" : ""}`),
+        asked: () => (calls += 1),
+      });
+      t.match(found, outcome, name);
+      t.same(lines, told, name);
+      t.equal(calls, asked, name);
+    }
+  },
+);
 
 t.test(
   "an endpoint of which something must be known and is not counts as refusing, and is never sent to",

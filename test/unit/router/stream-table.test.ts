@@ -8,7 +8,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { BODY_MODES, type Modes, type ProcessingRequest, type Reply } from "../../../src/router/extproc/codec.ts";
 import { ExchangeStream, type Action, type StreamEvent } from "../../../src/router/extproc/stream.ts";
-import type { Routed } from "../../../src/router/exchange.ts";
+import type { Answer, Routed } from "../../../src/router/exchange.ts";
 
 const FOLDER = join(import.meta.dirname, "../../golden/extproc");
 
@@ -23,11 +23,23 @@ const FORWARD: Routed = {
   ...{ kind: "forward", destination: "10.0.0.1:8000", requestHeaders: [], responseHeaders: [] },
   body: Buffer.from("abc"),
 };
-const ANSWER: Routed = { kind: "answer", status: 404, headers: [], body: Buffer.alloc(0), reason: "ModelUnknown" };
+const ANSWER: Answer = { kind: "answer", status: 404, headers: [], body: Buffer.alloc(0), reason: "ModelUnknown" };
 const responseHeaders = (endOfStream: boolean, modes?: Modes): ProcessingRequest => ({
   ...{ kind: "responseHeaders", headers: [[":status", "200"]], endOfStream },
   ...(modes === undefined ? {} : { modes }),
 });
+const STREAM_HEAD: ProcessingRequest = {
+  kind: "responseHeaders",
+  headers: [
+    [":status", "200"],
+    ["content-type", "text/event-stream; charset=utf-8"],
+  ],
+  endOfStream: false,
+};
+const FAILED_HEAD: ProcessingRequest = {
+  ...STREAM_HEAD,
+  headers: [[":status", "500"], ...STREAM_HEAD.headers.slice(1)],
+};
 const observed: ProcessingRequest = { ...headers(undefined), observed: true };
 
 /** How a request may come in: the announced modes, and whether its headers end it. */
@@ -172,6 +184,7 @@ const RESPONSE_EVENTS: Readonly<Record<string, StreamEvent>> = {
   chunk: chunk("responseBody", false),
   "last chunk": chunk("responseBody", true),
   trailers: { kind: "responseTrailers" },
+  deserted: { kind: "deserted", answer: ANSWER },
 };
 
 /** What happened before: to the request, then to the answer. */
@@ -181,7 +194,11 @@ const BEFORE: Readonly<Record<string, readonly StreamEvent[]>> = {
   before: [REQUEST_EVENTS["forward"]!],
   answering: [REQUEST_EVENTS["forward"]!, RESPONSE_EVENTS["headers"]!],
   "answering, with tokens": [REQUEST_EVENTS["forward"]!, RESPONSE_EVENTS["headers"]!, RESPONSE_EVENTS["chunk"]!],
+  "a stream, empty": [REQUEST_EVENTS["forward"]!, STREAM_HEAD],
+  "a stream, with tokens": [REQUEST_EVENTS["forward"]!, STREAM_HEAD, RESPONSE_EVENTS["chunk"]!],
+  "an error of the engine": [REQUEST_EVENTS["forward"]!, FAILED_HEAD],
   ended: [REQUEST_EVENTS["forward"]!, RESPONSE_EVENTS["headers, end"]!],
+  "ended by us": [REQUEST_EVENTS["forward"]!, RESPONSE_EVENTS["deserted"]!],
   "answered by us": [REQUEST_EVENTS["answer"]!],
   observed: [observed],
 };
@@ -222,7 +239,11 @@ for (const [name, table] of [
 
 /** What Envoy counts: a message that waits gets one reply, and no other message gets any. */
 t.test("in any order of events nothing is said twice, and nothing after the end", (t) => {
-  const event = fc.constantFrom(...Object.values(REQUEST_EVENTS).slice(1, 8), ...Object.values(RESPONSE_EVENTS));
+  const event = fc.constantFrom(
+    ...Object.values(REQUEST_EVENTS).slice(1, 8),
+    ...Object.values(RESPONSE_EVENTS),
+    STREAM_HEAD,
+  );
   fc.assert(
     fc.property(fc.constantFrom(...REQUESTS), fc.array(event, { maxLength: 12 }), ([, modes, bodiless], events) => {
       const stream = new ExchangeStream(100, 5000);

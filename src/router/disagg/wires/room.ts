@@ -2,8 +2,8 @@
  * SGLang: both legs carry the whole request and a room on the prefill engine's bootstrap server in which they meet.
  *
  * Source: SGLang's `GenerateReqInput`: of a batch each request gets room + its place in it, host and port are the same
- * for all, so that scalars serve single requests and batches. Several answers of one prompt would share a room: such
- * requests cannot be split. Rooms stay below 2^53, the largest integer that every JSON reader keeps.
+ * for all, so that scalars serve single requests and batches. Several answers of one prompt would share a room, and
+ * probabilities of a prompt stay with who prefilled it: such requests cannot be split. Rooms stay below 2^53, the largest integer that every JSON reader keeps.
  */
 import { connectorPort, hostOf } from "../addresses.ts";
 import { wholeBody } from "../bodies.ts";
@@ -29,7 +29,7 @@ const rankOf = ({ prefill: { ranks = 1 } }: Pair, { chance }: Meeting, key: stri
   ranks > 1 ? [[key, String(Math.floor(chance * ROOMS) % ranks)]] : [];
 
 export const room: WireRules = {
-  takes: ({ api, oneAnswer }) => api.rooms === true && oneAnswer,
+  takes: ({ api, oneAnswer, unscored }) => api.rooms === true && oneAnswer && unscored,
   prefill: ({ body, facts }, pair, meeting) => ({
     body: wholeBody(
       body,
