@@ -11,7 +11,7 @@ import { wholeBody, type PromptUsage } from "./disagg/bodies.ts";
 import type { Callback, Callbacks } from "./disagg/callbacks.ts";
 import { orderOf, prefillsAlone, wireOf } from "./disagg/connectors.ts";
 import { legHeaders } from "./disagg/headers.ts";
-import { runPrefillLeg, type LegEnd, type LegFailure, type LegInput, type LegOutcome } from "./disagg/leg.ts";
+import { faultOf, runPrefillLeg, type LegEnd, type LegFailure, type LegInput, type LegOutcome } from "./disagg/leg.ts";
 import type { Leg, LegRequest, Meeting } from "./disagg/wires.ts";
 import { LegAccount, type AccountDependencies } from "./account.ts";
 import type { HeaderList } from "./headers.ts";
@@ -159,7 +159,8 @@ export class PrefillLegs {
       reserved();
       const taken = Promise.withResolvers<boolean>();
       const input = { ...this.#input({ ...run, posted }), concurrent: () => false, asked: () => taken.resolve(true) };
-      void runPrefillLeg(input).then((outcome) => {
+      const leg = runPrefillLeg(input).catch(faultOf);
+      void leg.then((outcome) => {
         taken.resolve(false);
         this.#judge(endpoint, endOf(outcome), resolve);
       });

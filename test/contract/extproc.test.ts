@@ -79,7 +79,8 @@ async function exchange(
     const first = await next();
     if (first?.kind === "immediate") return replies;
     stream.send(encodeBody("requestBody", body, true));
-    await next();
+    // A slow pick asks for more time before.
+    while ((await next())?.waitMs !== undefined);
   } else await duplexBody(stream, body, next);
   stream.end();
   return replies;

@@ -129,7 +129,7 @@ async function attempt<T>(input: LegInput<T>, endpoint: T): Promise<EngineReply 
   });
   const first = await Promise.race([ended, sent.promise]);
   late = first === undefined;
-  return first ?? { ended: ended.then(endOf) };
+  return first ?? { ended: ended.then(endOf, faultOf) };
 }
 
 function endOf(reply: EngineReply): LegEnd {
@@ -145,6 +145,9 @@ const failureOf = (reply: EngineReply): LegFailure => ({
   kind: "failed",
   detail: reply.kind === "answer" ? `status ${reply.status}` : reply.detail,
 });
+
+/** An error of our own behind decode: whoever waits is told as of any other failure. */
+export const faultOf = (error: unknown): LegFailure => ({ kind: "failed", detail: String(error) });
 
 type EngineAnswer = Extract<EngineReply, { kind: "answer" }>;
 

@@ -335,3 +335,16 @@ t.test("headers of the leg: those of the list, and none that routes or frames", 
   t.same(never.filter(mayGoAlong), []);
   t.end();
 });
+
+t.test("an error of our own behind decode is a failure like others", async (t) => {
+  const outcome = await runPrefillLeg<string>({
+    ...{ endpoints: ["a"], attempts: 1, concurrent: () => true },
+    client: { send: ({ onSent }) => Promise.resolve(onSent?.()).then(() => answer(200)) },
+    request: (address) => ({ address, method: "POST", path: "/", timeoutMs: 1 }),
+    onStart: () => () => {
+      throw new Error("a bug");
+    },
+  });
+  t.match(outcome, { kind: "sent", by: "a" });
+  t.match(outcome.kind === "sent" && (await outcome.ended), { kind: "failed", detail: /a bug/ });
+});
