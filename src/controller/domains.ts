@@ -1,7 +1,9 @@
 /**
  * Where the pods of a model with prefill engines lie in the topology, written to each as an annotation: the router tells
- * distances by it, and so needs neither Nodes nor HyperNodes. Decided from the pods' nodes and the tree; nothing is moved or placed.
+ * distances by it, and so needs neither Nodes nor HyperNodes. Decided from the pods' nodes and the tree; nothing is moved
+ * or placed.
  */
+import { isBound } from "../gang/devices.ts";
 import { annotationOf, keyOf, labelOf, type Pod } from "../kinds/kube.ts";
 import { LABEL, STATUS } from "../kinds/names.ts";
 import { refOf } from "../kinds/resource.ts";
@@ -12,7 +14,7 @@ import type { Acts } from "./contracts.ts";
 
 /** One patch for each pod whose annotation is not what the tree says; `tree` is asked for only where a pod needs it. */
 export function domainActions(pods: readonly Pod[], tree: () => TopologyTree, acts: Acts): readonly Action[] {
-  const live = pods.filter((pod) => isBound(pod) && acts(pod.metadata.namespace ?? ""));
+  const live = pods.filter((pod) => isOurs(pod) && acts(pod.metadata.namespace ?? ""));
   const split = new Set(live.filter((pod) => labelOf(pod, LABEL.role) === "prefill").map(modelOf));
   const placed = live.filter((pod) => split.has(modelOf(pod)));
   if (placed.length === 0) return [];
@@ -26,11 +28,8 @@ export function domainActions(pods: readonly Pod[], tree: () => TopologyTree, ac
 /** Where nobody prefills for others, nothing travels. */
 const modelOf = (pod: Pod): string => `${pod.metadata.namespace ?? ""}/${labelOf(pod, LABEL.model) ?? ""}`;
 
-const isBound = ({ metadata, spec, status }: Pod): boolean =>
-  metadata.labels?.[LABEL.model] !== undefined &&
-  ![undefined, ""].includes(spec.nodeName) &&
-  metadata.deletionTimestamp === undefined &&
-  !["Succeeded", "Failed"].includes(status?.phase ?? "");
+const isOurs = (pod: Pod): boolean =>
+  isBound(pod) && labelOf(pod, LABEL.model) !== undefined && pod.metadata.deletionTimestamp === undefined;
 
 /** Names of the domains that the node lies in, the widest first, without the root; undefined where there are none. */
 function pathOf(leaf: Domain): string | undefined {

@@ -31,7 +31,7 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
   ],
   [
     STATUS.domains,
-    "prefill and decode pod",
+    "pod of a model with prefill engines",
     "Topology domains of its node, the widest first: distances of KV transfers.",
   ],
   [STATUS.applied, "object made by the controller", "Hash of what was applied last."],

@@ -26,7 +26,7 @@ export const TRACE_MODEL: EngineModel = { profile: H200_LLAMA_8B, blockTokens: T
  * batch of 65,536 suggest an Ascend 910B with 64 GB. Decode is derived: 15.2 GB of weights and 56 KiB a KV token read at
  * 1.6 TB/s, and 4.5 ms of overhead. Two numbers are calibrated, by two of its six published rows (mean of 3 seeds): prefill
  * of 0.1 ms a token and 770,000 tokens of KV cache give random 11.8 requests a second (published 11.81) and least request
- * with prefix cache 25.2 (23.87). Calibrated before Tandem ever ran on it; the other rows check it. Three runs on the same
+ * with prefix cache 25.2 (23.87). The other rows check it. Three runs on the same
  * engines, as published: their mean time to first token of 0.57 s with kvcache-aware is out of reach for one run that
  * begins with empty caches, of which 300 clients at once wait for 26 s of prefill.
  *
