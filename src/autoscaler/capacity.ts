@@ -32,6 +32,20 @@ const STRETCHES = 240;
 const LEAST_STRETCHES = 6;
 const LEAST_MINUTES = 3;
 const MINUTE_MS = 60_000;
+/** Twelve sightings of an engine at work, five seconds each, before they count; the last thousand or so do. */
+const LEAST_BUSY_MS = 60_000;
+const FORGET = 0.999;
+
+const isBusy = ({ running, waiting }: EngineSeen): boolean => running + waiting > 0;
+
+/** Of a decoding engine, until it is long enough to teach. */
+interface Turn {
+  ms: number;
+  batchMs: number;
+  generated: number;
+}
+
+const TURN_MS = 60_000;
 
 interface Stretch {
   ms: number;
@@ -43,9 +57,11 @@ export class CapacityMemory {
   readonly steps = new StepTimes();
   readonly #seen = new Map<string, EngineSeen>();
   readonly #stretches = new Map<string, Stretch>();
+  readonly #turns = new Map<string, Turn>();
   readonly #rates: number[] = [];
   readonly #answered: number[] = [];
   #answeredAt = -Infinity;
+  readonly #busy: Stretch = { ms: 0, tokens: 0 };
   readonly #startups = new Map<string, number>();
   #kvTokens: number | undefined;
   #maxSequences: number | undefined;
@@ -85,10 +101,15 @@ export class CapacityMemory {
     push(this.#answered, (1000 * promptTokens) / meanMs);
   }
 
+  /**
+   * While work waited it was busy all the time; else the time it was busy is known by how often it was seen so. What
+   * first tokens say comes before there is evidence of either.
+   */
   #promptRate(): number | undefined {
-    const busy = this.#rates.length < LEAST_STRETCHES ? undefined : quantile(this.#rates, 0.9);
-    const answered = this.#answered.length < LEAST_MINUTES ? undefined : quantile(this.#answered, 0.75);
-    return busy === undefined ? answered : Math.max(busy, answered ?? 0);
+    const waiting = this.#rates.length < LEAST_STRETCHES ? 0 : (quantile(this.#rates, 0.9) ?? 0);
+    const seen = this.#busy.ms < LEAST_BUSY_MS ? 0 : (1000 * this.#busy.tokens) / this.#busy.ms;
+    if (waiting > 0 || seen > 0) return Math.max(waiting, seen);
+    return this.#answered.length < LEAST_MINUTES ? undefined : quantile(this.#answered, 0.75);
   }
 
   #learnEngine(id: string, engine: EngineSeen): void {
@@ -101,17 +122,39 @@ export class CapacityMemory {
     const ms = engine.at - before.at;
     if (ms > 2 * FRESH_MS) return;
     this.#learnPrompts(id, before, engine);
-    const generated = grown(before.generatedTokens ?? NaN, engine.generatedTokens ?? NaN);
-    if (before.generatedTokens !== undefined) this.steps.learn(before, engine, { ms, generated });
+    this.#learnSteps(id, before, engine);
   }
 
-  /** Work waited at both ends: in between it was busy all the time, as far as can be seen. */
+  /**
+   * Over a minute: two looks at a batch five seconds apart say little of what it was in between, and what is too high by
+   * chance there would look slow, too low fast.
+   */
+  #learnSteps(id: string, before: EngineSeen, engine: EngineSeen): void {
+    if (before.generatedTokens === undefined || engine.generatedTokens === undefined) return;
+    const turn = this.#turns.get(id) ?? { ms: 0, batchMs: 0, generated: 0 };
+    const ms = engine.at - before.at;
+    turn.ms += ms;
+    turn.batchMs += (ms * (before.running + engine.running)) / 2;
+    turn.generated += grown(before.generatedTokens, engine.generatedTokens);
+    this.#turns.set(id, turn);
+    // Idle now and then: its steps cannot be told apart from its pauses.
+    if (engine.running < 1) this.#turns.delete(id);
+    else if (turn.ms >= TURN_MS) {
+      this.#turns.delete(id);
+      this.steps.learn({ at: engine.at, ms: turn.ms, batch: turn.batchMs / turn.ms, generated: turn.generated });
+    }
+  }
+
   #learnPrompts(id: string, before: EngineSeen, engine: EngineSeen): void {
-    const stretch = this.#stretches.get(id) ?? { ms: 0, tokens: 0 };
     if (before.promptTokens === undefined || engine.promptTokens === undefined) return;
+    const [ms, tokens] = [engine.at - before.at, grown(before.promptTokens, engine.promptTokens)];
+    const busy = (Number(isBusy(before)) + Number(isBusy(engine))) / 2;
+    this.#busy.ms = FORGET * this.#busy.ms + busy * ms;
+    this.#busy.tokens = FORGET * this.#busy.tokens + tokens;
+    const stretch = this.#stretches.get(id) ?? { ms: 0, tokens: 0 };
     if (before.waiting > 0 && engine.waiting > 0) {
-      stretch.ms += engine.at - before.at;
-      stretch.tokens += grown(before.promptTokens, engine.promptTokens);
+      stretch.ms += ms;
+      stretch.tokens += tokens;
       this.#stretches.set(id, stretch);
       if (stretch.ms >= STRETCH_MS) this.#end(id, stretch);
     } else this.#stretches.delete(id);
@@ -126,6 +169,7 @@ export class CapacityMemory {
   #forget(id: string): void {
     this.#seen.delete(id);
     this.#stretches.delete(id);
+    this.#turns.delete(id);
   }
 }
 

@@ -19,13 +19,15 @@ export class Corrector {
     return this.#factor;
   }
 
-  /** @param latencyMs its 90th percentile of the last moments; undefined: no answers, nothing is learned */
-  see(at: number, latencyMs: number | undefined, promisedMs: number): void {
+  /**
+   * @param share the 90th percentile of the last moments to what was promised; undefined: no answers, nothing is learned
+   * @param isSettled what is asked for serves: else latencies tell of pods that start, and the factor would wind up
+   */
+  see(at: number, share: number | undefined, isSettled: boolean): void {
     this.#movedAt ??= at;
-    if (latencyMs === undefined || at - this.#movedAt < STEP_MS) return;
+    if (share === undefined || at - this.#movedAt < STEP_MS) return;
     this.#movedAt = at;
-    const share = latencyMs / promisedMs;
-    if (share > NEAR) this.#factor = Math.min(MOST, this.#factor * RISE);
+    if (share > NEAR && isSettled) this.#factor = Math.min(MOST, this.#factor * RISE);
     else if (share < FAR) this.#factor = Math.max(1, this.#factor * FALL);
   }
 }

@@ -18,8 +18,9 @@ export interface Flow {
   readonly forecast: number;
   /** The quantile of bursts that the objective keeps room for. */
   readonly burst: number;
-  /** Standard deviation of the mean, as a share of it: what of a change is chance. */
+  /** Standard deviation of the mean, as a share of it, and of the latest: what of a change is chance. */
   readonly noise: number;
+  readonly latestNoise: number;
 }
 
 export interface FlowWindows {
@@ -30,8 +31,8 @@ export interface FlowWindows {
   readonly headroom: Headroom;
 }
 
-/** Two minutes of quarter minutes make a trend; it counts where it explains more than this of their variance. */
-const TREND_SLOTS = 8;
+/** Four minutes make a trend; it counts where it explains more than this of their variance (chance does so once in 5000). */
+const TREND_SLOTS = 16;
 const FIT = 0.6;
 /** Of a rise that goes on, so much is believed; and never more than half of what comes now. */
 const BELIEVED = 0.7;
@@ -49,20 +50,24 @@ export function flowOf(slots: Slots, rounds: Slots, field: Field, windows: FlowW
   const perMs = slope / slots.slotMs;
   const rise = fit > FIT && slope > 0 ? Math.min(perMs * (startupMs + SETTLE_MS) * BELIEVED, MOST_RISE * mean) : 0;
   const burst = headroom.burst > 0 ? (quantile(slots.rates(field), headroom.burst) ?? 0) : 0;
-  const noise = noiseOf(slots.rates(field)) / Math.sqrt(Math.max(1, stableMs / slots.slotMs));
-  return { mean, latest, forecast: rise, burst, noise };
+  const ofSlot = noiseOf(slots.rates(field));
+  const over = (ms: number): number => ofSlot / Math.sqrt(Math.max(1, ms / slots.slotMs));
+  return { mean, latest, forecast: rise, burst, noise: over(stableMs), latestNoise: over(panicMs) };
 }
 
 /**
- * Standard deviation of one slot as a share of the mean, by the differences of neighbours: a load that rises or falls
- * slowly is not noise (von Neumann, 1941).
+ * Standard deviation of one slot as a share of the mean, by the median of the differences of neighbours: a load that rises
+ * or falls slowly is not noise, nor is one that jumps now and then.
  */
 function noiseOf(rates: readonly number[]): number {
   const mean = rates.reduce((sum, rate) => sum + rate, 0) / Math.max(1, rates.length);
   if (rates.length < 4 || mean <= 0) return 0;
-  const squares = rates.slice(1).reduce((sum, rate, index) => sum + (rate - (rates[index] ?? 0)) ** 2, 0);
-  return Math.sqrt(squares / (2 * (rates.length - 1))) / mean;
+  const differences = rates.slice(1).map((rate, index) => Math.abs(rate - (rates[index] ?? 0)));
+  return (quantile(differences, 0.5) ?? 0) / (MEDIAN_OF_NORMAL * Math.SQRT2) / mean;
 }
+
+/** Half of a normal distribution lies within so many standard deviations. */
+const MEDIAN_OF_NORMAL = 0.6745;
 
 export const backlogWindowMs = (startupMs: number): number => Math.min(60_000, Math.max(20_000, startupMs / 2));
 
@@ -71,6 +76,13 @@ export interface Need {
   readonly stable: number;
   readonly fast: number;
 }
+
+/** The last moments where they differ from the mean by more than chance: else each gust would be followed. */
+const latestOf = ({ mean, latest, latestNoise }: Flow): number =>
+  latest > mean * (1 + CHANCE * latestNoise) ? latest : Math.min(latest, mean);
+
+/** Standard deviations. */
+const CHANCE = 3;
 
 export interface PrefillInput {
   readonly flow: Flow;
@@ -88,7 +100,7 @@ export function prefillNeed({ flow, backlogTokens, rate, startupMs, headroom, co
   const late = Math.max(0, backlogTokens - 0.5 * flow.latest) / (backlogWindowMs(startupMs) / 1000);
   return {
     stable: Math.max((flow.mean + flow.forecast) / usable, flow.burst / (headroom.inBurst * rate)),
-    fast: (flow.latest + late) / usable,
+    fast: (latestOf(flow) + late) / usable,
   };
 }
 
@@ -116,7 +128,7 @@ export function decodeNeed(input: DecodeInput): Need {
   const { flow, answerTokens, tokensPerSecond, headroom, correction, handOver } = input;
   const windowS = backlogWindowMs(input.startupMs) / 1000;
   const usable = (headroom.decode * tokensPerSecond) / correction;
-  const arrivals = Math.min(handOver, flow.latest + input.backlogRequests / windowS) + input.waiting / windowS;
+  const arrivals = Math.min(handOver, latestOf(flow) + input.backlogRequests / windowS) + input.waiting / windowS;
   return {
     stable: Math.max(
       ((flow.mean + flow.forecast) * answerTokens) / usable,

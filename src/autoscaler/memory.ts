@@ -1,6 +1,7 @@
 /** What one group was like until now: everything the decision core remembers, bounded, and nothing else. */
 import { CapacityMemory } from "./capacity.ts";
 import { Corrector } from "./corrector.ts";
+import type { LatencyWindow } from "./latency.ts";
 import type { Observation, WorkloadSeen } from "./group.ts";
 import { PaceMemory } from "./pace.ts";
 import { RoleMemory } from "./role.ts";
@@ -47,7 +48,7 @@ export function workloadMemory(memory: GroupMemory, { id }: WorkloadSeen): Workl
 
 /** Takes in what was observed; forgets workloads that are gone. */
 export function remember(memory: GroupMemory, observation: Observation): void {
-  const { at, workloads, scaling } = observation;
+  const { at, workloads } = observation;
   memory.begunAt ??= at;
   memory.traffic.add(observation);
   const ids = new Set(workloads.map(({ id }) => id));
@@ -59,13 +60,33 @@ export function remember(memory: GroupMemory, observation: Observation): void {
     mine.pace.see(at, workload.replicas, Math.max(maxScaleIn.periodMs, maxScaleOut.periodMs));
   }
   learnFirstTokens(memory, observation);
+  correct(memory, observation);
+}
+
+function correct(memory: GroupMemory, observation: Observation): void {
+  const { at, scaling } = observation;
   const { ttft, tpot } = memory.traffic;
-  memory.ttft.see(at, ttft.quantile(at - LATEST_MS, 0.9), scaling.ttftSloMs);
-  memory.tpot.see(at, tpot.quantile(at - LATEST_MS, 0.9), scaling.tpotSloMs);
+  const share = (window: LatencyWindow, promisedMs: number): number | undefined => {
+    const ms = window.quantile(at - LATEST_MS, 0.9);
+    return ms === undefined ? undefined : ms / promisedMs;
+  };
+  memory.ttft.see(at, share(ttft, scaling.ttftSloMs), isSettled(observation, "decode"));
+  memory.tpot.see(at, share(tpot, scaling.tpotSloMs), isSettled(observation, "prefill"));
+}
+
+/** For two minutes all that the workloads of other roles than `but` ask for has served, and so what waited is gone. */
+function isSettled({ at, workloads, instances }: Observation, but: Role): boolean {
+  return workloads.every(({ id, role, replicas }) => {
+    const serving = instances.filter(
+      ({ workload, state, readyAt = at }) => workload === id && state === "ready" && at - readyAt >= SETTLED_MS,
+    );
+    return role === but || serving.length >= replicas;
+  });
 }
 
 /** Latencies are judged over the last half minute. */
 const LATEST_MS = 30_000;
+const SETTLED_MS = 120_000;
 const MINUTE_MS = 60_000;
 
 function learnFirstTokens({ traffic, workloads: memories }: GroupMemory, { at, workloads }: Observation): void {

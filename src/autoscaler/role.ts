@@ -31,7 +31,9 @@ const PANIC_HOLD_MS = 60_000;
 /** Outside panic what came in the last moments adds at most this share, or one instance, to what is asked for. */
 const FAST_SHARE = 0.25;
 /** A fall smaller than so many standard deviations may be chance. */
-const CHANCE = 2.5;
+const CHANCE = 3;
+/** The delay is so much longer for each share of noise: at 9 % of the mean, two and a half times. */
+const PATIENCE = 20;
 
 export class RoleMemory {
   readonly #delay = new DelayMemory();
@@ -57,7 +59,7 @@ export class RoleMemory {
       : Math.max(need.stable, Math.min(need.fast, asked + Math.max(1, FAST_SHARE * asked)));
     this.#delay.see(at, wanted * (1 + CHANCE * input.noise));
     if (wanted >= asked) return { work: wanted, isPanicking, isHeld: false };
-    const held = Math.min(asked, this.#delay.most(at, input.scaleInDelayMs));
+    const held = Math.min(asked, this.#delay.most(at, input.scaleInDelayMs * (1 + PATIENCE * input.noise)));
     return { work: Math.max(wanted, held), isPanicking, isHeld: Math.ceil(held) > Math.ceil(wanted) };
   }
 

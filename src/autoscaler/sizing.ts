@@ -82,7 +82,7 @@ function basisOf(parts: RoleParts): Basis {
   return { parts, capacity, windows: { ...times, headroom }, reference };
 }
 
-const NO_FLOW: Flow = { mean: 0, latest: 0, forecast: 0, burst: 0, noise: 0 };
+const NO_FLOW: Flow = { mean: 0, latest: 0, forecast: 0, burst: 0, noise: 0, latestNoise: 0 };
 
 function prefillSizing(basis: Basis): Sizing {
   const { parts, capacity, windows } = basis;
@@ -150,6 +150,8 @@ function bothSizing(basis: Basis): Sizing {
 
 /** Full by this share of the cache before anything else is known of decode (reference 5.2). */
 const BOOTSTRAP_KV = 0.55;
+/** Growth by what waits, before a capacity is known: at most to so much of what is asked for (and by the pace, in a minute). */
+const BOOTSTRAP_SHARE = 1.25;
 
 /** Resident KV and batches, with what one instance may hold. */
 function resident(
@@ -175,9 +177,7 @@ function limitOf({ parts, capacity, reference }: Basis, share = NEAR_TPOT): Deco
   const most = Math.min(capacity.maxSequences, byMemory);
   const declared = parts.role === "decode" ? reference.scaling.capacityTokensPerSecond : undefined;
   if (declared !== undefined) return { tokensPerSecond: declared, batch: most };
-  return capacity.steps.known
-    ? capacity.steps.limit(share * parts.observation.scaling.tpotSloMs, context, most)
-    : undefined;
+  return capacity.steps.known ? capacity.steps.limit(share * parts.observation.scaling.tpotSloMs, most) : undefined;
 }
 
 /** Of the promised time between tokens, the share that a full batch takes. */
@@ -237,8 +237,10 @@ function sized(basis: Basis, { message, ...rest }: Sized & { readonly message: s
 }
 
 function bootstrap(basis: Basis, flow: Flow, byWaiting: number): Sizing {
+  const asked = basis.parts.workloads.reduce((sum, { replicas }) => sum + replicas, 0);
+  const most = Math.max(asked + 1, BOOTSTRAP_SHARE * asked);
   const message = `capacity is not known yet: by what waits ${byWaiting}; declare autoscaling.tandem.sh/capacity-tokens-per-second, or wait for load`;
-  const need = { stable: byWaiting, fast: byWaiting };
+  const need = { stable: Math.min(byWaiting, most), fast: 0 };
   const figures = figuresOf(basis, flow, { demand: flow.mean, capacity: 0, backlogSeconds: 0 });
   return {
     role: basis.parts.role,
@@ -288,12 +290,10 @@ function variantsOf({ parts, capacity, reference }: Basis): Pick<Sizing, "speed"
   return { speed, memory: size };
 }
 
-function decodeSpeed(reference: Capacity, other: Capacity, { observation, memory }: RoleParts): number {
+function decodeSpeed(reference: Capacity, other: Capacity, { observation }: RoleParts): number {
   if (reference === other || !reference.steps.known || !other.steps.known) return 1;
-  const context = Math.max(1, memory.traffic.lengths.prompt + memory.traffic.lengths.answer / 2);
   const [a, b] = [other, reference].map(
-    ({ steps, maxSequences }) =>
-      steps.limit(NEAR_TPOT * observation.scaling.tpotSloMs, context, maxSequences).tokensPerSecond,
+    ({ steps, maxSequences }) => steps.limit(NEAR_TPOT * observation.scaling.tpotSloMs, maxSequences).tokensPerSecond,
   );
   return ratio(a, b);
 }

@@ -9,7 +9,7 @@
 import type { Endpoint } from "../../kinds/endpoint.ts";
 import type { Clock } from "../../ports.ts";
 import { decodeCost, type CostConstants } from "./cost.ts";
-import { Regression, type Coefficient } from "../../kinds/regression.ts";
+import { Regression, type Coefficient } from "./regression.ts";
 
 /** Endpoints that are learned from together: one kind of engine, mostly, behind one name. */
 export const serviceOf = ({ namespace, service }: Endpoint): string => `${namespace}/${service}`;

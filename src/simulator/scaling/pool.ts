@@ -88,7 +88,8 @@ export class PrefillPod {
 
 interface Sequence {
   readonly request: Request;
-  /** Of the pod's count of steps, at which it ends. */
+  /** Of the pod's count of steps, at which it began and ends. */
+  readonly beganAt: number;
   readonly endsAt: number;
 }
 
@@ -155,13 +156,13 @@ export class DecodePod {
       this.#waitingTokens -= next.promptTokens;
       next.firstTokenAt = now;
       this.#kv += next.promptTokens;
-      push(this.#running, { request: next, endsAt: this.#steps + next.answerTokens });
+      push(this.#running, { request: next, beganAt: this.#steps, endsAt: this.#steps + next.answerTokens });
     }
   }
 
   #end(now: number): Request {
-    const { request } = pop(this.#running);
-    this.#kv = this.#running.length === 0 ? 0 : this.#kv - request.promptTokens - request.answerTokens;
+    const { request, beganAt } = pop(this.#running);
+    this.#kv = this.#running.length === 0 ? 0 : this.#kv - request.promptTokens - (this.#steps - beganAt);
     request.doneAt = now;
     return request;
   }

@@ -3,7 +3,7 @@ import t, { type Test } from "tap";
 import { loadConfig } from "../../../src/config/load.ts";
 import { ownPrefillMs, type CostConstants } from "../../../src/router/pick/cost.ts";
 import { CostLearner, type PrefillSeen } from "../../../src/router/pick/learn.ts";
-import { Regression } from "../../../src/kinds/regression.ts";
+import { Regression } from "../../../src/router/pick/regression.ts";
 import { VirtualTime } from "../../../src/simulator/engine/virtual-time.ts";
 import { seededRandom } from "../../../src/simulator/random.ts";
 
