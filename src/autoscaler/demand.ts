@@ -78,8 +78,8 @@ export interface Need {
 }
 
 /** The last moments where they differ from the mean by more than chance: else each gust would be followed. */
-const latestOf = ({ mean, latest, latestNoise }: Flow): number =>
-  latest > mean * (1 + CHANCE * latestNoise) ? latest : Math.min(latest, mean);
+const latestOf = ({ mean, latest, latestNoise }: Flow, { gusts }: Headroom): number =>
+  latest > mean * (1 + CHANCE * latestNoise) ? mean + gusts * (latest - mean) : Math.min(latest, mean);
 
 /** Standard deviations. */
 const CHANCE = 3;
@@ -89,18 +89,22 @@ export interface PrefillInput {
   readonly backlogTokens: number;
   /** Prompt tokens a second of one instance. */
   readonly rate: number;
+  /** Reference instances that are asked for. */
+  readonly asked: number;
   readonly startupMs: number;
   readonly headroom: Headroom;
   /** Of the latency corrector; at least 1. */
   readonly correction: number;
 }
 
-export function prefillNeed({ flow, backlogTokens, rate, startupMs, headroom, correction }: PrefillInput): Need {
+export function prefillNeed({ flow, backlogTokens, rate, asked, startupMs, headroom, correction }: PrefillInput): Need {
   const usable = (headroom.prefill * rate) / correction;
-  const late = Math.max(0, backlogTokens - 0.5 * flow.latest) / (backlogWindowMs(startupMs) / 1000);
+  // What those that are asked for work off before another one could begin needs no other one.
+  const workedOff = Math.max(0, asked * rate - flow.mean) * (startupMs / 1000);
+  const late = Math.max(0, backlogTokens - 0.5 * flow.latest - workedOff) / (backlogWindowMs(startupMs) / 1000);
   return {
     stable: Math.max((flow.mean + flow.forecast) / usable, flow.burst / (headroom.inBurst * rate)),
-    fast: (latestOf(flow) + late) / usable,
+    fast: (latestOf(flow, headroom) + late) / usable,
   };
 }
 
@@ -128,7 +132,8 @@ export function decodeNeed(input: DecodeInput): Need {
   const { flow, answerTokens, tokensPerSecond, headroom, correction, handOver } = input;
   const windowS = backlogWindowMs(input.startupMs) / 1000;
   const usable = (headroom.decode * tokensPerSecond) / correction;
-  const arrivals = Math.min(handOver, latestOf(flow) + input.backlogRequests / windowS) + input.waiting / windowS;
+  const arrivals =
+    Math.min(handOver, latestOf(flow, headroom) + input.backlogRequests / windowS) + input.waiting / windowS;
   return {
     stable: Math.max(
       ((flow.mean + flow.forecast) * answerTokens) / usable,

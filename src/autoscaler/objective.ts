@@ -9,11 +9,13 @@ export interface Headroom {
   readonly burst: number;
   /** How full an instance may be in a burst. */
   readonly inBurst: number;
+  /** How much of what the last moments have beyond the last minute is followed before it lasts. */
+  readonly gusts: number;
 }
 
 /** Reference autoscaling.md 5.3; simulated in `npm run bench:autoscale`. */
 export const HEADROOM: Readonly<Record<Objective, Headroom>> = {
-  cost: { prefill: 0.7, decode: 0.8, burst: 0, inBurst: 0.9 },
-  balanced: { prefill: 0.7, decode: 0.8, burst: 0.9, inBurst: 0.9 },
-  latency: { prefill: 0.65, decode: 0.75, burst: 0.99, inBurst: 0.9 },
+  cost: { prefill: 0.7, decode: 0.8, burst: 0, inBurst: 0.9, gusts: 0 },
+  balanced: { prefill: 0.7, decode: 0.8, burst: 0.9, inBurst: 0.9, gusts: 0.5 },
+  latency: { prefill: 0.65, decode: 0.75, burst: 0.99, inBurst: 0.9, gusts: 1 },
 };

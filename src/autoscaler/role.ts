@@ -30,6 +30,8 @@ export interface RoleTarget {
 const PANIC_HOLD_MS = 60_000;
 /** Outside panic what came in the last moments adds at most this share, or one instance, to what is asked for. */
 const FAST_SHARE = 0.25;
+/** More noise is a shape of its own, that no patience waits for. */
+const MOST_NOISE = 0.1;
 /** A fall smaller than so many standard deviations may be chance. */
 const CHANCE = 3;
 /** The delay is so much longer for each share of noise: at 9 % of the mean, two and a half times. */
@@ -51,15 +53,16 @@ export class RoleMemory {
 
   target(input: RoleInput): RoleTarget {
     const { at, need, asked } = input;
+    const noise = Math.min(MOST_NOISE, input.noise);
     const most = Math.max(need.stable, need.fast);
     const isPanicking = this.#panic(input);
     if (isPanicking) this.#seen.add(at, most);
     const wanted = isPanicking
       ? Math.max(most, this.#seen.since(this.#panicSince) ?? 0)
       : Math.max(need.stable, Math.min(need.fast, asked + Math.max(1, FAST_SHARE * asked)));
-    this.#delay.see(at, wanted * (1 + CHANCE * input.noise));
+    this.#delay.see(at, wanted * (1 + CHANCE * noise));
     if (wanted >= asked) return { work: wanted, isPanicking, isHeld: false };
-    const held = Math.min(asked, this.#delay.most(at, input.scaleInDelayMs * (1 + PATIENCE * input.noise)));
+    const held = Math.min(asked, this.#delay.most(at, input.scaleInDelayMs * (1 + PATIENCE * noise)));
     return { work: Math.max(wanted, held), isPanicking, isHeld: Math.ceil(held) > Math.ceil(wanted) };
   }
 

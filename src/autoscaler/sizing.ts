@@ -92,10 +92,11 @@ function prefillSizing(basis: Basis): Sizing {
   const rate = capacity.promptRate;
   if (flow === undefined) return unknown(basis, "nothing was heard of prompts");
   if (rate === undefined) return bootstrap(basis, flow, Math.ceil((waitingOn(parts) + backlog.held) / 2));
-  const need = prefillNeed({
-    ...{ flow, rate, backlogTokens: backlog.tokens, startupMs: capacity.startupMs },
-    ...{ headroom: windows.headroom, correction: parts.memory.ttft.factor },
-  });
+  const { startupMs } = capacity;
+  const { headroom } = windows;
+  const correction = parts.memory.ttft.factor;
+  const asked = strengthOf(basis);
+  const need = prefillNeed({ flow, rate, asked, backlogTokens: backlog.tokens, startupMs, headroom, correction });
   const figures = figuresOf(basis, flow, { demand: flow.mean, capacity: rate, backlogSeconds: backlog.tokens / rate });
   const message = `${quantity(flow.mean)} uncached prompt tokens/s ${more(flow)}/ (${windows.headroom.prefill}${corrected(parts.memory.ttft.factor)} x ${quantity(rate)}) = ${whole(need.stable)}, by the last moments ${whole(need.fast)}`;
   const busy = flow.latest / (rate * Math.max(1, readyOf(parts)));
@@ -128,6 +129,12 @@ function decodeSizing(basis: Basis): Sizing {
   const fullness = Math.max(held.kvTokens / held.kvPerInstance, held.running / batch) / Math.max(1, readyOf(parts));
   const safe = held.running / Math.max(1, limitOf(basis, SAFE_TPOT)?.batch ?? batch);
   return sized(basis, { need, noise: flow.noise, figures, message, fullness, safe });
+}
+
+/** Reference instances that are asked for. */
+function strengthOf(basis: Basis): number {
+  const { speed } = variantsOf(basis);
+  return basis.parts.workloads.reduce((sum, { id, replicas }) => sum + (speed.get(id) ?? 1) * replicas, 0);
 }
 
 const readyOf = ({ instances }: RoleParts): number => instances.filter(({ state }) => state === "ready").length;

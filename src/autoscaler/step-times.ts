@@ -22,8 +22,8 @@ const BASE_WEIGHT = 0.1;
  * more pods make batches smaller, so less is believed possible, so more pods are asked for.
  */
 const REACH = 4;
-/** At least so many sequences are believed possible. */
-const LEAST_BATCH = 8;
+/** At least so many sequences are believed possible: where answers are short, batches are small whatever an engine can do. */
+const LEAST_BATCH = 32;
 
 export interface DecodeLimit {
   /** Sequences at once. */
