@@ -9,7 +9,7 @@ import type { Capacity } from "./capacity.ts";
 import { decodeNeed, flowOf, prefillNeed, type Flow, type FlowWindows, type Need } from "./demand.ts";
 import type { InstanceSeen, Observation, RoleFigures, WorkloadSeen } from "./group.ts";
 import { workloadMemory, type GroupMemory } from "./memory.ts";
-import { HEADROOM } from "./objective.ts";
+import { HEADROOM, usable } from "./objective.ts";
 import { backlogOf, FRESH_MS, positive } from "./traffic.ts";
 import type { DecodeLimit } from "./step-times.ts";
 
@@ -98,7 +98,7 @@ function prefillSizing(basis: Basis): Sizing {
   const asked = strengthOf(basis);
   const need = prefillNeed({ flow, rate, asked, backlogTokens: backlog.tokens, startupMs, headroom, correction });
   const figures = figuresOf(basis, flow, { demand: flow.mean, capacity: rate, backlogSeconds: backlog.tokens / rate });
-  const message = `${quantity(flow.mean)} uncached prompt tokens/s ${more(flow)}/ (${windows.headroom.prefill}${corrected(parts.memory.ttft.factor)} x ${quantity(rate)}) = ${whole(need.stable)}, by the last moments ${whole(need.fast)}`;
+  const message = `${quantity(flow.mean)} uncached prompt tokens/s ${more(flow)}/ (${usable(headroom.prefill, flow.latestNoise, headroom).toFixed(2)}${corrected(parts.memory.ttft.factor)} x ${quantity(rate)}) = ${whole(need.stable)}, by the last moments ${whole(need.fast)}`;
   const busy = flow.latest / (rate * Math.max(1, readyOf(parts)));
   return sized(basis, { need, noise: flow.noise, figures, message, busy });
 }
@@ -125,7 +125,7 @@ function decodeSizing(basis: Basis): Sizing {
   });
   const demand = flow.mean * answerTokens;
   const figures = figuresOf(basis, flow, { demand, capacity: tokensPerSecond, backlogSeconds: 0 });
-  const message = `${quantity(demand)} generated tokens/s ${more(flow)}/ (${windows.headroom.decode}${corrected(parts.memory.tpot.factor)} x ${quantity(tokensPerSecond)}) = ${whole(need.stable)}, by the last moments ${whole(need.fast)}`;
+  const message = `${quantity(demand)} generated tokens/s ${more(flow)}/ (${usable(windows.headroom.decode, flow.latestNoise, windows.headroom).toFixed(2)}${corrected(parts.memory.tpot.factor)} x ${quantity(tokensPerSecond)}) = ${whole(need.stable)}, by the last moments ${whole(need.fast)}`;
   const fullness = Math.max(held.kvTokens / held.kvPerInstance, held.running / batch) / Math.max(1, readyOf(parts));
   const safe = held.running / Math.max(1, limitOf(basis, SAFE_TPOT)?.batch ?? batch);
   return sized(basis, { need, noise: flow.noise, figures, message, fullness, safe });
