@@ -34,8 +34,8 @@ const FAST_SHARE = 0.25;
 const MOST_NOISE = 0.1;
 /** A fall smaller than so many standard deviations may be chance. */
 const CHANCE = 3;
-/** The delay is so much longer for each share of noise: at 9 % of the mean, two and a half times. */
-const PATIENCE = 20;
+/** The delay doubles at this standard deviation of the mean, and grows with its square: at 9 % it is ten times as long. */
+const PATIENCE = 0.03;
 
 export class RoleMemory {
   readonly #delay = new DelayMemory();
@@ -62,7 +62,7 @@ export class RoleMemory {
       : Math.max(need.stable, Math.min(need.fast, asked + Math.max(1, FAST_SHARE * asked)));
     this.#delay.see(at, wanted * (1 + CHANCE * noise));
     if (wanted >= asked) return { work: wanted, isPanicking, isHeld: false };
-    const held = Math.min(asked, this.#delay.most(at, input.scaleInDelayMs * (1 + PATIENCE * noise)));
+    const held = Math.min(asked, this.#delay.most(at, input.scaleInDelayMs * (1 + (noise / PATIENCE) ** 2)));
     return { work: Math.max(wanted, held), isPanicking, isHeld: Math.ceil(held) > Math.ceil(wanted) };
   }
 
