@@ -52,10 +52,11 @@ export class RoleMemory {
   }
 
   target(input: RoleInput): RoleTarget {
-    const { at, need, asked } = input;
+    const { at, asked } = input;
+    const need = finite(input.need);
     const noise = Math.min(MOST_NOISE, input.noise);
     const most = Math.max(need.stable, need.fast);
-    const isPanicking = this.#panic(input);
+    const isPanicking = this.#panic({ ...input, need });
     if (isPanicking) this.#seen.add(at, most);
     const wanted = isPanicking
       ? Math.max(most, this.#seen.since(this.#panicSince) ?? 0)
@@ -74,3 +75,10 @@ export class RoleMemory {
     return this.#panicUntil !== undefined && at <= this.#panicUntil;
   }
 }
+
+/** A counter that jumped by a broken exporter is no need of infinitely many. */
+const MOST = 1e6;
+
+const finite = ({ stable, fast }: Need): Need => ({ stable: bounded(stable), fast: bounded(fast) });
+
+const bounded = (need: number): number => (Number.isNaN(need) ? 0 : Math.min(MOST, Math.max(0, need)));

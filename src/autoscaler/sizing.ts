@@ -27,9 +27,8 @@ export interface Sizing {
   readonly isBootstrap: boolean;
   readonly figures: Omit<RoleFigures, "isPanicking">;
   readonly verdict: Verdict;
-  /** Work and memory of an instance of each workload against the reference one. */
+  /** What an instance of each workload does against the reference one. */
   readonly speed: ReadonlyMap<string, number>;
-  readonly memory: ReadonlyMap<string, number>;
 }
 
 export interface RoleParts {
@@ -283,18 +282,16 @@ const figuresOf = (
 ): Sizing["figures"] => ({ role: parts.role, forecast, burst, ...rest });
 
 /** Of the others against the reference: where nothing was measured, as fast as that. */
-function variantsOf({ parts, capacity, reference }: Basis): Pick<Sizing, "speed" | "memory"> {
+function variantsOf({ parts, capacity, reference }: Basis): Pick<Sizing, "speed"> {
   const { memory, workloads, role } = parts;
-  const [speed, size] = [new Map<string, number>(), new Map<string, number>()];
+  const speed = new Map<string, number>();
   for (const workload of workloads) {
     const other = workload === reference ? capacity : workloadMemory(memory, workload).capacity.of(workload);
-    speed.set(
-      workload.id,
-      role === "decode" ? decodeSpeed(capacity, other, parts) : ratio(other.promptRate, capacity.promptRate),
-    );
-    size.set(workload.id, ratio(other.kvTokens, capacity.kvTokens));
+    const work = role === "decode" ? decodeSpeed(capacity, other, parts) : ratio(other.promptRate, capacity.promptRate);
+    // Decode is as much a matter of memory: the scarcer of both counts.
+    speed.set(workload.id, role === "decode" ? Math.min(work, ratio(other.kvTokens, capacity.kvTokens)) : work);
   }
-  return { speed, memory: size };
+  return { speed };
 }
 
 function decodeSpeed(reference: Capacity, other: Capacity, { observation }: RoleParts): number {

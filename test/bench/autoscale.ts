@@ -77,7 +77,7 @@ function given(): readonly Plan[] {
 
 const asks = given();
 let done = 0;
-const outcomes = await onThreads<Plan, ScalingOutcome>(asks, {
+const outcomes = await onThreads<ScalingOutcome>(asks, {
   worker: new URL("./autoscale/worker.ts", import.meta.url),
   told: ({ row }) => {
     done += 1;

@@ -88,7 +88,7 @@ const WAYS: readonly TracePolicy[] = [
 async function plans(): Promise<readonly Plan[]> {
   const asks: Ask[] = [BOTH, SPLIT].map((topology) => ({ kind: "capacity", trace: values.trace, topology }));
   const needed = sections.some((section) => section === "c" || section === "d");
-  const told = needed ? await onThreads<Ask, Told>(asks, { worker: WORKER, told: () => undefined }) : [];
+  const told = needed ? await onThreads<Told>(asks, { worker: WORKER, told: () => undefined }) : [];
   const [both, split] = told.map((each) => (each.kind === "capacity" ? each.rps : 0));
   if (needed) console.error(`capacity: ${both} requests/s on 8 engines, ${split} on 4 prefill and 4 decode engines`);
   const of = {
@@ -109,7 +109,7 @@ async function plans(): Promise<readonly Plan[]> {
 const asks = (await plans()).map((plan) => ({ kind: "run", plan }) as const);
 const rows: BenchRow[] = [];
 let done = 0;
-const answers = await onThreads<Ask, Told>(asks, {
+const answers = await onThreads<Told>(asks, {
   worker: WORKER,
   told: (_, number) => {
     const { policy, seed, section, load } = (asks[number] as (typeof asks)[number]).plan;

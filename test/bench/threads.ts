@@ -10,7 +10,10 @@ export interface Threads<T> {
 }
 
 /** Answers in the order of the questions. */
-export async function onThreads<A, T>(asks: readonly A[], { worker: module, told }: Threads<T>): Promise<readonly T[]> {
+export async function onThreads<T>(
+  asks: readonly unknown[],
+  { worker: module, told }: Threads<T>,
+): Promise<readonly T[]> {
   const answers: T[] = [];
   let next = 0;
   const thread = async (): Promise<void> => {
