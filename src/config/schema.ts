@@ -45,6 +45,10 @@ export const ConfigSchema = Type.Object(
           { ...closed, description: "RDMA of the nodes; Ascend devices bring their own network." },
         ),
         strict: flag(false, "Group checks deny instead of warn."),
+        denyContestedAutoscalers: flag(
+          false,
+          "A workload that Tandem scales and another autoscaler scales, too, is denied instead of warned about.",
+        ),
         gates: oneOf(
           ["auto", "off"],
           "auto",
@@ -236,6 +240,20 @@ export const ConfigSchema = Type.Object(
       { ...closed, description: "Controller." },
     ),
     router: Router,
+    autoscaler: Type.Object(
+      {
+        keda: Type.Object(
+          {
+            listen: listen(
+              "",
+              "gRPC address at which KEDA asks for replicas, usually of port 9004, in plain HTTP/2; it asks nobody who calls: let only KEDA's operator reach it.",
+            ),
+          },
+          { ...closed, description: "External scaler of KEDA." },
+        ),
+      },
+      { ...closed, description: "Autoscaler." },
+    ),
     metrics: Type.Object(
       { listen: listen("127.0.0.1:9090", "HTTP address of /metrics.") },
       { ...closed, description: "Metrics." },

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import t from "tap";
 import { createMemory, decide } from "../../src/autoscaler/decide.ts";
 import type { EngineSeen, Observation, RouterSeen } from "../../src/autoscaler/group.ts";
-import { instance, observation, router, SteadyGroup, workload } from "../support/scaling.ts";
+import { instance, observation, router, SteadyGroup, workload } from "../support/observations.ts";
 
 const MODES = ["auto", "scale-up-only", "recommend"] as const;
 

@@ -1,98 +1,78 @@
-/** Observations of a group of simulated workloads, for tests of the decision core: each part may be another. */
-import type { EngineSeen, InstanceSeen, Observation, RouterSeen, WorkloadSeen } from "../../src/autoscaler/group.ts";
-import {
-  GROUP_SCALING,
-  PREFILL_SCALING,
-  SCALING,
-  type GroupScaling,
-  type ScalingSpec,
-} from "../../src/workload/scaling.ts";
+/** ScalingSpecs as annotations, and workloads that carry them. */
+import type { KubeObject, StringMap } from "../../src/kinds/kube.ts";
+import { AUTOSCALING } from "../../src/kinds/names.ts";
+import type { GroupScaling, Pace, ScalingSpec, ScheduleWindow } from "../../src/workload/scaling.ts";
+import type { ScaledSpec } from "../../src/workload/scaling-decode.ts";
 
-export const SPEC: ScalingSpec = { ...SCALING, mode: "auto", minReplicas: 1, maxReplicas: 24 };
+export const SCALED: ScaledSpec = { kind: "Deployment", role: "decode", mode: "manage", nodesPerInstance: 1 };
 
-export const workload = (
-  role: "prefill" | "decode",
-  replicas: number,
-  scaling: Partial<ScalingSpec> = {},
-): WorkloadSeen => ({
-  ...{ id: role, role, replicas, nodesPerInstance: 1, acceleratorsPerInstance: 1, isRolling: false },
-  scaling: { ...(role === "prefill" ? PREFILL_SCALING : SCALING), ...SPEC, ...scaling },
+/** A Deployment with keys under the prefix of autoscaling, given without it. */
+export const scaledObject = (keys: StringMap): KubeObject => ({
+  apiVersion: "apps/v1",
+  kind: "Deployment",
+  metadata: {
+    name: "w",
+    namespace: "n",
+    annotations: Object.fromEntries(
+      Object.entries(keys).map(([key, value]) => [key.includes("/") ? key : `autoscaling.tandem.sh/${key}`, value]),
+    ),
+  },
 });
 
-export const instance = (workloadId: string, index: number, engine: EngineSeen | undefined): InstanceSeen => ({
-  ...{ id: `${workloadId}-${index}`, workload: workloadId, state: "ready", createdAt: -1e6, readyAt: -9e5 },
-  ...(engine === undefined ? {} : { engine }),
-});
+const ms = (value: number): string => `${value}ms`;
+const pace = ({ share, periodMs }: Pace): string => `${Math.round(share * 100)}%/${periodMs}ms`;
 
-export const IDLE_ENGINE = {
-  running: 0,
-  waiting: 0,
-  kvUsage: 0,
-  kvCapacityTokens: 250_000,
-  maxSequences: 256,
-} as const;
+const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+const time = (minutes: number): string =>
+  `${String(Math.floor(minutes / 60)).padStart(2, "0")}:${String(minutes % 60).padStart(2, "0")}`;
+const window = ({ days, from, to, timeZone, min, max }: ScheduleWindow): string =>
+  [
+    days.map((day) => DAYS[day]).join(","),
+    `${time(from)}-${time(to)}`,
+    timeZone,
+    ...(min === undefined ? [] : [`min=${min}`]),
+    ...(max === undefined ? [] : [`max=${max}`]),
+  ].join(" ");
 
-export const router = (at: number, counts: Partial<RouterSeen> = {}): RouterSeen => ({
-  ...{ id: "router", at, requests: 0, promptTokens: 0, answers: 0, generatedTokens: 0 },
-  ...{ backlogTokens: 0, backlogRequests: 0, heldRequests: 0, ttft: [], tpot: [] },
-  ...counts,
-});
-
-export const observation = (
-  at: number,
-  parts: Partial<Observation> & { readonly group?: Partial<GroupScaling> } = {},
-): Observation => {
-  const { group = {}, ...rest } = parts;
+function groupAnnotations(group: Partial<GroupScaling>): Record<string, string | undefined> {
+  const duration = (value: number | undefined): string | undefined => (value === undefined ? undefined : ms(value));
   return {
-    at,
-    wallClock: at,
-    scaling: { ...GROUP_SCALING, ...group },
-    workloads: [],
-    instances: [],
-    routers: [],
-    ...rest,
+    [AUTOSCALING.ttftSlo]: duration(group.ttftSloMs),
+    [AUTOSCALING.tpotSlo]: duration(group.tpotSloMs),
+    [AUTOSCALING.objective]: group.objective,
+    [AUTOSCALING.maxAccelerators]: group.maxAccelerators?.toString(),
+    [AUTOSCALING.prefillPerDecode]: group.prefillPerDecode?.join("-"),
+    [AUTOSCALING.idleAfter]: duration(group.idleAfterMs),
   };
-};
+}
 
-/** A group in a steady state: so many requests a second of 1000 uncached prompt tokens and 100 answered ones. */
-export class SteadyGroup {
-  readonly #counts = { requests: 0, promptTokens: 0, answers: 0, generatedTokens: 0 };
-  #engineTokens = { prompt: 0, generated: 0 };
-  #at = 0;
-
-  /** What is seen `ms` later, at this rate and with so many replicas, all of them ready. */
-  after(
-    ms: number,
-    rate: number,
-    replicas: { readonly prefill: number; readonly decode: number },
-    scaling: Partial<ScalingSpec> = {},
-  ): Observation {
-    this.#at += ms;
-    const requests = (rate * ms) / 1000;
-    this.#counts.requests += requests;
-    this.#counts.answers += requests;
-    this.#counts.promptTokens += 1000 * requests;
-    this.#counts.generatedTokens += 100 * requests;
-    this.#engineTokens = {
-      prompt: this.#engineTokens.prompt + (1000 * requests) / Math.max(1, replicas.prefill),
-      generated: this.#engineTokens.generated + (100 * requests) / Math.max(1, replicas.decode),
-    };
-    return observation(this.#at, {
-      workloads: [workload("prefill", replicas.prefill, scaling), workload("decode", replicas.decode, scaling)],
-      instances: [
-        ...this.#instances("prefill", replicas.prefill, rate),
-        ...this.#instances("decode", replicas.decode, rate),
-      ],
-      routers: [router(this.#at, this.#counts)],
-    });
-  }
-
-  #instances(role: "prefill" | "decode", count: number, rate: number): readonly InstanceSeen[] {
-    const { prompt: promptTokens, generated: generatedTokens } = this.#engineTokens;
-    // Each request is 3 s in decode, and holds 1050 tokens there.
-    const running = role === "decode" ? (3 * rate) / Math.max(1, count) : Math.min(1, rate / 12 / Math.max(1, count));
-    const kvUsage = role === "decode" ? Math.min(1, (running * 1050) / IDLE_ENGINE.kvCapacityTokens) : 0;
-    const engine = { ...IDLE_ENGINE, at: this.#at, running, kvUsage, promptTokens, generatedTokens };
-    return Array.from({ length: count }, (_, index) => instance(role, index, engine));
-  }
+/** Annotations that say all of it. */
+export function annotationsOf(spec: ScalingSpec): Record<string, string> {
+  const { fallback } = spec;
+  const all: Record<string, string | undefined> = {
+    [AUTOSCALING.mode]: spec.mode,
+    [AUTOSCALING.minReplicas]: String(spec.minReplicas),
+    [AUTOSCALING.maxReplicas]: String(spec.maxReplicas),
+    [AUTOSCALING.step]: String(spec.step),
+    [AUTOSCALING.cost]: String(spec.cost),
+    [AUTOSCALING.capacity]: spec.capacityTokensPerSecond?.toString(),
+    [AUTOSCALING.kvTarget]: String(spec.kvTarget),
+    [AUTOSCALING.stableWindow]: ms(spec.stableWindowMs),
+    [AUTOSCALING.panicWindow]: ms(spec.panicWindowMs),
+    [AUTOSCALING.panicThreshold]: String(spec.panicThreshold),
+    [AUTOSCALING.scaleInDelay]: ms(spec.scaleInDelayMs),
+    [AUTOSCALING.maxScaleOut]: pace(spec.maxScaleOut),
+    [AUTOSCALING.maxScaleIn]: pace(spec.maxScaleIn),
+    [AUTOSCALING.drainTimeout]: ms(spec.drainTimeoutMs),
+    [AUTOSCALING.standby]: ms(spec.standbyMs),
+    [AUTOSCALING.activationReplicas]: String(spec.activationReplicas),
+    [AUTOSCALING.schedule]: spec.schedule.length === 0 ? undefined : spec.schedule.map(window).join("; "),
+    [AUTOSCALING.fallback]: fallback.kind === "hold" ? "hold" : String(fallback.replicas),
+    [AUTOSCALING.pausedScaleIn]: String(spec.pausedScaleIn),
+    [AUTOSCALING.pausedScaleOut]: String(spec.pausedScaleOut),
+    [AUTOSCALING.actuator]: spec.actuator,
+    [AUTOSCALING.forceReplicas]: String(spec.forceReplicas),
+    ...groupAnnotations(spec.group),
+  };
+  return Object.fromEntries(Object.entries(all).filter((one): one is [string, string] => one[1] !== undefined));
 }
