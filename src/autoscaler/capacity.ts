@@ -36,7 +36,8 @@ const MINUTE_MS = 60_000;
 const LEAST_BUSY_MS = 60_000;
 const FORGET = 0.999;
 
-const isBusy = ({ running, waiting }: EngineSeen): boolean => running + waiting > 0;
+/** 0 to 1: gauges that somebody averaged count in part. */
+const busyOf = ({ running, waiting }: EngineSeen): number => Math.min(1, positive(running) + positive(waiting));
 
 /** Of a decoding engine, until it is long enough to teach. */
 interface Turn {
@@ -148,7 +149,7 @@ export class CapacityMemory {
   #learnPrompts(id: string, before: EngineSeen, engine: EngineSeen): void {
     if (before.promptTokens === undefined || engine.promptTokens === undefined) return;
     const [ms, tokens] = [engine.at - before.at, grown(before.promptTokens, engine.promptTokens)];
-    const busy = (Number(isBusy(before)) + Number(isBusy(engine))) / 2;
+    const busy = (busyOf(before) + busyOf(engine)) / 2;
     this.#busy.ms = FORGET * this.#busy.ms + busy * ms;
     this.#busy.tokens = FORGET * this.#busy.tokens + tokens;
     const stretch = this.#stretches.get(id) ?? { ms: 0, tokens: 0 };

@@ -29,7 +29,7 @@ export function decide(memory: GroupMemory, observation: Observation): Decision 
   const idle = idleness(memory, observation);
   const isDecodeFull = sizings.some(({ role, fullness }) => role === "decode" && fullness >= 1);
   const plans = sizings.map((sizing) =>
-    planRole({ parts: partsOf(memory, observation, sizing.role), sizing, idle, isDecodeFull }),
+    planRole({ parts: partsOf(memory, observation, sizing.role), sizing, idle, isDecodeFull, broken: evidence.broken }),
   );
   const guarded = plans.flatMap(({ workloads }) => workloads);
   const moved = [...keepRatio(guarded, observation.scaling), ...keepBudget(guarded, observation.scaling)];

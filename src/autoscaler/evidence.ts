@@ -12,8 +12,10 @@ export interface Evidence {
   readonly isLost: boolean;
   /** Lost for so long that the declared fallback holds. */
   readonly isFallback: boolean;
-  /** All that serve and all routers were heard. */
+  /** All that serve and all routers were heard, but for those below. */
   readonly mayShrink: boolean;
+  /** Instances that have been silent for long while most are heard: on the way down each counts as full. */
+  readonly broken: readonly string[];
   readonly verdicts: readonly Verdict[];
 }
 
@@ -22,6 +24,8 @@ const FALLBACK_AFTER_MS = 300_000;
 const NEW_MS = 30_000;
 /** One that is silent for so long while others are heard is broken, and no longer asked for its word. */
 const BROKEN_MS = 120_000;
+/** Were more of them silent, it would be the way to them that is broken. */
+const FEW = 0.25;
 
 export function judgeEvidence(memory: GroupMemory, observation: Observation): Evidence {
   const { at } = observation;
@@ -29,7 +33,9 @@ export function judgeEvidence(memory: GroupMemory, observation: Observation): Ev
   const serving = observation.instances.filter(({ state }) => state === "ready" || state === "draining");
   if (source === "none" && (serving.length > 0 || observation.routers.length > 0)) return lost(memory, at);
   memory.lostSince = undefined;
-  const silent = serving.filter((instance) => isSilent(instance, at) && !isBroken(instance, serving, at));
+  const silent = serving.filter((instance) => isSilent(instance, at));
+  const broken = brokenOf(memory, { silent, serving, at });
+  const unheard = silent.filter(({ id }) => !broken.includes(id));
   const verdicts: readonly Verdict[] = [
     ...(source === "partial"
       ? [kept("MetricsPartial", "some replicas of the router are silent: nothing is scaled in")]
@@ -37,23 +43,23 @@ export function judgeEvidence(memory: GroupMemory, observation: Observation): Ev
     ...(source === "engines"
       ? [kept("MetricsPartial", "no router is heard: engines' metrics decide, and nothing is scaled in")]
       : []),
-    ...(silent.length > 0
+    ...(unheard.length > 0
       ? [
           kept(
             "MetricsPartial",
-            `${silent.length} of ${serving.length} instances gave no metrics for ${FRESH_MS / 1000} s: nothing is scaled in`,
+            `${unheard.length} of ${serving.length} instances gave no metrics for ${FRESH_MS / 1000} s: nothing is scaled in`,
           ),
         ]
       : []),
   ];
-  return { isLost: false, isFallback: false, mayShrink: verdicts.length === 0, verdicts };
+  return { isLost: false, isFallback: false, mayShrink: verdicts.length === 0, broken, verdicts };
 }
 
 function lost(memory: GroupMemory, at: number): Evidence {
   memory.lostSince ??= memory.traffic.heardAt ?? at;
   const isFallback = at - memory.lostSince >= FALLBACK_AFTER_MS;
   const message = `neither a router nor an engine was heard for ${Math.round((at - memory.lostSince) / 1000)} s`;
-  return { isLost: true, isFallback, mayShrink: false, verdicts: [warned("MetricsLost", message)] };
+  return { isLost: true, isFallback, mayShrink: false, broken: [], verdicts: [warned("MetricsLost", message)] };
 }
 
 const heardAt = ({ engine, readyAt, createdAt }: InstanceSeen): number => engine?.at ?? readyAt ?? createdAt;
@@ -61,8 +67,19 @@ const heardAt = ({ engine, readyAt, createdAt }: InstanceSeen): number => engine
 const isSilent = (instance: InstanceSeen, at: number): boolean =>
   at - heardAt(instance) > (instance.engine === undefined ? NEW_MS : FRESH_MS) || !isPlausible(instance);
 
-const isBroken = (instance: InstanceSeen, serving: readonly InstanceSeen[], at: number): boolean =>
-  at - heardAt(instance) > BROKEN_MS && 2 * serving.filter((other) => !isSilent(other, at)).length >= serving.length;
+interface Listening {
+  readonly silent: readonly InstanceSeen[];
+  readonly serving: readonly InstanceSeen[];
+  readonly at: number;
+}
+
+/** One pod that cannot be read must not freeze its group for ever. */
+function brokenOf({ silentSince }: GroupMemory, { silent, serving, at }: Listening): readonly string[] {
+  const ids = silent.map(({ id }) => id);
+  for (const id of silentSince.keys()) if (!ids.includes(id)) silentSince.delete(id);
+  for (const id of ids) if (!silentSince.has(id)) silentSince.set(id, at);
+  return silent.length > FEW * serving.length ? [] : ids.filter((id) => at - (silentSince.get(id) ?? at) > BROKEN_MS);
+}
 
 const isPlausible = ({ engine }: InstanceSeen): boolean =>
   engine === undefined ||

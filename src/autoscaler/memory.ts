@@ -28,6 +28,8 @@ export interface GroupMemory {
   readonly arrangements: Map<Role, ArrangementMemory>;
   readonly ttft: Corrector;
   readonly tpot: Corrector;
+  /** Instances that serve and give no metrics: since when. */
+  readonly silentSince: Map<string, number>;
   /** When metrics were lost; undefined while there are some. */
   lostSince?: number | undefined;
   /** The first observation. */
@@ -39,6 +41,7 @@ export const createMemory = (): GroupMemory => ({
   workloads: new Map(),
   roles: new Map(),
   arrangements: new Map(),
+  silentSince: new Map(),
   ttft: new Corrector(),
   tpot: new Corrector(),
 });

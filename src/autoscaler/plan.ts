@@ -24,12 +24,15 @@ export interface PlanInput {
   readonly sizing: Sizing;
   readonly idle: Idleness;
   readonly isDecodeFull: boolean;
+  /** Instances that count as full on the way down. */
+  readonly broken: readonly string[];
 }
 
-export function planRole({ parts, sizing, idle, isDecodeFull }: PlanInput): RolePlan {
+export function planRole({ parts, sizing, idle, isDecodeFull, broken }: PlanInput): RolePlan {
   const isBlocked = sizing.role === "prefill" && isDecodeFull && sizing.busy < IDLE_PREFILL;
   const target = idle.zero ? undefined : targetOf(parts, sizing, isBlocked);
-  const counts = idle.zero ? new Map<string, number>() : counted(parts, sizing, target);
+  const full = parts.instances.filter(({ id }) => broken.includes(id)).length;
+  const counts = idle.zero ? new Map<string, number>() : counted(parts, sizing, { target, full });
   const workloads = parts.workloads.map((workload) => ({
     ...{
       id: workload.id,
@@ -101,11 +104,16 @@ const strength = (parts: RoleParts, { speed }: Sizing, which: "asked" | "ready")
     return sum + (speed.get(id) ?? 1) * (which === "asked" ? replicas : ready);
   }, 0);
 
+interface Counting {
+  readonly target: RoleTarget | undefined;
+  readonly full: number;
+}
+
 /** Instances by workload. What evidence does not cover stays as it is. */
-function counted(parts: RoleParts, sizing: Sizing, target: RoleTarget | undefined): ReadonlyMap<string, number> {
+function counted(parts: RoleParts, sizing: Sizing, { target, full }: Counting): ReadonlyMap<string, number> {
   if (target === undefined) return new Map(parts.workloads.map(({ id, replicas }) => [id, replicas]));
   const asked = strength(parts, sizing, "asked");
-  const safe = Math.max(target.work, Math.min(asked, sizing.safe));
+  const safe = Math.max(target.work, Math.min(asked, sizing.safe), Math.min(asked, target.work + full));
   // Where nothing is known of capacities, what stands is right until something waits.
   const work = sizing.isBootstrap ? Math.max(asked, safe) : safe;
   const variants = parts.workloads.map((workload) => variantOf(parts, sizing, workload));

@@ -59,6 +59,7 @@ export class SteadyGroup {
   readonly #counts = { requests: 0, promptTokens: 0, answers: 0, generatedTokens: 0 };
   #engineTokens = { prompt: 0, generated: 0 };
   #at = 0;
+  #phase = 0;
 
   /** What is seen `ms` later, at this rate and with so many replicas, all of them ready. */
   after(
@@ -90,9 +91,15 @@ export class SteadyGroup {
   #instances(role: "prefill" | "decode", count: number, rate: number): readonly InstanceSeen[] {
     const { prompt: promptTokens, generated: generatedTokens } = this.#engineTokens;
     // Each request is 3 s in decode, and holds 1050 tokens there.
-    const running = role === "decode" ? (3 * rate) / Math.max(1, count) : Math.min(1, rate / 12 / Math.max(1, count));
+    const running = role === "decode" ? (3 * rate) / Math.max(1, count) : this.#isBusy(rate / 12 / Math.max(1, count));
     const kvUsage = role === "decode" ? Math.min(1, (running * 1050) / IDLE_ENGINE.kvCapacityTokens) : 0;
     const engine = { ...IDLE_ENGINE, at: this.#at, running, kvUsage, promptTokens, generatedTokens };
     return Array.from({ length: count }, (_, index) => instance(role, index, engine));
+  }
+
+  /** As a gauge shows it: at work at so many of the looks. */
+  #isBusy(share: number): number {
+    this.#phase = (this.#phase + Math.min(1, share)) % 1;
+    return this.#phase < share ? 1 : 0;
   }
 }
