@@ -185,4 +185,6 @@ const teaches = (instance: InstanceSeen, at: number): instance is InstanceSeen &
   at - instance.readyAt >= WARM_MS &&
   instance.engine !== undefined &&
   at - instance.engine.at <= FRESH_MS &&
-  [instance.engine.running, instance.engine.waiting, instance.engine.kvUsage].every((value) => value >= 0);
+  [instance.engine.running, instance.engine.waiting, instance.engine.kvUsage].every(
+    (value) => Number.isFinite(value) && value >= 0,
+  );
