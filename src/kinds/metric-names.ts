@@ -59,6 +59,78 @@ export const METRICS = {
     labels: [],
     buckets: LATENCY_SECONDS,
   },
+  tandem_autoscaler_desired_replicas: {
+    type: "gauge",
+    help: "Instances that a workload is to have.",
+    labels: ["namespace", "workload"],
+  },
+  tandem_autoscaler_recommended_replicas: {
+    type: "gauge",
+    help: "Instances that it would have were nothing in the way, by the last reason of the chain that leads to the number.",
+    labels: ["namespace", "workload", "reason"],
+  },
+  tandem_autoscaler_draining_replicas: {
+    type: "gauge",
+    help: "Instances that get no new work because they are to be scaled in.",
+    labels: ["namespace", "workload"],
+  },
+  tandem_autoscaler_frozen: {
+    type: "gauge",
+    help: "1 where the replicas stand although another number was wanted, by the reason.",
+    labels: ["namespace", "workload", "reason"],
+  },
+  tandem_autoscaler_demand: {
+    type: "gauge",
+    help: "Tokens a second that a role of a group has to compute: prompt tokens for prefill, generated tokens for decode.",
+    labels: ["group", "role"],
+  },
+  tandem_autoscaler_capacity: {
+    type: "gauge",
+    help: "Tokens a second that one instance of a role can compute.",
+    labels: ["group", "role"],
+  },
+  tandem_autoscaler_forecast: {
+    type: "gauge",
+    help: "Of the demand, what each forecast adds: trend, burst.",
+    labels: ["group", "role", "kind"],
+  },
+  tandem_autoscaler_backlog_seconds: {
+    type: "gauge",
+    help: "Time that a role takes for what waits for it.",
+    labels: ["group", "role"],
+  },
+  tandem_autoscaler_panicking: {
+    type: "gauge",
+    help: "1 while a role is scaled by its last moments and gives up nothing.",
+    labels: ["group", "role"],
+  },
+  tandem_autoscaler_drains_total: {
+    type: "counter",
+    help: "Instances scaled in, by how their drain ended: idle, late (requests were left when its time was over), unserving (not ready).",
+    labels: ["end"],
+  },
+  tandem_autoscaler_writes_total: {
+    type: "counter",
+    help: "Writes to the API server by the autoscaler, by what became of them: done, conflict, failed.",
+    labels: ["kind", "outcome"],
+  },
+  tandem_autoscaler_round_seconds: {
+    type: "histogram",
+    help: "Time of one round over all groups, by phase: observe, decide. Both hold the processor all along.",
+    labels: ["phase"],
+    buckets: LATENCY_SECONDS,
+  },
+  tandem_autoscaler_wake_seconds: {
+    type: "histogram",
+    help: "Time from a router's word that requests wait for a group until what was decided is written.",
+    labels: [],
+    buckets: LATENCY_SECONDS,
+  },
+  tandem_autoscaler_failures_total: {
+    type: "counter",
+    help: "Groups, or whole rounds, that failed for a bug or a bad answer, by phase: observe, decide, act.",
+    labels: ["phase"],
+  },
   tandem_cluster_watch_restarts_total: {
     type: "counter",
     help: "Watches that had to be begun again.",

@@ -51,6 +51,18 @@ export const ANNOTATION = {
   plan: "tandem.sh/plan",
 } as const;
 
+/** The autoscaler's answers. */
+export const AUTOSCALING_STATUS = {
+  /** On workloads: what it would have, and why. */
+  recommendation: "autoscaling.tandem.sh/recommendation",
+  /** On workloads: the replicas that it wrote last, and when. */
+  lastScale: "autoscaling.tandem.sh/last-scale",
+  /** On workloads: what holds it, written only on change. */
+  status: "autoscaling.tandem.sh/status",
+  /** On pods that are to go when they are idle. */
+  draining: "autoscaling.tandem.sh/draining",
+} as const;
+
 /** Our answers. */
 export const STATUS = {
   /** The recorded plan: what admission injected, from which profile version, over which template. */
@@ -91,6 +103,9 @@ export const STATUS = {
 
 /** Value of `STATUS.drain` on the pods of an instance of which one is not ready: the others' readiness ends it. */
 export const DRAIN_UNREADY = "instance-unready";
+
+/** Value of `STATUS.drain` on the pods of an instance that is to be scaled in; the autoscaler alone writes it and takes it off. */
+export const DRAIN_SCALE_IN = "scale-in";
 
 /** On PodGroups, ConfigMaps and Services that the controller makes: only what carries it is ever changed or deleted. */
 export const OWNERSHIP = { label: "tandem.sh/owned-by", value: "controller" } as const;
@@ -145,6 +160,7 @@ export const VOLCANO = {
 
 export const FIELD_MANAGER = {
   controller: "tandem-controller",
+  autoscaler: "tandem-autoscaler",
   release: "tandem-release",
 } as const;
 

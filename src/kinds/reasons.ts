@@ -129,6 +129,12 @@ export const REASONS = {
   CertificatesIssued: "New certificates were made, or their authority was published.",
   CertificatesForeign: "The Secret with the certificates is not the controller's, and is left alone.",
   Released: "Tandem let go of the object.",
+  // autoscaler: actions
+  ScaledOut: "More instances were asked for; the message leads from the demand to the number.",
+  ScaledIn: "Instances that had been drained were given up; the message leads from the demand to the number.",
+  ScaleInBudget: "A PodDisruptionBudget allows fewer instances to go than the autoscaler would give up.",
+  ScaleInElsewhere: "A scale-in took other pods than those that had been drained for it.",
+  ScaleRefused: "The API server refuses what the autoscaler wants to write, and will again.",
   // doctor
   CheckPassed: "The check found what it wants.",
   CheckSkipped: "The check had nothing to look at; the message says what was missing.",
