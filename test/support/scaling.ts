@@ -3,8 +3,9 @@
  * Kubernetes' own controllers do, and engines that tell what they run. Writes are fenced as the API server fences them;
  * any of them can be made to fail, or to be the last one of the process that sends it.
  */
-import type { Decider, Observed, Observer } from "../../src/autoscaler/loop.ts";
+import { startAutoscaler, type Autoscaler, type Decider, type Observed, type Observer } from "../../src/autoscaler/loop.ts";
 import type { Decision, EngineSeen, InstanceSeen, Observation, WorkloadSeen } from "../../src/autoscaler/group.ts";
+import { loadConfig } from "../../src/config/load.ts";
 import type { Role } from "../../src/kinds/endpoint.ts";
 import { KubeError } from "../../src/kinds/kube-error.ts";
 import type { KubeObject, ObjectRef, Pod, Workload } from "../../src/kinds/kube.ts";
@@ -13,6 +14,8 @@ import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../../src/kinds/snapshot.t
 import { changed, type Verdict } from "../../src/kinds/verdict.ts";
 import type { KubeReader, KubeWriter } from "../../src/ports.ts";
 import { VirtualTime } from "../../src/simulator/engine/virtual-time.ts";
+import { SILENT_LOG } from "../../src/telemetry/log.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { GROUP_SCALING, SCALING, type ScalingSpec } from "../../src/workload/scaling.ts";
 
 /** 2026-01-01; the monotonic clock of the tests starts here, too. */
@@ -40,7 +43,8 @@ interface Known extends Required<Omit<WorkloadOptions, "replicas" | "scaling">> 
   isRolling: boolean;
 }
 
-export type Refusal = "pass" | { readonly status: number } | "die";
+/** `last`: it is carried out, and nothing after it; `lost`: not even it. */
+export type Refusal = "pass" | { readonly status: number } | "last" | "lost";
 
 export class ScalingCluster {
   readonly time = new VirtualTime(EPOCH);
@@ -63,6 +67,7 @@ export class ScalingCluster {
   #version = 1;
   #serial = 0;
   #snapshot: ClusterSnapshot | undefined;
+  #frozen: { readonly snapshot: ClusterSnapshot; readonly observation: Observation } | undefined;
 
   add(name: string, options: WorkloadOptions): string {
     const { kind = "Deployment", role = "decode", replicas, nodes = 1, scaling = {} } = options;
@@ -144,17 +149,23 @@ export class ScalingCluster {
   /** Kubernetes' controllers do what the replicas ask for; pods become ready in time. */
   settle(): void {
     if (this.paused) return;
-    for (const [id, workload] of this.#workloads) {
-      const nodes = workload.kind === "LeaderWorkerSet" ? (this.#known.get(id)?.nodes ?? 1) : 1;
-      const active = this.pods(id).filter(({ metadata }) => metadata.deletionTimestamp === undefined);
-      const wanted = (workload.spec.replicas ?? 1) * nodes;
-      for (let at = active.length; at < wanted; at += 1) this.#make(id, workload, active);
-      for (const pod of this.#deletable(workload, active).slice(0, Math.max(0, active.length - wanted)))
-        this.#delete(pod);
-    }
-    for (const pod of this.#pods.values())
-      if (pod.status === undefined && this.time.now() - Date.parse(pod.metadata.creationTimestamp ?? "") >= this.startMs)
-        this.ready(pod);
+    for (const [id, workload] of this.#workloads) this.#reconcile(id, workload);
+    const isDue = ({ status, metadata }: Pod): boolean =>
+      status === undefined && this.time.now() - Date.parse(metadata.creationTimestamp ?? "") >= this.startMs;
+    for (const pod of this.#pods.values()) if (isDue(pod)) this.ready(pod);
+  }
+
+  #reconcile(id: string, workload: Workload): void {
+    const nodes = workload.kind === "LeaderWorkerSet" ? this.#nodes(id) : 1;
+    const active = this.pods(id).filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+    const wanted = (workload.spec.replicas ?? 1) * nodes;
+    for (let at = active.length; at < wanted; at += 1) this.#make(id, workload, active);
+    const surplus = Math.max(0, active.length - wanted);
+    for (const pod of this.#deletable(workload, active).slice(0, surplus)) this.#delete(pod);
+  }
+
+  #nodes(id: string): number {
+    return this.#known.get(id)?.nodes ?? 1;
   }
 
   /** Lets time pass, in steps of a quarter of a second. */
@@ -166,7 +177,17 @@ export class ScalingCluster {
     }
   }
 
+  /** Watches fall behind until `thaw`: what is seen is what there is now. */
+  freeze(): void {
+    this.#frozen ??= { snapshot: this.snapshot(), observation: this.observation() };
+  }
+
+  thaw(): void {
+    this.#frozen = undefined;
+  }
+
   snapshot(): ClusterSnapshot {
+    if (this.#frozen !== undefined) return this.#frozen.snapshot;
     this.#snapshot ??= {
       ...EMPTY_SNAPSHOT,
       workloads: [...this.#workloads.values()],
@@ -178,6 +199,7 @@ export class ScalingCluster {
 
   /** One group of all workloads. */
   observation(): Observation {
+    if (this.#frozen !== undefined) return this.#frozen.observation;
     const at = this.time.monotonic();
     return {
       at,
@@ -218,7 +240,7 @@ export class ScalingCluster {
     };
   }
 
-  /** The API server, for one process; after `die` nothing of it arrives any more. */
+  /** The API server, for one process; after its `last` write nothing of it arrives any more. */
   client(by: string): Pick<KubeReader, "get"> & Pick<KubeWriter, "patch" | "event"> {
     return {
       get: async (ref) => {
@@ -251,8 +273,9 @@ export class ScalingCluster {
     this.#alive(write.by);
     const verdict = this.refuse(write);
     this.writes.push({ ...write, at: this.time.now() });
-    if (verdict === "die") this.#dead.add(write.by);
-    if (verdict !== "pass" && verdict !== "die")
+    if (verdict === "last" || verdict === "lost") this.#dead.add(write.by);
+    if (verdict === "lost") this.#alive(write.by);
+    if (typeof verdict === "object")
       throw new KubeError({ status: verdict.status, reason: "Refused", message: `status ${verdict.status}` });
   }
 
@@ -263,7 +286,7 @@ export class ScalingCluster {
     return {
       apiVersion: "autoscaling/v1",
       kind: "Scale",
-      metadata: { name, namespace, resourceVersion, uid } as KubeObject["metadata"],
+      metadata: defined({ name, namespace, resourceVersion, uid }),
       spec: { replicas: found.spec.replicas },
     };
   }
@@ -299,36 +322,12 @@ export class ScalingCluster {
   }
 
   #make(id: string, workload: Workload, active: Pod[]): void {
-    const { kind, metadata } = workload;
-    const nodes = this.#known.get(id)?.nodes ?? 1;
     this.#serial += 1;
-    const serial = String(this.#serial).padStart(4, "0");
     const index = firstFree(active);
-    const name = kind === "Deployment" ? `${metadata.name ?? ""}-5f-${serial}` : `${metadata.name ?? ""}-${index}`;
-    const group = Math.floor(index / nodes);
-    const owner = kind === "Deployment" ? { kind: "ReplicaSet", name: `${metadata.name ?? ""}-5f` } : metadata;
-    const pod: Pod = {
-      apiVersion: "v1",
-      kind: "Pod",
-      metadata: {
-        name: kind === "LeaderWorkerSet" ? groupName(metadata.name ?? "", group, index % nodes) : name,
-        namespace: "a",
-        uid: `u-${serial}`,
-        creationTimestamp: new Date(this.time.now()).toISOString(),
-        annotations: {},
-        labels: {
-          workload: id,
-          app: metadata.name ?? "",
-          index: String(index),
-          ...(nodes > 1 && kind === "Deployment" ? { "tandem.sh/instance": `i-${group}` } : {}),
-          ...(kind === "LeaderWorkerSet" ? groupLabels(metadata.name ?? "", group, index % nodes) : {}),
-        },
-        ownerReferences: [{ apiVersion: "apps/v1", kind, name: "", uid: "", ...owner, controller: true } as never],
-      },
-      spec: { containers: [] },
-    };
-    active.push(pod);
-    this.#put(pod, () => undefined);
+    const made = podOf(workload, { id, index, serial: this.#serial, nodes: this.#nodes(id) });
+    made.metadata.creationTimestamp = new Date(this.time.now()).toISOString();
+    active.push(made);
+    this.#put(made, () => undefined);
   }
 
   /** The order in which controllers delete. */
@@ -358,7 +357,7 @@ export class ScalingCluster {
 
   #seen(id: string, { kind, role, nodes, scaling, isRolling }: Known): WorkloadSeen {
     const each = kind === "LeaderWorkerSet" ? 1 : nodes;
-    const replicas = Math.floor(this.replicas(id) / each);
+    const replicas = Math.ceil(this.replicas(id) / each);
     return { id, role, scaling, replicas, nodesPerInstance: nodes, acceleratorsPerInstance: 1, isRolling };
   }
 
@@ -375,6 +374,29 @@ export class ScalingCluster {
   }
 }
 
+/** A process that runs the loop over the cluster, with whom it calls itself. */
+export function runLoop(cluster: ScalingCluster, by: string, isLeader: () => boolean = () => true): Autoscaler {
+  const client = cluster.client(by);
+  return startAutoscaler({
+    config: loadConfig().autoscaler,
+    observer: cluster.observer(),
+    decider: cluster.decider(),
+    snapshot: () => cluster.snapshot(),
+    synced: () => true,
+    isLeader,
+    reader: client,
+    writer: client,
+    clock: cluster.time,
+    timers: cluster.time,
+    random: { next: () => 0.5, id: () => "" },
+    log: SILENT_LOG,
+    metrics: createMetrics(),
+  });
+}
+
+const defined = (fields: Record<string, string | undefined>): Record<string, string> =>
+  Object.fromEntries(Object.entries(fields).filter((each): each is [string, string] => each[1] !== undefined));
+
 const conflict = (): KubeError => new KubeError({ status: 409, reason: "Conflict", message: "changed" });
 
 const firstFree = (active: readonly Pod[]): number => {
@@ -384,14 +406,46 @@ const firstFree = (active: readonly Pod[]): number => {
   return index;
 };
 
-const groupName = (set: string, group: number, worker: number): string =>
-  worker === 0 ? `${set}-${group}` : `${set}-${group}-${worker}`;
+interface Place {
+  readonly id: string;
+  readonly index: number;
+  readonly serial: number;
+  readonly nodes: number;
+}
 
-const groupLabels = (set: string, group: number, worker: number): Record<string, string> => ({
-  [LWS.name]: set,
-  [LWS.groupIndex]: String(group),
-  [LWS.workerIndex]: String(worker),
-});
+function podOf(workload: Workload, place: Place): Pod {
+  const { name = "" } = workload.metadata;
+  const owner = workload.kind === "Deployment" ? { kind: "ReplicaSet", name: `${name}-5f` } : { kind: workload.kind, name };
+  const labels = { workload: place.id, app: name, index: String(place.index), ...instanceLabels(workload, place) };
+  return {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: {
+      name: podName(workload, place),
+      namespace: "a",
+      uid: `u-${String(place.serial).padStart(4, "0")}`,
+      annotations: {},
+      labels,
+      ownerReferences: [{ apiVersion: "apps/v1", uid: "", ...owner, controller: true }],
+    },
+    spec: { containers: [] },
+  };
+}
+
+function podName({ kind, metadata: { name = "" } }: Workload, { index, serial, nodes }: Place): string {
+  if (kind === "Deployment") return `${name}-5f-${serial}`;
+  if (kind === "StatefulSet") return `${name}-${index}`;
+  const worker = index % nodes;
+  return `${name}-${Math.floor(index / nodes)}${worker === 0 ? "" : `-${worker}`}`;
+}
+
+function instanceLabels({ kind, metadata }: Workload, { index, nodes }: Place): Record<string, string> {
+  const group = String(Math.floor(index / nodes));
+  if (kind === "Deployment" && nodes > 1) return { "tandem.sh/instance": `i-${group}` };
+  if (kind !== "LeaderWorkerSet") return {};
+  const worker = String(index % nodes);
+  return { [LWS.name]: metadata.name ?? "", [LWS.groupIndex]: group, [LWS.workerIndex]: worker };
+}
 
 function whatOf(ref: ObjectRef, { metadata, spec }: { metadata: Record<string, unknown>; spec?: unknown }): string {
   if (spec !== undefined) return "scale";

@@ -196,7 +196,7 @@ async function scale({ state, view, memory, plan, until }: Job, step: ScaleStep)
   memory.toldAt = state.clock.monotonic();
   const read = await state.reader.get(scaleRef(workload));
   if (read === undefined) throw new ChangedMeanwhile("the workload is gone");
-  if (Math.floor(replicasOf(read) / each) !== step.from)
+  if (Math.ceil(replicasOf(read) / each) !== step.from)
     throw new ChangedMeanwhile(`${replicasOf(read)} replicas, not ${step.from * each}`);
   await patch(state, scalePatch(workload, read, step.to * each), turn);
   const { victims } = step;
