@@ -1,0 +1,136 @@
+/** One role of a group: its need, held and allocated to its workloads, before anything that concerns the group as a whole. */
+import { kept, type Verdict } from "../kinds/verdict.ts";
+import type { Role } from "../kinds/endpoint.ts";
+import { boundsAt, type Bounds } from "./schedule.ts";
+import type { Need } from "./demand.ts";
+import type { RoleFigures, WorkloadSeen } from "./group.ts";
+import type { Guarded } from "./guards.ts";
+import { workloadMemory } from "./memory.ts";
+import { RoleMemory, type RoleTarget } from "./role.ts";
+import type { RoleParts, Sizing } from "./sizing.ts";
+import { allocate, type Variant } from "./variants.ts";
+import { whole } from "./words.ts";
+import type { Idleness } from "./zero.ts";
+
+export interface RolePlan {
+  readonly role: Role;
+  readonly workloads: readonly Guarded[];
+  readonly figures: RoleFigures;
+  readonly chain: readonly Verdict[];
+}
+
+export interface PlanInput {
+  readonly parts: RoleParts;
+  readonly sizing: Sizing;
+  readonly idle: Idleness;
+  readonly isDecodeFull: boolean;
+}
+
+export function planRole({ parts, sizing, idle, isDecodeFull }: PlanInput): RolePlan {
+  const isBlocked = sizing.role === "prefill" && isDecodeFull && sizing.busy < IDLE_PREFILL;
+  const target = idle.zero ? undefined : targetOf(parts, sizing, isBlocked);
+  const counts = idle.zero ? new Map<string, number>() : counted(parts, sizing, target);
+  const workloads = parts.workloads.map((workload) => ({
+    ...{
+      id: workload.id,
+      role: workload.role,
+      step: workload.scaling.step,
+      accelerators: workload.acceleratorsPerInstance,
+    },
+    ...boundsOf(parts, workload, idle.zero),
+    wanted: Math.max(idle.woken ? activation(workload) : 0, counts.get(workload.id) ?? 0),
+  }));
+  return {
+    ...{ role: sizing.role, workloads },
+    figures: { ...sizing.figures, isPanicking: target?.isPanicking ?? false },
+    chain: [
+      sizing.verdict,
+      ...targetVerdicts(parts, sizing, target),
+      ...(isBlocked ? [BLOCKED] : []),
+      ...idle.verdicts,
+    ],
+  };
+}
+
+/** Decode is full and prefill is not busy by half: what waits, waits for decode (reference 5.3). */
+const IDLE_PREFILL = 0.5;
+const BLOCKED = kept("BottleneckDecode", "decode is full and prefill is not: prefill does not grow");
+
+const activation = ({ scaling, nodesPerInstance }: WorkloadSeen): number =>
+  Math.ceil(scaling.activationReplicas / nodesPerInstance);
+
+/** In instances. Not below one while there is traffic: a role that stands at zero serves nobody. */
+function boundsOf({ observation }: RoleParts, workload: WorkloadSeen, mayBeZero: boolean): Bounds {
+  const { least, most } = boundsAt(workload.scaling, observation.wallClock);
+  const floor = Math.ceil(least / workload.nodesPerInstance);
+  const isFirst = observation.workloads.find(({ role }) => role === workload.role)?.id === workload.id;
+  return {
+    least: isFirst && !mayBeZero ? Math.max(1, floor) : floor,
+    most: Math.floor(most / workload.nodesPerInstance),
+  };
+}
+
+function targetOf(parts: RoleParts, sizing: Sizing, isBlocked: boolean): RoleTarget | undefined {
+  const { memory, observation, role } = parts;
+  if (sizing.need === undefined) return undefined;
+  const { at } = observation;
+  const [asked, ready] = [strength(parts, sizing, "asked"), strength(parts, sizing, "ready")];
+  const known = memory.roles.get(role);
+  const mine = known ?? new RoleMemory();
+  if (known === undefined) mine.begin(at, asked);
+  memory.roles.set(role, mine);
+  const need = isBlocked ? atMost(sizing.need, asked) : sizing.need;
+  return mine.target({ at, need, noise: sizing.noise, asked, ready, ...carefulOf(parts.workloads) });
+}
+
+const atMost = ({ stable, fast }: Need, most: number): Need => ({
+  stable: Math.min(stable, most),
+  fast: Math.min(fast, most),
+});
+
+/** Of the workloads of a role the most careful one speaks. */
+const carefulOf = (workloads: readonly WorkloadSeen[]): { panicThreshold: number; scaleInDelayMs: number } => ({
+  panicThreshold: Math.min(...workloads.map(({ scaling }) => scaling.panicThreshold)),
+  scaleInDelayMs: Math.max(...workloads.map(({ scaling }) => scaling.scaleInDelayMs)),
+});
+
+/** In reference instances: what is asked for, or what serves. */
+const strength = (parts: RoleParts, { speed }: Sizing, which: "asked" | "ready"): number =>
+  parts.workloads.reduce((sum, { id, replicas }) => {
+    const ready = parts.instances.filter(({ workload, state }) => workload === id && state === "ready").length;
+    return sum + (speed.get(id) ?? 1) * (which === "asked" ? replicas : ready);
+  }, 0);
+
+/** Instances by workload. What evidence does not cover stays as it is. */
+function counted(parts: RoleParts, sizing: Sizing, target: RoleTarget | undefined): ReadonlyMap<string, number> {
+  if (target === undefined) return new Map(parts.workloads.map(({ id, replicas }) => [id, replicas]));
+  const asked = strength(parts, sizing, "asked");
+  const safe = Math.max(target.work, Math.min(asked, sizing.safe));
+  // Where nothing is known of capacities, what stands is right until something waits.
+  const work = sizing.isBootstrap ? Math.max(asked, safe) : safe;
+  const variants = parts.workloads.map((workload) => variantOf(parts, sizing, workload));
+  return allocate(variants, { work, memory: 0, inPanic: target.isPanicking }).of;
+}
+
+function variantOf(parts: RoleParts, { speed, memory }: Sizing, workload: WorkloadSeen): Variant {
+  const { id, scaling, replicas, nodesPerInstance } = workload;
+  const mine = workloadMemory(parts.memory, workload);
+  return {
+    ...{ id, step: scaling.step, current: replicas, ...boundsOf(parts, workload, false) },
+    cost: scaling.cost * nodesPerInstance,
+    ...{ speed: speed.get(id) ?? 1, memory: memory.get(id) ?? 1 },
+    startupMs: mine.capacity.of(workload).startupMs,
+    isExhausted: (mine.exhaustedUntil ?? -Infinity) > parts.observation.at,
+  };
+}
+
+function targetVerdicts(parts: RoleParts, sizing: Sizing, target: RoleTarget | undefined): readonly Verdict[] {
+  if (target === undefined) return [];
+  const asked = strength(parts, sizing, "asked");
+  const isUnsafe = sizing.safe > target.work && asked > target.work;
+  return [
+    ...(target.isPanicking ? [kept("ScalePanic", "panic: what was needed most since it began is held")] : []),
+    ...(target.isHeld ? [kept("ScaleInDelayed", "more was needed within the scale-in delay")] : []),
+    ...(isUnsafe ? [kept("ScaleInUnsafe", `fewer than ${whole(sizing.safe)} would be too full`)] : []),
+  ];
+}
