@@ -5,12 +5,15 @@
  * never calls anything, never reads a clock, and gives the same answer for a dry run. What the user wrote wins; what it
  * added is recorded on workloads, replayed while the user's part is unchanged, and can be taken out again.
  */
-import { entry, type KubeObject } from "../kinds/kube.ts";
-import { LABEL, STATUS } from "../kinds/names.ts";
+import { entry, type KubeObject, type Namespace, type StringMap } from "../kinds/kube.ts";
+import { AUTOSCALING, LABEL, STATUS } from "../kinds/names.ts";
 import { changed, isDenied, kept, skipped, warned, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { isRollout, leavesRollout } from "../workload/creation.ts";
 import { workloadSpec } from "../workload/decode.ts";
+import { scalingOf } from "../workload/scaling-decode.ts";
+import type { ScalingSpec } from "../workload/scaling.ts";
+import type { WorkloadSpec } from "../workload/spec.ts";
 import { strayKeys, unusedKeys } from "../workload/stray.ts";
 import { ADMITTED_KINDS, templateOf } from "../workload/template.ts";
 import { applyAll, type Change } from "./change.ts";
@@ -38,8 +41,10 @@ import {
   type AdmitContext,
   type AdmitResult,
 } from "./result.ts";
-import { replicasOf, runStages, type Planning } from "./stages.ts";
-import type { Path } from "./value.ts";
+import { liveReplicas, REPLICAS_PATH, replicasKept, replicasOf, withReplicas } from "./replicas.ts";
+import { checkScaling } from "./scaling.ts";
+import { runStages, type Planning } from "./stages.ts";
+import { equal, type Path } from "./value.ts";
 
 export { admitPod } from "./pod.ts";
 export type { AdmitContext, AdmitResult } from "./result.ts";
@@ -51,8 +56,7 @@ interface Case {
   readonly hash: string;
   /** The plan that the stored object carries: the only one that may be replayed. */
   readonly recorded: PlanRecord | undefined;
-  /** The user's part is as stored, so that an old mistake must not stop the system's own updates. */
-  readonly unchanged: () => boolean;
+  readonly previous: KubeObject | undefined;
   readonly touched: readonly Path[];
 }
 
@@ -75,7 +79,7 @@ function caseOf(object: KubeObject, previous: KubeObject | undefined): Case {
     stripped,
     hash,
     recorded,
-    unchanged: () => previous !== undefined && isUnchanged(previous, { object, hash }),
+    previous,
     touched: [RECORD_PATH, ...records.flatMap((record) => record?.changes.map(({ path }) => path) ?? [])],
   };
 }
@@ -92,8 +96,16 @@ export const letsGo = (object: KubeObject, previous: KubeObject | undefined): bo
 
 const planTextOf = (object: KubeObject): string | undefined => entry(object.metadata.annotations, STATUS.plan);
 
-const isUnchanged = (previous: KubeObject, now: { object: KubeObject; hash: string }): boolean =>
-  hashOf(strip(previous)) === now.hash && replicasOf(now.object) <= replicasOf(previous);
+/** The user's part is as stored, so that an old mistake must not stop the system's own updates. */
+const isUnchanged = ({ stripped, hash, previous }: Case): boolean =>
+  previous !== undefined &&
+  hashOf(strip(previous)) === hash &&
+  replicasOf(stripped) <= replicasOf(previous) &&
+  equal(scalingKeys(previous), scalingKeys(stripped));
+
+/** No part of the hash: what is said of replicas changes no plan. */
+const scalingKeys = ({ metadata: { annotations } }: KubeObject): StringMap =>
+  Object.fromEntries(Object.values(AUTOSCALING).map((key) => [key, entry(annotations, key) ?? ""]));
 
 /** Admits a Deployment or StatefulSet; other kinds pass as they are. */
 export function admitObject(object: KubeObject, context: AdmitContext): AdmitResult {
@@ -111,15 +123,47 @@ function admitted(object: KubeObject, context: AdmitContext): AdmitResult {
   const namespace = namespaceOf(object, context.snapshot);
   const closed = notOptedIn(object, context, namespace);
   if (closed !== undefined) return leave(object, [closed]);
-  const at = caseOf(object, context.previous);
-  const decoded = workloadSpec(at.stripped, {
-    devices: configuredDevices(context.settings),
-    namespace,
-  });
-  const verdicts = [...decoded.verdicts, ...strayKeys(at.stripped, context.settings.target === "pod")];
-  return decoded.spec === undefined
+  const { at, spec, scaling, verdicts } = withLiveReplicas(caseOf(object, context.previous), context, namespace);
+  return spec === undefined || scaling === undefined
     ? undecoded(at, verdicts)
-    : planned(at, { ...context, spec: decoded.spec, namespace }, verdicts);
+    : planned(at, { ...context, spec, scaling, namespace }, verdicts);
+}
+
+/** What the keys of an object come to. */
+interface Contract {
+  readonly spec?: WorkloadSpec;
+  readonly scaling?: ScalingSpec;
+  readonly verdicts: readonly Verdict[];
+}
+
+function contractOf(stripped: KubeObject, { settings }: AdmitContext, namespace: Namespace | undefined): Contract {
+  const { spec, verdicts } = workloadSpec(stripped, { devices: configuredDevices(settings), namespace });
+  const { scaling, verdicts: told } = spec === undefined ? { verdicts: [] } : scalingOf(stripped, spec, namespace);
+  return {
+    ...(spec === undefined ? {} : { spec }),
+    ...(scaling === undefined ? {} : { scaling }),
+    verdicts: [...verdicts, ...told, ...strayKeys(stripped, settings.target === "pod")],
+  };
+}
+
+/** The case with its contract; where autoscaling sets replicas, with those that live, as far as an update brings others. */
+function withLiveReplicas(
+  at: Case,
+  context: AdmitContext,
+  namespace: Namespace | undefined,
+): Contract & { readonly at: Case } {
+  const contract = contractOf(at.stripped, context, namespace);
+  const { spec, scaling } = contract;
+  if (spec === undefined || scaling === undefined) return { at, ...contract };
+  const live = liveReplicas(at.stripped, at.previous, { spec, scaling });
+  if (live === undefined) return { at, ...contract };
+  const stripped = withReplicas(at.stripped, live);
+  const { verdicts, ...rest } = contractOf(stripped, context, namespace);
+  return {
+    at: { ...at, stripped, touched: [...at.touched, REPLICAS_PATH] },
+    ...rest,
+    verdicts: [...verdicts, replicasKept(at.stripped, live, scaling)],
+  };
 }
 
 /** Denied, or not ours: then nothing of ours may stay. */
@@ -131,7 +175,7 @@ function undecoded(at: Case, verdicts: readonly Verdict[]): AdmitResult {
 
 /** A denial; over an unchanged object a warning, so that controllers can go on writing what is stored already. */
 function refused(at: Case, verdicts: readonly Verdict[]): AdmitResult {
-  if (!at.unchanged()) return leave(at.object, verdicts);
+  if (!isUnchanged(at)) return leave(at.object, verdicts);
   return replayed(at, verdicts.map(asWarning));
 }
 
@@ -148,7 +192,7 @@ function planned(at: Case, planning: Planning, decoded: readonly Verdict[]): Adm
 
 /** What speaks against the object itself, and against it beside the others of its group. */
 function objections(at: Case, planning: Planning): readonly Verdict[] {
-  if (planning.spec.mode === "route") return unusedKeys(at.stripped);
+  if (planning.spec.mode === "route") return [...unusedKeys(at.stripped), ...checkScaling(at.stripped, planning)];
   const others = partners(planning);
   return [...checkObject(at.stripped, planning, others), ...checkGroup(at.stripped, planning, others)];
 }

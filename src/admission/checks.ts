@@ -47,13 +47,13 @@ export function checkObject(
 type Part = Planning & { readonly template: FoundTemplate; readonly index: number };
 
 function checkTemplate(object: KubeObject, part: Part, others: readonly WorkloadSpec[]): readonly Verdict[] {
-  const { snapshot, settings } = part;
+  const { snapshot, settings, scaling } = part;
   const { template } = part.template;
   const spec = part.index === 0 ? part.spec : specOf(object, part.template, part);
   const devices = configuredDevices(settings);
   const inferred = infer(template, { container: spec.container, engine: spec.engine, devices });
   if (inferred === undefined) return [];
   return CHECKS.flatMap((check) =>
-    check({ spec, template, inferred, object, snapshot, others, target: settings.target }),
+    check({ spec, scaling, template, inferred, object, snapshot, others, target: settings.target }),
   );
 }

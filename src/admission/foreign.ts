@@ -5,7 +5,7 @@
  * discovery, so there such annotations are taken off before the Pod is stored: what admission writes is written again.
  */
 import { annotationOf, type KubeObject, type Pod, type StringMap } from "../kinds/kube.ts";
-import { STATUS, STATUS_PREFIX } from "../kinds/names.ts";
+import { AUTOSCALING_STATUS, STATUS, STATUS_PREFIX } from "../kinds/names.ts";
 import { warned, type Verdict } from "../kinds/verdict.ts";
 import { templatesOf, type FoundTemplate } from "../workload/template.ts";
 import { recordOf } from "./record.ts";
@@ -63,7 +63,10 @@ function planForged(given: KubeObject, previous: KubeObject | undefined): Verdic
 }
 
 /** Never written when a Pod is created: by the controller on live Pods, or on other objects. */
-const NOT_AT_CREATION: readonly string[] = [STATUS.drain, STATUS.labels, STATUS.domains, STATUS.applied, STATUS.plan];
+const NOT_AT_CREATION: readonly string[] = [
+  ...[STATUS.drain, STATUS.labels, STATUS.domains, STATUS.applied, STATUS.plan],
+  AUTOSCALING_STATUS.draining,
+];
 
 export interface Cleaned {
   readonly pod: Pod;

@@ -2,8 +2,7 @@
  * Checks of one workload against the others of its group. They warn, because no group of two Deployments could be
  * upgraded if they denied; `admission.strict` makes them deny.
  */
-import { annotationOf, type KubeObject, type Workload } from "../kinds/kube.ts";
-import { ANNOTATION, AUTOSCALING_PREFIX } from "../kinds/names.ts";
+import type { KubeObject } from "../kinds/kube.ts";
 import { denied, warned, type Verdict } from "../kinds/verdict.ts";
 import { compatible } from "../profiles/connectors.ts";
 import { configuredDevices } from "../profiles/devices.ts";
@@ -11,8 +10,8 @@ import { compatibilityOf } from "../workload/endpoint.ts";
 import { KEYS, type KeyName } from "../workload/keys.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import { templatesOf } from "../workload/template.ts";
-import { autoscalersOf } from "./autoscalers.ts";
-import { byServedName, ofService, peerSpec } from "./peers.ts";
+import { byServedName, isOther, ofService, peerSpec } from "./peers.ts";
+import { checkScaling } from "./scaling.ts";
 import { specOf, type Planning } from "./stages.ts";
 
 /** A key that the members of a cell or group must agree on, as their specs hold it. */
@@ -29,11 +28,6 @@ const SHARED_BY_CELL: readonly Shared[] = [
   ["topology", (spec) => spec.topology],
   ["topologyTier", (spec) => spec.topologyTier],
 ];
-
-const isOther = (workload: Workload, spec: WorkloadSpec): boolean =>
-  workload.kind !== spec.kind ||
-  workload.metadata.name !== spec.name ||
-  (workload.metadata.namespace ?? "default") !== spec.namespace;
 
 /** The other workloads of the group, decoded without what Tandem injected. */
 export function partners({ spec, snapshot, settings, namespace }: Planning): readonly WorkloadSpec[] {
@@ -94,7 +88,7 @@ export function checkGroup(
     ...told,
     ...partnerMissing(planning, others),
     ...claims(planning).map((message) => make("ServedModelClaimed", message)),
-    ...scalers(object, planning).map((message) => make("AutoscalerContested", message)),
+    ...checkScaling(object, planning),
   ];
 }
 
@@ -121,18 +115,4 @@ function claims({ spec, snapshot, settings }: Planning): string[] {
   return spec.served
     .filter((name) => served.get(name)?.some(isStranger) === true)
     .map((name) => `model name "${name}" is served by another service, too`);
-}
-
-const SCALED_BY_US = ["auto", "scale-up-only"];
-
-/** Two autoscalers of one target undo each other's work; and one that shrinks a role below its gang stops the cell. */
-function scalers(object: KubeObject, { spec, snapshot }: Planning): string[] {
-  const ours = SCALED_BY_US.includes(annotationOf(object, `${AUTOSCALING_PREFIX}mode`) ?? "");
-  // A LeaderWorkerSet is scaled in whole instances, everything else in pods.
-  const pods = spec.kind === "LeaderWorkerSet" ? 1 : spec.nodesPerInstance;
-  const least = spec.gang.kind === "set" && spec.role !== "both" ? spec.gang[spec.role] * pods : 0;
-  return autoscalersOf(object, snapshot.autoscalers ?? []).flatMap(({ name, minimum }) => [
-    ...(ours ? [`${AUTOSCALING_PREFIX}mode is set, but ${name} scales this ${spec.kind}, too`] : []),
-    ...(minimum < least ? [`${name} may scale to ${minimum}, below the ${least} replicas of ${ANNOTATION.gang}`] : []),
-  ]);
 }

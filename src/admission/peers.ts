@@ -34,6 +34,12 @@ export function peerSpec(
   return spec;
 }
 
+/** True for every workload but the one of this contract. */
+export const isOther = (workload: Workload, spec: WorkloadSpec): boolean =>
+  workload.kind !== spec.kind ||
+  workload.metadata.name !== spec.name ||
+  (workload.metadata.namespace ?? "default") !== spec.namespace;
+
 function clean(workload: Workload): Workload {
   const record = annotationOf(workload, STATUS.plan) === undefined ? undefined : recordOf(workload);
   return record === undefined ? workload : (unplan(workload, record) as Workload);

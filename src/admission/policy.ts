@@ -8,7 +8,15 @@
 import type { PolicyRule } from "../config/schema.ts";
 import { globMatches } from "../kinds/glob.ts";
 import { annotationOf, type LabelSelector } from "../kinds/kube.ts";
-import { ANNOTATION, AUTOSCALING_PREFIX, LABEL, PREFIX, ROUTING_PREFIX, STATUS } from "../kinds/names.ts";
+import {
+  ANNOTATION,
+  AUTOSCALING_PREFIX,
+  AUTOSCALING_STATUS,
+  LABEL,
+  PREFIX,
+  ROUTING_PREFIX,
+  STATUS,
+} from "../kinds/names.ts";
 import { NAMESPACE_LABEL, namespaceLabels, selectorMatches } from "../kinds/selector.ts";
 import { denied, type Verdict } from "../kinds/verdict.ts";
 import { readIntent } from "../workload/intent.ts";
@@ -50,8 +58,11 @@ const fits = (patterns: readonly string[], value: string): boolean =>
   patterns.some((pattern) => globMatches(pattern, value));
 
 const OURS = [PREFIX, AUTOSCALING_PREFIX, ROUTING_PREFIX];
-/** Without the first two nothing is a workload of Tandem's; the others it writes to Pods itself. */
-const ALWAYS: readonly string[] = [LABEL.model, LABEL.role, LABEL.instance, LABEL.nodeRank, LABEL.entry];
+/** Without the first two nothing is a workload of Tandem's; the others it writes itself. */
+const ALWAYS: readonly string[] = [
+  ...[LABEL.model, LABEL.role, LABEL.instance, LABEL.nodeRank, LABEL.entry],
+  ...Object.values(AUTOSCALING_STATUS),
+];
 
 /** On Pods stand the labels of the service, given or not. */
 const isDefault = ({ object, spec }: Claim, key: string): boolean =>

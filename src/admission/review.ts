@@ -150,7 +150,9 @@ function validated(request: Request, result: AdmitResult): ReviewReply {
   const where = patchOf(given, object, touched).patch.map(({ path }) => path);
   const message = `${request.kind} lacks what Tandem injects, and runs as its template says: ${where.slice(0, MOST_PLACES).join(", ")}`;
   const missed = warned("MutationMissed", message);
-  const warnings = warningsOf([missed, ...verdicts.filter(isWarned)]);
+  // Replicas are kept by the first webhook alone, and were not.
+  const others = verdicts.filter((verdict) => isWarned(verdict) && verdict.reason !== "ReplicasKept");
+  const warnings = warningsOf([missed, ...others]);
   return reply(request, { ...response, ...warnings }, "allowed", [...verdicts, missed]);
 }
 

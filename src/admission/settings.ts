@@ -17,12 +17,10 @@ interface Known {
   readonly also?: string;
 }
 
-const PREFIXES: readonly string[] = RESERVED.map(({ prefix }) => prefix);
-
 const KEYS: Known = {
   names: [...new Set([...ALL_KEYS.map(({ key }) => key), ...Object.values(LABEL)])],
-  open: (value) => PREFIXES.some((prefix) => value.startsWith(prefix) || globMatches(value, `${prefix}mode`)),
-  also: PREFIXES.map((prefix) => `${prefix}*`).join(", "),
+  open: (value) => RESERVED.some((prefix) => value.startsWith(prefix) || globMatches(value, `${prefix}weight`)),
+  also: RESERVED.map((prefix) => `${prefix}*`).join(", "),
 };
 
 /** Problems, each with path, value, the nearest name and the accepted ones. */

@@ -4,9 +4,10 @@
  * On the workload stands what a user should see there and what is safe to leave behind; on the Pod what belongs to one
  * incarnation or would be torn by `kubectl apply`.
  */
-import { isObject, type KubeObject, type Namespace } from "../kinds/kube.ts";
+import type { KubeObject, Namespace } from "../kinds/kube.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import { skipped, type Verdict } from "../kinds/verdict.ts";
+import type { ScalingSpec } from "../workload/scaling.ts";
 import type { WorkloadSpec } from "../workload/spec.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { workloadSpec } from "../workload/decode.ts";
@@ -42,6 +43,8 @@ export type Mount = "workload" | "pod" | "pod-alone";
 
 export interface Planning {
   readonly spec: WorkloadSpec;
+  /** Absent for Pods. */
+  readonly scaling?: ScalingSpec;
   readonly snapshot: ClusterSnapshot;
   readonly settings: Settings;
   readonly namespace: Namespace | undefined;
@@ -136,9 +139,3 @@ const told = (planned: Planned, verdict: Verdict): Planned => ({
   ...planned,
   verdicts: [...planned.verdicts, verdict],
 });
-
-/** Whether a workload's own field can be read as its number of replicas. */
-export const replicasOf = (object: KubeObject): number => {
-  const spec = object["spec"];
-  return isObject(spec) && typeof spec["replicas"] === "number" ? spec["replicas"] : 1;
-};

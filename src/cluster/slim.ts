@@ -11,6 +11,7 @@ import {
   type Node,
   type ObjectMeta,
   type Pod,
+  type Workload,
 } from "../kinds/kube.ts";
 import { LABEL, VOLCANO } from "../kinds/names.ts";
 
@@ -19,6 +20,24 @@ const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
 /** Without managed fields and the copy that `kubectl apply` leaves behind. */
 export function slimObject<T extends KubeObject>(object: T): T {
   return { ...object, metadata: slimMeta(object.metadata) };
+}
+
+/** Of a workload's managed fields only who wrote replicas through the scale subresource is kept. */
+export function slimWorkload(object: KubeObject): Workload {
+  const workload = slimObject(object as Workload);
+  const entries = object.metadata["managedFields"];
+  const writers = (Array.isArray(entries) ? entries : []).flatMap(scaleWriter);
+  if (writers.length === 0) return workload;
+  return { ...workload, metadata: { ...workload.metadata, managedFields: writers } };
+}
+
+/** As the server has it, without other fields and without the time. */
+function scaleWriter(entry: unknown): readonly object[] {
+  if (!isObject(entry) || entry["subresource"] !== "scale" || !isObject(entry["fieldsV1"])) return [];
+  const spec = entry["fieldsV1"]["f:spec"];
+  if (!isObject(spec) || spec["f:replicas"] === undefined) return [];
+  const { manager, operation, subresource } = entry;
+  return [{ manager, operation, subresource, fieldsV1: { "f:spec": { "f:replicas": {} } } }];
 }
 
 function slimMeta(metadata: ObjectMeta): ObjectMeta {

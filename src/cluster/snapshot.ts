@@ -5,6 +5,8 @@ import type { Snapshot } from "../ports.ts";
 import { DEFINED_FIELDS } from "./slim.ts";
 import type { ClusterSources } from "./sources.ts";
 
+const SCALERS = ["horizontalPodAutoscalers", "scaledObjects", "podAutoscalers", "variantAutoscalings"] as const;
+
 /** Gives the function that reads the present snapshot. Costs one comparison a source while nothing changed. */
 export function snapshotOf(sources: ClusterSources): () => ClusterSnapshot {
   let parts: readonly unknown[] = [];
@@ -14,11 +16,11 @@ export function snapshotOf(sources: ClusterSources): () => ClusterSnapshot {
     const next = readAll(sources);
     const flat = [...Object.values<unknown>(next.items), next.apis.podGroups, next.apis.hyperNodes];
     if (current === undefined || flat.some((part, index) => part !== parts[index])) {
-      const { deployments, statefulSets, leaderWorkerSets, horizontalPodAutoscalers, scaledObjects } = next.items;
+      const { deployments, statefulSets, leaderWorkerSets, ...others } = next.items;
       current = {
         ...combine(next),
         workloads: workloads([deployments.items, statefulSets.items, leaderWorkerSets.items]),
-        autoscalers: autoscalers([horizontalPodAutoscalers.items, scaledObjects.items]),
+        autoscalers: autoscalers(SCALERS.map((name) => others[name].items)),
       };
       parts = flat;
     }

@@ -10,7 +10,7 @@ import { pluralOf } from "../kinds/resource.ts";
 import type { ClusterSnapshot } from "../kinds/snapshot.ts";
 import type { Cancel } from "../ports.ts";
 import { runReflector, type ReflectorPorts, type WatchedKind } from "./reflector.ts";
-import { slimDefinition, slimNode, slimObject, slimPod } from "./slim.ts";
+import { slimDefinition, slimNode, slimObject, slimPod, slimWorkload } from "./slim.ts";
 import { snapshotOf } from "./snapshot.ts";
 import { createBell, createStore, type WatchedSource } from "./store.ts";
 import type { Transport } from "./transport.ts";
@@ -30,6 +30,8 @@ export interface ClusterSources {
   readonly budgets: WatchedSource<KubeObject>;
   readonly horizontalPodAutoscalers: WatchedSource<KubeObject>;
   readonly scaledObjects: WatchedSource<KubeObject>;
+  readonly podAutoscalers: WatchedSource<KubeObject>;
+  readonly variantAutoscalings: WatchedSource<KubeObject>;
   readonly services: WatchedSource<KubeObject>;
   /** The one that the router picks for, if it exists. */
   readonly inferencePools: WatchedSource<KubeObject>;
@@ -127,11 +129,10 @@ function watchedKinds({ config, labelledPods, pool, podsOf }: ClusterOptions): W
     kind,
     resource: { apiVersion, plural: pluralOf(kind), ...namespace },
   });
-  const asWorkload = (object: KubeObject): Workload => slimObject(object as Workload);
   return {
-    deployments: { ...resource("Deployment", "apps/v1"), ...ours, slim: asWorkload },
-    statefulSets: { ...resource("StatefulSet", "apps/v1"), ...ours, slim: asWorkload },
-    leaderWorkerSets: { ...resource("LeaderWorkerSet", LWS.apiVersion), ...ours, optional: true, slim: asWorkload },
+    deployments: { ...resource("Deployment", "apps/v1"), ...ours, slim: slimWorkload },
+    statefulSets: { ...resource("StatefulSet", "apps/v1"), ...ours, slim: slimWorkload },
+    leaderWorkerSets: { ...resource("LeaderWorkerSet", LWS.apiVersion), ...ours, optional: true, slim: slimWorkload },
     pods: {
       ...resource("Pod", "v1", podsOf === undefined ? inside : { namespace: podsOf }),
       ...(labelledPods === true ? ours : {}),
@@ -161,6 +162,12 @@ function watchedKinds({ config, labelledPods, pool, podsOf }: ClusterOptions): W
       slim: slimObject,
     },
     scaledObjects: { ...resource("ScaledObject", "keda.sh/v1alpha1"), optional: true, slim: slimObject },
+    podAutoscalers: {
+      ...resource("PodAutoscaler", "autoscaling.aibrix.ai/v1alpha1"),
+      optional: true,
+      slim: slimObject,
+    },
+    variantAutoscalings: { ...resource("VariantAutoscaling", "llmd.ai/v1alpha1"), optional: true, slim: slimObject },
     services: { ...resource("Service", "v1"), ...owned, slim: slimObject },
     inferencePools: {
       ...resource(INFERENCE_POOL.kind, INFERENCE_POOL.apiVersion, { namespace: pool?.namespace ?? "default" }),
@@ -196,6 +203,8 @@ export function startCluster(options: ClusterOptions): Cluster {
     budgets: begin("budgets"),
     horizontalPodAutoscalers: begin("horizontalPodAutoscalers"),
     scaledObjects: begin("scaledObjects"),
+    podAutoscalers: begin("podAutoscalers"),
+    variantAutoscalings: begin("variantAutoscalings"),
     services: begin("services"),
     inferencePools: begin("inferencePools"),
   };

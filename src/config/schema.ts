@@ -46,6 +46,10 @@ export const ConfigSchema = Type.Object(
           { ...closed, description: "RDMA of the nodes; Ascend devices bring their own network." },
         ),
         strict: flag(false, "Group checks deny instead of warn."),
+        denyContestedAutoscalers: flag(
+          false,
+          "A workload that Tandem scales and another autoscaler scales, too, is denied instead of warned about.",
+        ),
         gates: oneOf(
           ["auto", "off"],
           "auto",

@@ -22,7 +22,10 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   ServedModelClaimed:
     "Give each service names of its own, or bind names to namespaces by servedModels in admission.policy.",
   AutoscalerContested:
-    "Delete the HPA or ScaledObject, or turn autoscaling.tandem.sh/mode off; keep its minimum at the gang.",
+    "Delete the other autoscaler, or turn autoscaling.tandem.sh/mode off; KEDA may ask Tandem with autoscaling.tandem.sh/actuator keda; keep the minimum at the gang.",
+  ScalingContradict: "Give the numbers that the message names, or take one of the two keys out.",
+  ReplicasKept:
+    "Use kubectl scale, or set autoscaling.tandem.sh/force-replicas to true; leave replicas out of the manifest to be told no more.",
   StageSkipped: "Take the stage out of tandem.sh/skip to have it run.",
   PlanReplayed: "Set tandem.sh/plan to latest to take on what a newer Tandem would inject; that rolls the workload.",
   SchedulerContradict: "Take schedulerName out of the template, or set tandem.sh/scheduler to keep.",

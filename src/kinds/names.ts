@@ -7,11 +7,8 @@ export const STATUS_PREFIX = "status.tandem.sh/";
 export const AUTOSCALING_PREFIX = "autoscaling.tandem.sh/";
 export const ROUTING_PREFIX = "routing.tandem.sh/";
 
-/** Keys that have a meaning in the contract and are not acted on yet, but for those listed as read. */
-export const RESERVED = [
-  { prefix: AUTOSCALING_PREFIX, read: ["autoscaling.tandem.sh/mode"] },
-  { prefix: ROUTING_PREFIX, read: [] },
-] as const satisfies readonly { readonly prefix: string; readonly read: readonly string[] }[];
+/** Prefixes of keys that have a meaning in the contract and are not acted on yet. */
+export const RESERVED: readonly string[] = [ROUTING_PREFIX];
 
 /** On workloads (by the user, copied to pod templates) and on pods (by us). */
 export const LABEL = {
@@ -49,6 +46,39 @@ export const ANNOTATION = {
   disruption: "tandem.sh/disruption",
   skip: "tandem.sh/skip",
   plan: "tandem.sh/plan",
+} as const;
+
+/** The user's intent about replicas: on workloads, and on a Namespace as defaults. The group is `LABEL.group`. */
+export const AUTOSCALING = {
+  mode: "autoscaling.tandem.sh/mode",
+  minReplicas: "autoscaling.tandem.sh/min-replicas",
+  maxReplicas: "autoscaling.tandem.sh/max-replicas",
+  ttftSlo: "autoscaling.tandem.sh/ttft-slo",
+  tpotSlo: "autoscaling.tandem.sh/tpot-slo",
+  objective: "autoscaling.tandem.sh/objective",
+  step: "autoscaling.tandem.sh/step",
+  cost: "autoscaling.tandem.sh/cost",
+  maxAccelerators: "autoscaling.tandem.sh/max-accelerators",
+  prefillPerDecode: "autoscaling.tandem.sh/prefill-per-decode",
+  capacity: "autoscaling.tandem.sh/capacity-tokens-per-second",
+  kvTarget: "autoscaling.tandem.sh/kv-target",
+  stableWindow: "autoscaling.tandem.sh/stable-window",
+  panicWindow: "autoscaling.tandem.sh/panic-window",
+  panicThreshold: "autoscaling.tandem.sh/panic-threshold",
+  scaleInDelay: "autoscaling.tandem.sh/scale-in-delay",
+  maxScaleOut: "autoscaling.tandem.sh/max-scale-out",
+  maxScaleIn: "autoscaling.tandem.sh/max-scale-in",
+  drainTimeout: "autoscaling.tandem.sh/drain-timeout",
+  standby: "autoscaling.tandem.sh/standby",
+  idleAfter: "autoscaling.tandem.sh/idle-after",
+  activationReplicas: "autoscaling.tandem.sh/activation-replicas",
+  schedule: "autoscaling.tandem.sh/schedule",
+  fallback: "autoscaling.tandem.sh/fallback",
+  paused: "autoscaling.tandem.sh/paused",
+  pausedScaleIn: "autoscaling.tandem.sh/paused-scale-in",
+  pausedScaleOut: "autoscaling.tandem.sh/paused-scale-out",
+  actuator: "autoscaling.tandem.sh/actuator",
+  forceReplicas: "autoscaling.tandem.sh/force-replicas",
 } as const;
 
 /** The autoscaler's answers. */
@@ -160,8 +190,8 @@ export const VOLCANO = {
 
 export const FIELD_MANAGER = {
   controller: "tandem-controller",
-  autoscaler: "tandem-autoscaler",
   release: "tandem-release",
+  autoscaler: "tandem-autoscaler",
 } as const;
 
 /** Environment of the engine container; documented names, so that a start script can read every setting. */

@@ -19,6 +19,9 @@ export const REASONS = {
   KeyUnused: "A tandem.sh/ key has no effect in the mode of the workload.",
   GroupDisagrees:
     "A group- or cell-scoped key, or a fact both sides must share, differs between workloads of the group.",
+  ScalingContradict:
+    "Annotations of autoscaling contradict each other, the size of an instance, or those of the other role.",
+  ReplicasKept: "The workload is autoscaled, so that an update keeps the replicas it has.",
   StageSkipped: "The stage is named in tandem.sh/skip.",
   StageNothingToDo: "The stage found everything as wanted, or has nothing to do here.",
   PlanReplayed: "The template is unchanged, so the recorded plan was applied again.",
@@ -29,7 +32,7 @@ export const REASONS = {
   DeadlineShort: "progressDeadlineSeconds is shorter than the time a pod may take until it is ready.",
   PartnerMissing: "The group has workloads of one role only.",
   ServedModelClaimed: "Another service answers to the same model name.",
-  AutoscalerContested: "An HPA or a ScaledObject scales the workload against tandem.sh/gang or autoscaling.tandem.sh.",
+  AutoscalerContested: "Another autoscaler scales the workload against tandem.sh/gang or autoscaling.tandem.sh.",
   // autoscaler
   ReplicasSized: "How many instances a role needs, from its demand and what one instance can do.",
   CapacityUnknown: "What an instance can do is not known yet; the role is sized by what waits.",

@@ -17,6 +17,7 @@ const PLURALS: Readonly<Record<string, string>> = {
   Namespace: "namespaces",
   Node: "nodes",
   Pod: "pods",
+  PodAutoscaler: "podautoscalers",
   PodDisruptionBudget: "poddisruptionbudgets",
   PodGroup: "podgroups",
   Queue: "queues",
@@ -26,6 +27,7 @@ const PLURALS: Readonly<Record<string, string>> = {
   Service: "services",
   StatefulSet: "statefulsets",
   ValidatingWebhookConfiguration: "validatingwebhookconfigurations",
+  VariantAutoscaling: "variantautoscalings",
 };
 
 /** Resource name of a kind. Throws for a kind that is not in the table: that is a bug, never an input. */

@@ -30,7 +30,7 @@ export interface ClusterSnapshot {
   readonly configMaps: readonly KubeObject[];
   /** Services that we own: each records an instance over several pods. */
   readonly services: readonly KubeObject[];
-  /** HorizontalPodAutoscalers and ScaledObjects, where they are known. */
+  /** HorizontalPodAutoscalers, ScaledObjects and other autoscalers that name workloads, where they are known. */
   readonly autoscalers?: readonly KubeObject[];
   /** PodDisruptionBudgets, whoever made them; undefined where they are not watched. */
   readonly budgets?: readonly KubeObject[];

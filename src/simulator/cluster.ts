@@ -25,6 +25,7 @@ import { EMPTY_SNAPSHOT, type ClusterSnapshot } from "../kinds/snapshot.ts";
 import { allowed, denied, isDenied, type Verdict } from "../kinds/verdict.ts";
 import { configuredDevices } from "../profiles/devices.ts";
 import { byText, type TopologyTree } from "../topology/tree.ts";
+import { SCALER_KINDS } from "../workload/scalers.ts";
 import { ADMITTED_KINDS, isTemplate, templateOf } from "../workload/template.ts";
 import { withGates } from "./gates.ts";
 import { withInstances } from "./instances.ts";
@@ -201,7 +202,7 @@ export function snapshotOfObjects(objects: readonly KubeObject[]): ClusterSnapsh
     podGroups: of("PodGroup"),
     configMaps: of("ConfigMap"),
     services: of("Service"),
-    autoscalers: [...of("HorizontalPodAutoscaler"), ...of("ScaledObject")],
+    autoscalers: stored.filter(({ kind }) => SCALER_KINDS.includes(kind)),
     budgets: of("PodDisruptionBudget"),
     apis: { podGroups: false, hyperNodes: hyperNodes.length > 0 },
   };

@@ -5,81 +5,20 @@
 import { ANNOTATION, LABEL } from "../kinds/names.ts";
 import type { Connector, PrefillRunner, Role } from "../kinds/endpoint.ts";
 import { BUILT_IN } from "../profiles/devices.ts";
+import { integer, integerKey, list, oneOf, pattern, texts, type Key } from "./key.ts";
+import { SCALING_KEYS } from "./scaling-keys.ts";
 import type { DataParallelMode, EngineName, GangSetting, Mode, Parallelism, Stage, TopologyMode } from "./spec.ts";
 
-export type Scope = "workload" | "cell" | "group";
-
-/** A key of the contract. `parse` gives undefined for a value outside the accepted ones. */
-export interface Key<T> {
-  readonly key: string;
-  readonly where: "label" | "annotation";
-  readonly scope: Scope;
-  /** In words, as a denial says it. */
-  readonly accepts: string;
-  /** In words. */
-  readonly fallback: string;
-  readonly meaning: string;
-  /** Speaks of what is injected or planned: mode `route` does not read it. */
-  readonly manageOnly?: true;
-  parse(text: string): T | undefined;
-}
-
-type Texts = Pick<Key<unknown>, "scope" | "fallback" | "meaning">;
-
-const oneOf = <const V extends readonly string[]>(key: string, values: V, texts: Texts): Key<V[number]> => ({
-  key,
-  where: "annotation",
-  ...texts,
-  accepts: values.map((value) => `\`${value}\``).join(", "),
-  parse: (text) => values.find((value) => value === text),
-});
-
-const integer = (text: string, minimum: number, maximum: number): number | undefined => {
-  const value = Number(text);
-  return /^\d{1,9}$/.test(text) && value >= minimum && value <= maximum ? value : undefined;
-};
-
-const integerKey = (key: string, range: readonly [number, number], texts: Texts): Key<number> => ({
-  key,
-  where: "annotation",
-  ...texts,
-  accepts: `an integer from ${range[0]} to ${range[1]}`,
-  parse: (text) => integer(text, ...range),
-});
+export type { Key } from "./key.ts";
 
 /** Alphabet of Kubernetes label values, without the empty one. */
 const LABEL_VALUE = /^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
 /** RFC 1123, as container names. */
 const NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 
-const pattern = (key: string, test: RegExp, accepts: string, texts: Texts): Key<string> => ({
-  key,
-  where: "annotation",
-  ...texts,
-  accepts,
-  parse: (text) => (test.test(text) ? text : undefined),
-});
-
 const label = <T>(key: Key<T>): Key<T> => ({ ...key, where: "label" });
 
 const manageOnly = <T>(key: Key<T>): Key<T> => ({ ...key, manageOnly: true });
-
-/** Longest comma list: what is carried on pods must stay readable there. A hundred model names fit. */
-const LONGEST_LIST = 4096;
-
-/** Comma list, each element parsed; undefined as soon as one is not accepted. */
-function list<T extends string | number | object>(
-  text: string,
-  parse: (item: string) => T | undefined,
-): readonly T[] | undefined {
-  if (text.length > LONGEST_LIST) return undefined;
-  const items = text
-    .split(",")
-    .map((item) => item.trim())
-    .filter((item) => item !== "");
-  const parsed = items.map(parse);
-  return parsed.every((item) => item !== undefined) ? parsed : undefined;
-}
 
 /** Sizes that are given; the rest comes from the arguments. */
 export type GivenSizes = Partial<Parallelism>;
@@ -136,8 +75,6 @@ const CONNECTORS = [
 /** A HyperNode's `tierName`; what looks like a number is meant as one. */
 const TIER_NAME = /^(?![-+\d.]*$)[\x21-\x7e]{1,253}$/;
 const LABEL_WORDS = "a label value: letters, digits, `-`, `_`, `.`, at most 63";
-
-const texts = (scope: Scope, fallback: string, meaning: string): Texts => ({ scope, fallback, meaning });
 
 /** Every key of the contract, in the order of the reference page. */
 export const KEYS = {
@@ -368,6 +305,7 @@ export const KEYS = {
       ),
     ),
   ),
+  ...SCALING_KEYS,
 } as const satisfies Readonly<Record<string, Key<unknown>>>;
 
 export type KeyName = keyof typeof KEYS;

@@ -1,5 +1,14 @@
 /** The reference page of labels and annotations, written from the key table. `npm run docs` writes it; a test compares. */
-import { GATE, LABEL, POD_DELETION_COST, RESERVED, STATUS, VOLCANO } from "../kinds/names.ts";
+import {
+  AUTOSCALING_PREFIX,
+  AUTOSCALING_STATUS,
+  GATE,
+  LABEL,
+  POD_DELETION_COST,
+  RESERVED,
+  STATUS,
+  VOLCANO,
+} from "../kinds/names.ts";
 import { ALL_KEYS, type Key } from "./keys.ts";
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
@@ -9,10 +18,12 @@ const MANAGE_ONLY = " Not read in mode `route`.";
 const row = (key: Key<unknown>): string =>
   `| \`${key.key}\` | ${cell(key.accepts)} | ${cell(key.fallback)} | ${key.scope} | ${cell(key.meaning)}${key.manageOnly === true ? MANAGE_ONLY : ""} |`;
 
-const table = (where: Key<unknown>["where"]): string[] => [
+const isScaling = ({ key }: Key<unknown>): boolean => key.startsWith(AUTOSCALING_PREFIX);
+
+const table = (keys: readonly Key<unknown>[]): string[] => [
   "| key | accepts | default | scope | meaning |",
   "|---|---|---|---|---|",
-  ...ALL_KEYS.filter((key) => key.where === where).map(row),
+  ...keys.map(row),
 ];
 
 const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
@@ -35,6 +46,10 @@ const OURS: readonly (readonly [key: string, on: string, meaning: string])[] = [
     "Topology domains of its node, the widest first: distances of KV transfers.",
   ],
   [STATUS.applied, "object made by the controller", "Hash of what was applied last."],
+  [AUTOSCALING_STATUS.recommendation, "workload", "Replicas that the autoscaler would have, and why."],
+  [AUTOSCALING_STATUS.lastScale, "workload", "Replicas that the autoscaler wrote last, and when."],
+  [AUTOSCALING_STATUS.status, "workload", "What holds the autoscaler; written only on change."],
+  [AUTOSCALING_STATUS.draining, "pod", "Is to go when it is idle, and gets no new work."],
   [GATE.gang, "pod: a scheduling gate", "Held until there is room for the minimum viable set of its cell."],
   [GATE.rank, "pod: a scheduling gate", "Held until the pod of an instance over several pods has its place."],
   [STATUS.leader, "pod of such an instance", "Name of the leader; `TANDEM_DP_ADDRESS` refers to it."],
@@ -68,21 +83,21 @@ export function labelsReference(): string {
     "",
     "## Labels, on the workload; Tandem copies them to its pod template",
     "",
-    ...table("label"),
+    ...table(ALL_KEYS.filter(({ where }) => where === "label")),
     "",
     "## Annotations, on the workload; the same keys on its Namespace are defaults",
     "",
-    ...table("annotation"),
+    ...table(ALL_KEYS.filter((key) => key.where === "annotation" && !isScaling(key))),
+    "",
+    "## Autoscaling: annotations, on the workload; the same keys on its Namespace are defaults",
+    "",
+    "Replicas are those of the workload: with `tandem.sh/nodes-per-instance` above 1 they are given in its multiples. A key of scope group may stand on any workload of the group. [Autoscaling](../autoscaling.md) shows a worked pair.",
+    "",
+    ...table(ALL_KEYS.filter(isScaling)),
     "",
     "## Reserved",
     "",
-    "Keys with these prefixes are accepted and mean nothing yet, but for those named: `autoscaling.tandem.sh/mode` is compared with HPAs and ScaledObjects at admission, and scales nothing.",
-    "",
-    "| keys | read |",
-    "|---|---|",
-    ...RESERVED.map(
-      ({ prefix, read }) => `| \`${prefix}*\` | ${read.map((key) => `\`${key}\``).join(", ") || "none"} |`,
-    ),
+    `Keys with the prefix ${RESERVED.map((prefix) => `\`${prefix}\``).join(", ")} are accepted and mean nothing yet.`,
     "",
     "## Written by Tandem",
     "",

@@ -1,6 +1,6 @@
 /**
- * What a workload's `autoscaling.tandem.sh/` annotations come to: bounds, objectives, windows and who acts. Decoded by the
- * table of keys (`scaling-keys.ts`); nothing here decides how many replicas there should be.
+ * What a workload's `autoscaling.tandem.sh/` annotations come to: bounds, objectives, windows and who acts. Decoded by
+ * `scaling-decode.ts` with the table of keys (`scaling-keys.ts`); nothing here decides how many replicas there should be.
  */
 export type ScalingMode = "off" | "recommend" | "scale-up-only" | "auto";
 export type Objective = "cost" | "balanced" | "latency";
@@ -62,6 +62,8 @@ export interface ScalingSpec {
   readonly forceReplicas: boolean;
   /** What this workload says of its whole group; others may be silent. */
   readonly group: Partial<GroupScaling>;
+  /** What its Namespace says of every group: holds where no workload of the group says anything. */
+  readonly groupDefaults?: Partial<GroupScaling>;
 }
 
 /** Of a group: said once, on any of its workloads. */
@@ -114,3 +116,7 @@ export const SCALING: ScalingSpec = {
 
 /** Prefill drains in seconds and is sized by work that comes at once, so that it may go sooner. */
 export const PREFILL_SCALING: ScalingSpec = { ...SCALING, scaleInDelayMs: 180_000, drainTimeoutMs: 60_000 };
+
+/** True where the number becomes replicas by itself: by Tandem, or by KEDA that asks it. */
+export const setsReplicas = ({ mode, actuator }: Pick<ScalingSpec, "mode" | "actuator">): boolean =>
+  (mode === "auto" || mode === "scale-up-only") && actuator !== "none";

@@ -4,18 +4,20 @@
  */
 import { entry, type KubeObject, type StringMap } from "../kinds/kube.ts";
 import { nearest } from "../kinds/nearest.ts";
-import { LABEL, PREFIX } from "../kinds/names.ts";
+import { AUTOSCALING_PREFIX, AUTOSCALING_STATUS, LABEL, PREFIX } from "../kinds/names.ts";
 import { warned, type Verdict } from "../kinds/verdict.ts";
 import { ALL_KEYS, KEYS, type Key } from "./keys.ts";
 import { ADMITTED_KINDS, templatesOf, type FoundTemplate } from "./template.ts";
 
 type Where = Key<unknown>["where"];
 
-/** A key that only Pods carry is written by Tandem and is no mistake there. */
-const OURS_ON_PODS: readonly string[] = [LABEL.instance, LABEL.nodeRank, LABEL.entry];
+/** Written by Tandem, on Pods and on workloads, and no mistake there. */
+const OURS: readonly string[] = [LABEL.instance, LABEL.nodeRank, LABEL.entry, ...Object.values(AUTOSCALING_STATUS)];
+
+const isOurs = (key: string): boolean => key.startsWith(PREFIX) || key.startsWith(AUTOSCALING_PREFIX);
 
 const ourKeys = (map: StringMap | undefined): readonly string[] =>
-  Object.keys(map ?? {}).filter((key) => key.startsWith(PREFIX) && !OURS_ON_PODS.includes(key));
+  Object.keys(map ?? {}).filter((key) => isOurs(key) && !OURS.includes(key));
 
 /** Of equally near keys the one that stands in the same place. */
 const namesFor = (where: Where): readonly string[] =>
@@ -34,9 +36,25 @@ export function unknownKeys(map: StringMap | undefined, where: Where, of = ""): 
   return strange.slice(0, MOST).flatMap((key) => {
     const known = ALL_KEYS.find((candidate) => candidate.key === key);
     if (known !== undefined) return [unknown(key, `${key}${of} is read as ${known.where}, not as ${where}`)];
-    const near = nearest(key, NAMES[where]);
+    const near = namesake(key) ?? nearestKey(key, where);
     return [unknown(key, `${where} ${key}${of} is unknown${near === undefined ? "" : `, did you mean ${near}?`}`)];
   });
+}
+
+const nameOf = (key: string): string => key.slice(key.indexOf("/") + 1);
+
+/** The key of the same name under the other prefix: `autoscaling.tandem.sh/group` is the label `tandem.sh/group`. */
+function namesake(key: string): string | undefined {
+  const found = ALL_KEYS.find((known) => nameOf(known.key) === nameOf(key));
+  return found === undefined ? undefined : `the ${found.where} ${found.key}`;
+}
+
+/** A long prefix would make every name under it look near. */
+function nearestKey(key: string, where: Where): string | undefined {
+  if (!key.startsWith(AUTOSCALING_PREFIX)) return nearest(key, NAMES[where]);
+  const names = NAMES.annotation.filter((known) => known.startsWith(AUTOSCALING_PREFIX)).map(nameOf);
+  const near = nearest(nameOf(key), names);
+  return near === undefined ? undefined : `${AUTOSCALING_PREFIX}${near}`;
 }
 
 const unknown = (subject: string, message: string): Verdict => warned("UnknownKey", message, { subject });

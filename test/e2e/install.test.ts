@@ -90,6 +90,8 @@ const MAY: Record<string, readonly string[]> = {
     "delete poddisruptionbudgets.policy",
     "watch horizontalpodautoscalers.autoscaling",
     "watch scaledobjects.keda.sh",
+    "watch podautoscalers.autoscaling.aibrix.ai",
+    "watch variantautoscalings.llmd.ai",
     "watch deployments.apps",
     "create secrets tandem-system",
     "patch secrets/tandem-webhook-tls tandem-system",

@@ -7,10 +7,12 @@ import fc from "fast-check";
 import jsonpatch from "fast-json-patch";
 import t, { type Test } from "tap";
 import { admitObject, strip, type AdmitResult } from "../../src/admission/admit.ts";
+import { replicasOf, withReplicas } from "../../src/admission/replicas.ts";
 import { patchOf } from "../../src/admission/patch.ts";
 import { canonical } from "../../src/admission/value.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { HyperNode, KubeObject } from "../../src/kinds/kube.ts";
+import { AUTOSCALING } from "../../src/kinds/names.ts";
 import { EMPTY_SNAPSHOT } from "../../src/kinds/snapshot.ts";
 import { isDenied } from "../../src/kinds/verdict.ts";
 import { templatesOf } from "../../src/workload/template.ts";
@@ -140,6 +142,29 @@ holds("replacing the object by the manifest gives what is stored, template and r
   const again = admit(given, { ...world, nodes: [] }, stored);
   same(again.object, stored);
   patches(given, again);
+});
+
+/** Neither out of Tandem's reach, nor only watched, nor told to leave replicas alone. */
+const isScaled = ({ metadata: { annotations } }: KubeObject): boolean =>
+  !["off", "observe"].includes(annotations?.["tandem.sh/mode"] ?? "") &&
+  annotations?.["tandem.sh/skip"]?.includes("replicas") !== true;
+
+holds("an autoscaled workload keeps its replicas, whoever applies or replaces the manifest", (given, world) => {
+  const annotations = { ...given.metadata.annotations, [AUTOSCALING.mode]: "auto" };
+  const manifest = { ...given, metadata: { ...given.metadata, annotations } };
+  const first = admit(applied(manifest), world);
+  if (!isAdmitted(first) || !isScaled(manifest)) return;
+  const count = replicasOf(given) + 3;
+  const live = withReplicas(first.object, count);
+  for (const arriving of [kubectlApply(manifest, manifest, live), withReplicas(live, 1), manifest]) {
+    const again = admit(arriving, { ...world, nodes: [] }, live);
+    same(isAdmitted(again), true);
+    same(replicasOf(again.object), count);
+    same(templates(again.object), templates(live));
+    patches(arriving, again);
+    settled(again.object, world, live);
+    same(replicasOf(strip(again.object)), count);
+  }
 });
 
 /** Checks a property of a workload and another webhook's additions to it. */

@@ -1,5 +1,6 @@
 /**
- * One golden case of admission: `input.yaml` is admitted, with `config.yaml` where there is one; `expected.yaml` holds
+ * One golden case of admission: `input.yaml` is admitted, with `config.yaml` where there is one and over the objects of
+ * `live.yaml`, of which only replicas are then kept; `expected.yaml` holds
  * the objects as stored, `expected-pods.yaml` their Pods, `expected-verdicts.txt` what was decided. UPDATE_GOLDEN=1
  * rewrites them. Admitting the results again must change nothing, and stripping them must give the input.
  */
@@ -7,11 +8,13 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { Test } from "tap";
 import { stringify } from "yaml";
-import { strip } from "../../src/admission/admit.ts";
+import { admitObject, strip } from "../../src/admission/admit.ts";
 import { admitAll, type Admitted } from "../../src/cli/admit.ts";
 import { parseObjects } from "../../src/cli/input.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { admissionSettings, type Settings } from "../../src/admission/stage.ts";
+import { replicasOf, withReplicas } from "../../src/admission/replicas.ts";
+import { EMPTY_SNAPSHOT } from "../../src/kinds/snapshot.ts";
 import { ADMITTED_KINDS } from "../../src/workload/template.ts";
 import type { KubeObject } from "../../src/kinds/kube.ts";
 import { isDenied } from "../../src/kinds/verdict.ts";
@@ -45,15 +48,33 @@ const objectOf = ({ result }: Admitted): KubeObject => result.object;
 export function goldenCase(test: Test, folder: string): void {
   const config = loadConfig({ text: read(join(folder, "config.yaml")) });
   const objects = parseObjects(read(join(folder, "input.yaml")), "input.yaml");
-  const admitted = admitAll(objects, admissionSettings(config), true);
+  const live = parseObjects(read(join(folder, "live.yaml")), "live.yaml");
+  const admitted = over(live, admitAll(objects, admissionSettings(config), true), admissionSettings(config));
   const stored = admitted.filter((one) => !isPod(one) && !isRefused(one));
   compare(test, join(folder, "expected.yaml"), documents(stored.map(objectOf)));
   compare(test, join(folder, "expected-pods.yaml"), documents(admitted.filter(isPod).map(objectOf)));
   compare(test, join(folder, "expected-verdicts.txt"), verdictLines(admitted));
   isSettled(test, { objects, admitted, config: admissionSettings(config) });
   for (const { before, result } of stored)
-    if (ADMITTED_KINDS.includes(before.kind)) test.same(strip(result.object), before, "stripping gives back the input");
+    if (ADMITTED_KINDS.includes(before.kind))
+      test.same(strip(result.object), given(before, result.object, live), "stripping gives back the input");
 }
+
+const liveOf = (object: KubeObject, live: readonly KubeObject[]): KubeObject | undefined =>
+  live.find(({ kind, metadata }) => kind === object.kind && metadata.name === object.metadata.name);
+
+/** Admits those again that live already, as updates of what is stored. */
+const over = (live: readonly KubeObject[], admitted: readonly Admitted[], settings: Settings): readonly Admitted[] =>
+  admitted.map((one) => {
+    const found = liveOf(one.before, live);
+    if (found === undefined) return one;
+    const previous = admitObject(found, { snapshot: EMPTY_SNAPSHOT, settings }).object;
+    return { ...one, result: admitObject(one.before, { snapshot: EMPTY_SNAPSHOT, settings, previous }) };
+  });
+
+/** What was given; of what lives already, with the replicas that were stored. */
+const given = (before: KubeObject, object: KubeObject, live: readonly KubeObject[]): KubeObject =>
+  liveOf(before, live) === undefined ? before : withReplicas(before, replicasOf(object));
 
 interface Result {
   readonly objects: readonly KubeObject[];

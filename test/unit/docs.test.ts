@@ -6,11 +6,14 @@ import t from "tap";
 import { loadConfig } from "../../src/config/load.ts";
 import { escapeSegment } from "../../src/admission/operations.ts";
 import { STAGES } from "../../src/admission/stages.ts";
+import { admitAll } from "../../src/cli/admit.ts";
 import { parseObjects } from "../../src/cli/input.ts";
 import { isObject } from "../../src/kinds/kube.ts";
 import { checkPolicy } from "../../src/admission/policy.ts";
 import { GATE, LABEL, LWS, ENGINE_ENV } from "../../src/kinds/names.ts";
+import { isDenied, isWarned } from "../../src/kinds/verdict.ts";
 import { workloadSpec } from "../../src/workload/decode.ts";
+import { scalingOf } from "../../src/workload/scaling-decode.ts";
 import { configuredDevices } from "../../src/profiles/devices.ts";
 import { deployment } from "../support/placement.ts";
 
@@ -73,6 +76,21 @@ t.test("the page of instances names the gate, the labels and the variables as th
     ENGINE_ENV.dpRankStart,
   ];
   for (const name of [...names, ...variables]) t.match(page, `\`${name}\``);
+  t.end();
+});
+
+t.test("the pair of the page of autoscaling is admitted without a complaint, and each decodes as it says", (t) => {
+  const objects = parseObjects(example("docs/autoscaling.md"), "docs/autoscaling.md");
+  const admitted = admitAll(objects, loadConfig().admission, false, true);
+  t.equal(admitted.length, 2);
+  for (const { before, result } of admitted) {
+    t.same(
+      result.verdicts.filter((verdict) => isDenied(verdict) || isWarned(verdict)),
+      [],
+    );
+    const { spec } = workloadSpec(before, { devices: configuredDevices(loadConfig().admission) });
+    if (spec !== undefined) t.match(scalingOf(before, spec).scaling, { mode: "auto", minReplicas: 1 });
+  }
   t.end();
 });
 

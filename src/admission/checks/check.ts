@@ -3,11 +3,14 @@ import type { KubeObject, PodTemplate } from "../../kinds/kube.ts";
 import type { ClusterSnapshot } from "../../kinds/snapshot.ts";
 import type { Verdict } from "../../kinds/verdict.ts";
 import type { Inferred } from "../../workload/infer.ts";
+import type { ScalingSpec } from "../../workload/scaling.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import type { Settings } from "../stage.ts";
 
 export interface Facts {
   readonly spec: WorkloadSpec;
+  /** Absent for Pods. */
+  readonly scaling?: ScalingSpec | undefined;
   /** The pod template, without what Tandem injected. */
   readonly template: PodTemplate;
   readonly inferred: Inferred;

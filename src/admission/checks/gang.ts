@@ -6,6 +6,7 @@ import { annotationOf, isObject, type KubeObject } from "../../kinds/kube.ts";
 import { ANNOTATION, VOLCANO } from "../../kinds/names.ts";
 import { denied, warned, type Verdict } from "../../kinds/verdict.ts";
 import { isUnderKueue, oneByOne, rollingSteps } from "../../workload/creation.ts";
+import { setsReplicas } from "../../workload/scaling.ts";
 import type { WorkloadSpec } from "../../workload/spec.ts";
 import { counted, type Check, type Facts } from "./check.ts";
 
@@ -20,11 +21,8 @@ const isManaged = ({ spec }: Facts): boolean => spec.kind !== "Pod" && spec.mode
 /** Set on the workload itself: a default of the Namespace speaks of many, and cannot be wrong for one. */
 const isOwn = ({ object }: Facts, key: string): boolean => annotationOf(object, key) !== undefined;
 
-const AUTOSCALED = ["auto", "scale-up-only"];
-
-/** Somebody else sets the replicas: what stands in the object is only a beginning. */
-const isAutoscaled = ({ object }: Facts): boolean =>
-  AUTOSCALED.includes(annotationOf(object, "autoscaling.tandem.sh/mode") ?? "");
+/** What stands in the object is only a beginning. */
+const isAutoscaled = ({ scaling }: Facts): boolean => scaling !== undefined && setsReplicas(scaling);
 
 /**
  * More instances than all workloads of the role have. Those that are still to be created cannot be seen: where several

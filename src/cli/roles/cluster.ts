@@ -31,7 +31,7 @@ const WORKLOADS = [
   ...(["deployments", "statefulSets", "leaderWorkerSets"] as const),
   ...(["namespaces", "hyperNodes", "nodes", "configMaps"] as const),
 ];
-const SCALERS = ["horizontalPodAutoscalers", "scaledObjects"] as const;
+const SCALERS = ["horizontalPodAutoscalers", "scaledObjects", "podAutoscalers", "variantAutoscalings"] as const;
 
 /** The kinds each role reads. The router reads labelled pods alone: a cluster-wide watch would stall its event loop. */
 const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {

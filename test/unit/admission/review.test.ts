@@ -255,3 +255,31 @@ t.test("warnings are short printable ASCII", (t) => {
   for (const warning of warnings) t.match(warning, /^[\x20-\x7e]{1,120}$/);
   t.end();
 });
+
+t.test("an update of an autoscaled workload keeps its replicas, by a patch and a warning", (t) => {
+  const auto = { "autoscaling.tandem.sh/mode": "auto" };
+  const update = (object: JsonObject, oldObject: JsonObject): Response =>
+    ask(body(object, { operation: "UPDATE", oldObject }));
+  const stored = patched(workload(auto, undefined, 5), ask(body(workload(auto, undefined, 5))));
+  const answer = update(workload(auto), stored);
+  t.same(patched(workload(auto), answer), stored);
+  t.same(answer.warnings, ["replicas stay 5, not 2: autoscaling.tandem.sh/mode is auto; use kubectl scale"]);
+  const missed = ask(body(workload(auto), { operation: "UPDATE", oldObject: stored }), "validate").warnings;
+  t.match(missed, [/^Deployment lacks what Tandem injects/], "the second webhook keeps nothing, and does not say so");
+  t.equal(missed?.length, 1);
+  const off = patched(workload(), update(workload(), stored));
+  t.match(off, { spec: { replicas: 2 } }, "where autoscaling ends, the manifest holds again");
+  const fewer = update(workload({ ...auto, "tandem.sh/nodes-per-instance": "4" }, undefined, 8), stored);
+  t.match(fewer.allowed ? "" : fewer.status?.message, /^(?!.*5 replicas)/, "five make no instances of four");
+  t.end();
+});
+
+t.test("a mistake in the keys of autoscaling is denied, though nothing else changed", (t) => {
+  const stored = patched(workload(), ask(body(workload())));
+  const wrong = { ...workload({ "autoscaling.tandem.sh/mode": "on" }) };
+  const update = (object: JsonObject, oldObject: JsonObject): Response =>
+    ask(body(object, { operation: "UPDATE", oldObject }));
+  t.match(update(wrong, stored), { allowed: false, status: { message: /^autoscaling.tandem.sh\/mode: "on"/ } });
+  t.match(update({ ...wrong, status: {} }, wrong), { allowed: true, warnings: [/^autoscaling.tandem.sh\/mode: "on"/] });
+  t.end();
+});

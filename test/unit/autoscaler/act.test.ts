@@ -7,7 +7,7 @@ import { AUTOSCALING_STATUS, DRAIN_UNREADY, POD_DELETION_COST, STATUS } from "..
 import { SILENT_LOG } from "../../../src/telemetry/log.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
 import { lastScaled } from "../../../src/workload/draining.ts";
-import { EPOCH, ScalingCluster } from "../../support/scaling.ts";
+import { EPOCH, ScalingCluster } from "../../support/scaling-cluster.ts";
 
 interface Running {
   readonly autoscaler: Autoscaler;

@@ -1,5 +1,5 @@
 import t from "tap";
-import { slimNode, slimPod } from "../../../src/cluster/slim.ts";
+import { slimNode, slimPod, slimWorkload } from "../../../src/cluster/slim.ts";
 import { startCluster, watchCertificates, type Cluster, type SourceName } from "../../../src/cluster/sources.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 import type { KubeObject } from "../../../src/kinds/kube.ts";
@@ -195,6 +195,25 @@ t.test("of foreign pods only what they take from their node is kept, of ours the
   const ours = slimPod(pod({ "tandem.sh/model": "m" }));
   t.equal(ours.spec.containers[0]?.args?.[0], "--x");
   t.notOk("managedFields" in ours.metadata);
+  t.end();
+});
+
+t.test("of a workload's managed fields only who scaled it is kept", (t) => {
+  const entry = (manager: string, subresource: string | undefined, spec: object): object => ({
+    ...{ manager, operation: "Update", subresource, time: "now", fieldsType: "FieldsV1" },
+    fieldsV1: { "f:spec": spec, "f:metadata": {} },
+  });
+  const replicas = { "f:replicas": {}, "f:template": {} };
+  const managedFields = [entry("kubectl", undefined, replicas), entry("other", "scale", replicas), "x", null];
+  const workload = (fields: unknown): KubeObject => ({
+    ...{ apiVersion: "apps/v1", kind: "Deployment" },
+    metadata: { name: "w", managedFields: fields },
+  });
+  t.same(slimWorkload(workload(managedFields)).metadata["managedFields"], [
+    { manager: "other", operation: "Update", subresource: "scale", fieldsV1: { "f:spec": { "f:replicas": {} } } },
+  ]);
+  t.notOk("managedFields" in slimWorkload(workload([entry("kubectl", undefined, replicas)])).metadata);
+  t.notOk("managedFields" in slimWorkload(workload([entry("other", "scale", {})])).metadata);
   t.end();
 });
 

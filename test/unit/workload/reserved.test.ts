@@ -5,16 +5,15 @@ import { RESERVED } from "../../../src/kinds/names.ts";
 
 const SRC = join(import.meta.dirname, "..", "..", "..", "src");
 
-t.test("of the reserved keys the sources read exactly those that the reference page names", (t) => {
-  const read = globSync("{admission,controller,extender,router,workload,gang,endpoints}/**/*.ts", { cwd: SRC }).flatMap(
-    (file) => {
-      if (file.endsWith("reference.ts")) return [];
-      const text = readFileSync(join(SRC, file), "utf8")
-        .replaceAll("${AUTOSCALING_PREFIX}", "autoscaling.tandem.sh/")
-        .replaceAll("${ROUTING_PREFIX}", "routing.tandem.sh/");
-      return [...text.matchAll(/(?:autoscaling|routing)\.tandem\.sh\/[a-z-]+/g)].map(([key]) => key);
-    },
-  );
-  t.same([...new Set(read)].sort(), RESERVED.flatMap(({ read: keys }) => [...keys]).sort());
+t.test("keys of reserved prefixes are read nowhere", (t) => {
+  const files = globSync("{admission,controller,extender,router,workload,gang,endpoints,autoscaler}/**/*.ts", {
+    cwd: SRC,
+  });
+  t.ok(files.length > 100);
+  const reading = files.filter((file) => {
+    const text = readFileSync(join(SRC, file), "utf8").replaceAll("${ROUTING_PREFIX}", "routing.tandem.sh/");
+    return RESERVED.some((prefix) => new RegExp(`${prefix.replaceAll(".", "\\.")}[a-z]`).test(text));
+  });
+  t.same(reading, []);
   t.end();
 });
