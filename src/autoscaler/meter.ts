@@ -1,6 +1,7 @@
 /** Decisions as metrics: a series for each workload and each role of a group, gone with them, and bounded in number. */
 import type { MetricLabels, MetricSeries } from "../ports.ts";
 import type { Decision, RoleFigures, WorkloadDecision } from "./group.ts";
+import { reasonOf } from "./reason.ts";
 
 export interface Meter {
   /** Shows a group as it is now. `draining` gives the instances that drain, by workload. */
@@ -44,10 +45,11 @@ export function createMeter(metrics: MetricSeries): Meter {
   };
 }
 
-function seriesOf({ workload: id, to, recommended, chain, frozen }: WorkloadDecision, draining: number): Series[] {
+function seriesOf(decision: WorkloadDecision, draining: number): Series[] {
+  const { workload: id, to, recommended, frozen } = decision;
   const at = id.indexOf("/");
   const labels = { namespace: id.slice(0, at), workload: id.slice(at + 1) };
-  const reason = chain.at(-1)?.reason ?? "";
+  const reason = reasonOf(decision) ?? "";
   return [
     { name: "tandem_autoscaler_desired_replicas", labels, value: to },
     { name: "tandem_autoscaler_draining_replicas", labels, value: draining },

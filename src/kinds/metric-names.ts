@@ -66,7 +66,7 @@ export const METRICS = {
   },
   tandem_autoscaler_recommended_replicas: {
     type: "gauge",
-    help: "Instances that it would have were nothing in the way, by the last reason of the chain that leads to the number.",
+    help: "Instances that it would have were nothing in the way, by the last reason that had a say in the number.",
     labels: ["namespace", "workload", "reason"],
   },
   tandem_autoscaler_draining_replicas: {

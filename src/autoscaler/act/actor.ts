@@ -8,6 +8,7 @@ import { keyOf, type KubeObject, type Pod } from "../../kinds/kube.ts";
 import { AUTOSCALING_STATUS } from "../../kinds/names.ts";
 import { warned, type Verdict } from "../../kinds/verdict.ts";
 import { lastScaleText } from "../../workload/draining.ts";
+import { replicasPerInstance } from "../../workload/scaling-decode.ts";
 import type { Clock, KubeReader, KubeWriter, Log, Metrics, Random } from "../../ports.ts";
 import { createBackoff, type Backoff } from "./backoff.ts";
 import type { DrainMemory } from "./drain.ts";
@@ -19,7 +20,6 @@ import { verify, type Shrunk } from "./verify.ts";
 import {
   podPatch,
   replicasOf,
-  replicasPerInstance,
   scalePatch,
   scaleRef,
   workloadPatch,
@@ -188,7 +188,7 @@ type ScaleStep = Extract<Step, { do: "scale" }>;
 /** First what is about to be asked for, so that the number is known for ours whatever happens next; then the number. */
 async function scale({ state, view, memory, plan, until }: Job, step: ScaleStep): Promise<void> {
   const { workload, seen, decision } = view;
-  const each = replicasPerInstance(workload, seen.nodesPerInstance);
+  const each = replicasPerInstance({ kind: workload.kind, nodesPerInstance: seen.nodesPerInstance });
   const turn = { urgency: urgencyOf(step), until };
   const last = lastScaleText(step.from * each, step.to * each, state.wallClock());
   const answers = { ...answersOf(seen, decision, plan), [AUTOSCALING_STATUS.lastScale]: last };

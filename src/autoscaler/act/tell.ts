@@ -7,6 +7,7 @@ import { AUTOSCALING_STATUS } from "../../kinds/names.ts";
 import { changed, type Verdict } from "../../kinds/verdict.ts";
 import type { Annotations } from "../../workload/draining.ts";
 import type { WorkloadDecision, WorkloadSeen } from "../group.ts";
+import { reasonOf } from "../reason.ts";
 
 /** A number that goes to and fro must not make a write of every look. */
 const AGAIN_MS = 30_000;
@@ -18,7 +19,7 @@ export function answersOf(
   { draining, verdicts }: { readonly draining: number; readonly verdicts: readonly Verdict[] },
 ): Annotations {
   if (scaling.mode === "off") return { [AUTOSCALING_STATUS.recommendation]: null, [AUTOSCALING_STATUS.status]: null };
-  const why = (verdicts.at(-1) ?? decision.chain.at(-1))?.reason;
+  const why = verdicts.at(-1)?.reason ?? reasonOf(decision);
   const status = {
     mode: scaling.mode,
     desired: decision.to,

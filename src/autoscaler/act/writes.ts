@@ -43,7 +43,3 @@ export function replicasOf(scale: KubeObject): number {
   const replicas = isObject(scale["spec"]) ? scale["spec"]["replicas"] : undefined;
   return typeof replicas === "number" ? replicas : 0;
 }
-
-/** Replicas of the workload that one instance is: a LeaderWorkerSet counts groups, the others count pods. */
-export const replicasPerInstance = ({ kind }: Workload, nodesPerInstance: number): number =>
-  kind === "LeaderWorkerSet" ? 1 : nodesPerInstance;
