@@ -107,14 +107,10 @@ export function lookupsOf(sums: CounterSums): { readonly lookups?: CacheLookups 
 
 /** What was computed and generated, as far as it can be told. */
 export function workOf(sums: CounterSums, caches: boolean | undefined): Work {
-  const { lookups } = lookupsOf(sums);
   for (const names of WORK) {
-    const [computed, prompt, generated] = [names.computed, names.prompt, names.generated].map((some) =>
-      first(sums, some),
-    );
-    const missed = lookups && Math.max(0, lookups.queried - lookups.hit - lookups.external);
-    const promptTokens = computed ?? (caches === false ? undefined : missed) ?? prompt;
-    if (prompt === undefined && generated === undefined && computed === undefined) continue;
+    const [prompt, generated] = [first(sums, names.prompt), first(sums, names.generated)];
+    const promptTokens = first(sums, names.computed) ?? (caches === false ? undefined : missed(sums)) ?? prompt;
+    if (prompt === undefined && generated === undefined) continue;
     return {
       ...(promptTokens === undefined ? {} : { promptTokens }),
       ...(generated === undefined ? {} : { generatedTokens: generated }),
@@ -124,3 +120,8 @@ export function workOf(sums: CounterSums, caches: boolean | undefined): Work {
 }
 
 type Work = Pick<EngineStats, "promptTokens" | "generatedTokens">;
+
+function missed(sums: CounterSums): number | undefined {
+  const { lookups } = lookupsOf(sums);
+  return lookups && Math.max(0, lookups.queried - lookups.hit - lookups.external);
+}

@@ -204,6 +204,16 @@ export const METRICS = {
     labels: [],
     buckets: [0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 300, 600],
   },
+  tandem_autoscaler_routers: {
+    type: "gauge",
+    help: "Replicas of the router whose statistics were read in the last round.",
+    labels: [],
+  },
+  tandem_autoscaler_router_failures_total: {
+    type: "counter",
+    help: "Calls to replicas of the router that failed, by path.",
+    labels: ["path"],
+  },
   tandem_router_replicas: {
     type: "gauge",
     help: "Replicas of the router that are heard of, itself included.",
