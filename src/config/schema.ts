@@ -5,6 +5,7 @@
  * unit in the name; sizes are bytes.
  */
 import Type, { type Static } from "typebox";
+import { AutoscalerSources } from "./observing.ts";
 import { DeviceProfileSchema } from "./devices.ts";
 import type { StaticEndpoint } from "./engines.ts";
 import { closed, flag, integer, listen, oneOf, quantity, text } from "./fields.ts";
@@ -236,6 +237,7 @@ export const ConfigSchema = Type.Object(
       { ...closed, description: "Controller." },
     ),
     router: Router,
+    autoscaler: Type.Object({ ...AutoscalerSources }, { ...closed, description: "Autoscaler." }),
     metrics: Type.Object(
       { listen: listen("127.0.0.1:9090", "HTTP address of /metrics.") },
       { ...closed, description: "Metrics." },

@@ -214,6 +214,11 @@ export const METRICS = {
     help: "Calls to replicas of the router that failed, by path.",
     labels: ["path"],
   },
+  tandem_autoscaler_prometheus_failures_total: {
+    type: "counter",
+    help: "Queries of autoscaler.prometheus that failed, or found no value.",
+    labels: [],
+  },
   tandem_router_replicas: {
     type: "gauge",
     help: "Replicas of the router that are heard of, itself included.",

@@ -77,11 +77,17 @@ export class Observer {
     this.#decoder = new WorkloadDecoder(options.devices, options.reader);
   }
 
-  /** Every group of which any workload's scaling is not `off`. */
-  observe(readings: Readings): ReadonlyMap<string, SeenGroup> {
+  /** Every group of which any workload's scaling is not `off`; or the one of this name, if it is one of them. */
+  observe(readings: Readings, only?: string): readonly SeenGroup[] {
     const { groups } = this.#layoutOf(readings.snapshot);
     for (const key of this.#models.keys()) if (!groups.has(key)) this.#models.delete(key);
-    return new Map([...groups].map(([key, workloads]) => [key, this.#group(key, workloads, readings)]));
+    const wanted = [...groups].filter(([key]) => only === undefined || key === only);
+    return wanted.map(([key, workloads]) => this.#group(key, workloads, readings));
+  }
+
+  /** Their names. */
+  groups(snapshot: ClusterSnapshot): readonly string[] {
+    return [...this.#layoutOf(snapshot).groups.keys()];
   }
 
   /** The servers whose pages are read: those of ready pods. The same list until one of them changed. */
@@ -106,7 +112,7 @@ export class Observer {
     });
     const scaled = new Set(read.filter(({ scaling }) => scaling.mode !== "off").map(({ spec }) => groupKey(spec)));
     const mine = read.filter(({ spec }) => scaled.has(groupKey(spec)));
-    const made = Map.groupBy(pods, (pod) => `${pod.metadata.namespace ?? "default"}/${makerOf(pod) ?? ""}`);
+    const made = Map.groupBy(pods, (pod) => makerOf(pod) ?? "");
     const placed = mine.map((one): Placed => {
       const own = made.get(workloadId(one.spec)) ?? [];
       return { ...one, pods: own, instances: membersOf(one.object, one.spec, own) };
@@ -188,8 +194,8 @@ const isSame = (a: readonly Endpoint[], b: readonly Endpoint[]): boolean =>
  * The groups that a request may wake: every engine of them that clients are sent to may go to zero, and Tandem sets the
  * replicas of some. Routers are told of them whether they are at zero or not: so they know when it comes to that.
  */
-export function wakeableOf(groups: Iterable<SeenGroup>): readonly WakeableGroup[] {
-  const wakeable = [...groups].filter(({ observation: { workloads } }) => {
+export function wakeableOf(groups: readonly SeenGroup[]): readonly WakeableGroup[] {
+  const wakeable = groups.filter(({ observation: { workloads } }) => {
     const serving = workloads.filter(({ role, scaling }) => role !== "prefill" && scaling.mode !== "off");
     return serving.length > 0 && serving.every(({ scaling }) => scaling.minReplicas === 0) && serving.some(isWoken);
   });

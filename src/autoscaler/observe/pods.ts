@@ -48,10 +48,11 @@ function factsOf(pod: Pod, isMarked: (pod: Pod) => boolean): PodFacts {
 
 function readFacts(pod: Pod, isMarked: (pod: Pod) => boolean): PodFacts {
   const { metadata, spec } = pod;
+  const createdAt = timeOf(metadata.creationTimestamp) ?? 0;
   const [ready, scheduled] = [conditionOf(pod, "Ready"), conditionOf(pod, "PodScheduled")];
   return {
-    createdAt: timeOf(metadata.creationTimestamp) ?? 0,
-    ...given("readyAt", ready?.status === "True" ? since(ready) : undefined),
+    createdAt,
+    ...given("readyAt", ready?.status === "True" ? (since(ready) ?? createdAt) : undefined),
     isBound: (spec.nodeName ?? "") !== "",
     ...given("unfitSince", isUnfit(scheduled) ? since(scheduled) : undefined),
     isBroken: hasEnded(pod) || isBroken(pod),
