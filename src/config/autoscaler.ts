@@ -1,6 +1,7 @@
 /** `autoscaler` of the configuration: how often is decided, who acts, and how gently instances are given up. */
 import Type from "typebox";
 import { closed, integer, text } from "./fields.ts";
+import { AutoscalerSources } from "./observing.ts";
 
 export const Autoscaler = Type.Object(
   {
@@ -16,6 +17,7 @@ export const Autoscaler = Type.Object(
       50,
       "Most writes to the API server within any second; three fifths of them for what is not urgent.",
     ),
+    ...AutoscalerSources,
     drain: Type.Object(
       {
         quietMs: integer(

@@ -260,6 +260,37 @@ export const METRICS = {
     labels: [],
   },
   tandem_router_endpoints: { type: "gauge", help: "Endpoints known, by role and state.", labels: ["role", "state"] },
+  tandem_router_held_requests: {
+    type: "gauge",
+    help: "Requests that wait for the first engine of a group that is started.",
+    labels: [],
+  },
+  tandem_router_holds_total: {
+    type: "counter",
+    help: "Requests that waited so, by what became of them: released, expired, left (the client went away), ended (the router did), full (not held at all).",
+    labels: ["outcome"],
+  },
+  tandem_router_hold_duration_seconds: {
+    type: "histogram",
+    help: "Time that requests waited so.",
+    labels: [],
+    buckets: [0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 300, 600],
+  },
+  tandem_autoscaler_routers: {
+    type: "gauge",
+    help: "Replicas of the router whose statistics were read in the last round.",
+    labels: [],
+  },
+  tandem_autoscaler_router_failures_total: {
+    type: "counter",
+    help: "Calls to replicas of the router that failed, by path.",
+    labels: ["path"],
+  },
+  tandem_autoscaler_prometheus_failures_total: {
+    type: "counter",
+    help: "Queries of autoscaler.prometheus that failed, or found no value.",
+    labels: [],
+  },
   tandem_router_replicas: {
     type: "gauge",
     help: "Replicas of the router that are heard of, itself included.",

@@ -157,6 +157,14 @@ export const ENGINE_PORTS = {
 /** Pods of one ReplicaSet with a lower one are deleted first when it is scaled in. */
 export const POD_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost";
 
+/** Labels by which pods of one template are told from those of another, by the kind of their workload. */
+export const TEMPLATE_HASH: Readonly<Record<string, string>> = {
+  Deployment: "pod-template-hash",
+  StatefulSet: "controller-revision-hash",
+  // Its inner StatefulSets of leaders and workers have revisions of their own.
+  LeaderWorkerSet: "leaderworkerset.sigs.k8s.io/template-revision-hash",
+};
+
 /** LeaderWorkerSet's keys on its own pods (sigs.k8s.io/lws, api/leaderworkerset/v1), and the names of its environment. */
 export const LWS = {
   apiVersion: "leaderworkerset.x-k8s.io/v1",

@@ -199,6 +199,9 @@ export const REASONS = {
   NoPartner:
     "Decode engines that compute no prompt by themselves have no prefill endpoint that can serve the request with them.",
   NoEndpoint: "No endpoint that is ready, of the right role and compatible serves this model.",
+  HoldFull: "As many requests as may wait for the first engine of a group that is started, or bytes of them, do.",
+  HoldExpired: "The request waited for an engine to start for as long as it may.",
+  HoldEnded: "The request waited for an engine to start, at a replica of the router that ends.",
   SubsetEmpty: "None of the endpoints that the proxy allows can take requests.",
   SubsetMalformed: "The proxy's list of allowed endpoints cannot be read.",
   BodyUnseen: "The body does not reach the router whole, and every endpoint takes KV transfer parameters from bodies.",
