@@ -1,5 +1,6 @@
 /** The program: the commands, and nothing before one is asked for. */
 import { registerAdmit } from "./cli/admit.ts";
+import { registerAutoscale } from "./cli/autoscale.ts";
 import { registerCerts } from "./cli/certs.ts";
 import { registerDemo } from "./cli/demo.ts";
 import { registerDoctor } from "./cli/doctor.ts";
@@ -15,6 +16,7 @@ const commands: readonly Register[] = [
   registerAdmit,
   registerPlace,
   registerSimulate,
+  registerAutoscale,
   registerDemo,
   registerRelease,
   registerDoctor,

@@ -6,7 +6,7 @@
  *   observation -> remember -> size each role -> hold, panic -> allocate to variants -> ratio, budget -> pace, mode -> decision
  */
 import type { Role } from "../kinds/endpoint.ts";
-import { warned, type Verdict } from "../kinds/verdict.ts";
+import { kept, warned, type Verdict } from "../kinds/verdict.ts";
 import type { Decision, Observation, WorkloadDecision } from "./group.ts";
 import { keepBudget, keepRatio, type Guarded } from "./guards.ts";
 import { remember, type GroupMemory } from "./memory.ts";
@@ -35,7 +35,7 @@ export function decide(memory: GroupMemory, observation: Observation): Decision 
   const moved = [...keepRatio(guarded, observation.scaling), ...keepBudget(guarded, observation.scaling)];
   return {
     at: observation.at,
-    workloads: decisionsOf({ memory, observation, evidence, plans, guarded, moved }),
+    workloads: withinBudget(decisionsOf({ memory, observation, evidence, plans, guarded, moved }), observation),
     roles: plans.map(({ figures }) => figures),
     verdicts: [...evidence.verdicts, ...mixed(roles)],
   };
@@ -59,6 +59,29 @@ const decisionsOf = ({ plans, moved, guarded, ...rest }: Settling): readonly Wor
       settle({ ...rest, workload, wanted, chain: [...plan.chain, ...moved], isPanicking: plan.figures.isPanicking }),
     ];
   });
+
+/** What cannot shrink now leaves no room for others to grow: the budget holds for what is asked for, not for what is wanted. */
+function withinBudget(
+  decisions: readonly WorkloadDecision[],
+  { scaling, workloads }: Observation,
+): readonly WorkloadDecision[] {
+  if (scaling.maxAccelerators === undefined) return decisions;
+  const devices = new Map(workloads.map(({ id, acceleratorsPerInstance }) => [id, acceleratorsPerInstance]));
+  const of = ({ workload }: WorkloadDecision, count: number): number => (devices.get(workload) ?? 0) * count;
+  let room = scaling.maxAccelerators - decisions.reduce((sum, each) => sum + of(each, each.from), 0);
+  return decisions.map((decision) => {
+    const grows = Math.max(0, decision.to - decision.from);
+    const each = of(decision, 1);
+    const fits = each > 0 ? Math.max(0, Math.min(grows, Math.floor(room / each))) : grows;
+    room -= each * fits;
+    if (fits === grows) return decision;
+    const held = kept(
+      "BudgetKept",
+      `max-accelerators ${scaling.maxAccelerators}: ${decision.to} -> ${decision.from + fits} while others stand`,
+    );
+    return { ...decision, to: decision.from + fits, chain: [...decision.chain, held], frozen: held.reason };
+  });
+}
 
 const mixed = (roles: readonly Role[]): readonly Verdict[] =>
   roles.length > 1 && roles.includes("both")

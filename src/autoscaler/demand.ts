@@ -5,7 +5,7 @@
  * Formulas: reference autoscaling.md 5.3. Backlog is divided by half the start-up time, never by the latency budget: new
  * instances come that late anyway, and what they would be asked to catch up is gone by then.
  */
-import type { Headroom } from "./objective.ts";
+import { usable, type Headroom } from "./objective.ts";
 import { positive } from "./traffic.ts";
 import { quantile, trendOf, type Field, type Slots } from "./windows.ts";
 
@@ -98,13 +98,13 @@ export interface PrefillInput {
 }
 
 export function prefillNeed({ flow, backlogTokens, rate, asked, startupMs, headroom, correction }: PrefillInput): Need {
-  const usable = (headroom.prefill * rate) / correction;
+  const able = (usable(headroom.prefill, flow.latestNoise, headroom) * rate) / correction;
   // What those that are asked for work off before another one could begin needs no other one.
   const workedOff = Math.max(0, asked * rate - flow.mean) * (startupMs / 1000);
   const late = Math.max(0, backlogTokens - 0.5 * flow.latest - workedOff) / (backlogWindowMs(startupMs) / 1000);
   return {
-    stable: Math.max((flow.mean + flow.forecast) / usable, flow.burst / (headroom.inBurst * rate)),
-    fast: (latestOf(flow, headroom) + late) / usable,
+    stable: Math.max((flow.mean + flow.forecast) / able, flow.burst / (headroom.inBurst * rate)),
+    fast: (latestOf(flow, headroom) + late) / able,
   };
 }
 
@@ -131,16 +131,16 @@ export interface DecodeInput {
 export function decodeNeed(input: DecodeInput): Need {
   const { flow, answerTokens, tokensPerSecond, headroom, correction, handOver } = input;
   const windowS = backlogWindowMs(input.startupMs) / 1000;
-  const usable = (headroom.decode * tokensPerSecond) / correction;
+  const able = (usable(headroom.decode, flow.latestNoise, headroom) * tokensPerSecond) / correction;
   const arrivals =
     Math.min(handOver, latestOf(flow, headroom) + input.backlogRequests / windowS) + input.waiting / windowS;
   return {
     stable: Math.max(
-      ((flow.mean + flow.forecast) * answerTokens) / usable,
+      ((flow.mean + flow.forecast) * answerTokens) / able,
       (flow.burst * answerTokens) / (headroom.inBurst * tokensPerSecond),
     ),
     fast: Math.max(
-      (arrivals * answerTokens) / usable,
+      (arrivals * answerTokens) / able,
       positive(input.kvTokens / input.kvPerInstance),
       positive((input.running * correction) / input.batch),
     ),

@@ -4,8 +4,9 @@ import { Corrector } from "./corrector.ts";
 import type { LatencyWindow } from "./latency.ts";
 import type { Observation, WorkloadSeen } from "./group.ts";
 import { PaceMemory } from "./pace.ts";
-import { RoleMemory } from "./role.ts";
+import type { RoleMemory } from "./role.ts";
 import { TrafficMemory } from "./traffic.ts";
+import type { ArrangementMemory } from "./variants.ts";
 import type { Role } from "../kinds/endpoint.ts";
 
 export interface WorkloadMemory {
@@ -24,6 +25,7 @@ export interface GroupMemory {
   readonly traffic: TrafficMemory;
   readonly workloads: Map<string, WorkloadMemory>;
   readonly roles: Map<Role, RoleMemory>;
+  readonly arrangements: Map<Role, ArrangementMemory>;
   readonly ttft: Corrector;
   readonly tpot: Corrector;
   /** When metrics were lost; undefined while there are some. */
@@ -36,6 +38,7 @@ export const createMemory = (): GroupMemory => ({
   traffic: new TrafficMemory(),
   workloads: new Map(),
   roles: new Map(),
+  arrangements: new Map(),
   ttft: new Corrector(),
   tpot: new Corrector(),
 });
@@ -57,6 +60,8 @@ export function remember(memory: GroupMemory, observation: Observation): void {
     const mine = workloadMemory(memory, workload);
     mine.capacity.learn(workload, observation);
     const { maxScaleIn, maxScaleOut } = workload.scaling;
+    if (observation.instances.some(({ workload: id, state }) => id === workload.id && state === "unschedulable"))
+      mine.exhaustedUntil = at + EXHAUSTED_MS;
     mine.pace.see(at, workload.replicas, Math.max(maxScaleIn.periodMs, maxScaleOut.periodMs));
   }
   learnFirstTokens(memory, observation);
@@ -84,6 +89,8 @@ function isSettled({ at, workloads, instances }: Observation, but: Role): boolea
   });
 }
 
+/** Where there was no node for one, none is asked for again for so long. */
+const EXHAUSTED_MS = 300_000;
 /** Latencies are judged over the last half minute. */
 const LATEST_MS = 30_000;
 const SETTLED_MS = 120_000;

@@ -1,5 +1,5 @@
 /** One role of a group: its need, held and allocated to its workloads, before anything that concerns the group as a whole. */
-import { kept, type Verdict } from "../kinds/verdict.ts";
+import { kept, warned, type Verdict } from "../kinds/verdict.ts";
 import type { Role } from "../kinds/endpoint.ts";
 import { boundsAt, type Bounds } from "./schedule.ts";
 import type { Need } from "./demand.ts";
@@ -8,7 +8,7 @@ import type { Guarded } from "./guards.ts";
 import { workloadMemory } from "./memory.ts";
 import { RoleMemory, type RoleTarget } from "./role.ts";
 import type { RoleParts, Sizing } from "./sizing.ts";
-import { allocate, type Variant } from "./variants.ts";
+import { ArrangementMemory, type Variant } from "./variants.ts";
 import { whole } from "./words.ts";
 import type { Idleness } from "./zero.ts";
 
@@ -109,19 +109,34 @@ function counted(parts: RoleParts, sizing: Sizing, target: RoleTarget | undefine
   // Where nothing is known of capacities, what stands is right until something waits.
   const work = sizing.isBootstrap ? Math.max(asked, safe) : safe;
   const variants = parts.workloads.map((workload) => variantOf(parts, sizing, workload));
-  return allocate(variants, { work, memory: 0, inPanic: target.isPanicking }).of;
+  const { at } = parts.observation;
+  const arranged = parts.memory.arrangements.get(parts.role) ?? new ArrangementMemory();
+  parts.memory.arrangements.set(parts.role, arranged);
+  return arranged.choose(at, variants, { work, inPanic: target.isPanicking });
 }
 
-function variantOf(parts: RoleParts, { speed, memory }: Sizing, workload: WorkloadSeen): Variant {
+function variantOf(parts: RoleParts, { speed }: Sizing, workload: WorkloadSeen): Variant {
   const { id, scaling, replicas, nodesPerInstance } = workload;
   const mine = workloadMemory(parts.memory, workload);
+  const bounds = boundsOf(parts, workload, false);
+  const isExhausted = isOutOfNodes(parts, workload);
   return {
-    ...{ id, step: scaling.step, current: replicas, ...boundsOf(parts, workload, false) },
+    ...{ id, step: scaling.step, current: replicas, ...bounds, isExhausted },
+    most: isExhausted ? Math.max(bounds.least, Math.min(bounds.most, mostOf(parts, workload))) : bounds.most,
     cost: scaling.cost * nodesPerInstance,
-    ...{ speed: speed.get(id) ?? 1, memory: memory.get(id) ?? 1 },
+    speed: speed.get(id) ?? 1,
     startupMs: mine.capacity.of(workload).startupMs,
-    isExhausted: (mine.exhaustedUntil ?? -Infinity) > parts.observation.at,
   };
+}
+
+const isOutOfNodes = ({ memory, observation }: RoleParts, workload: WorkloadSeen): boolean =>
+  (workloadMemory(memory, workload).exhaustedUntil ?? -Infinity) > observation.at;
+
+/** No more than there are; and where others may take its share, those without a node are given up. */
+function mostOf(parts: RoleParts, workload: WorkloadSeen): number {
+  const waiting = parts.instances.filter(({ workload: id, state }) => id === workload.id && state === "unschedulable");
+  const hasOther = parts.workloads.some((other) => other !== workload && !isOutOfNodes(parts, other));
+  return workload.replicas - (hasOther ? waiting.length : 0);
 }
 
 function targetVerdicts(parts: RoleParts, sizing: Sizing, target: RoleTarget | undefined): readonly Verdict[] {
@@ -131,6 +146,9 @@ function targetVerdicts(parts: RoleParts, sizing: Sizing, target: RoleTarget | u
   return [
     ...(target.isPanicking ? [kept("ScalePanic", "panic: what was needed most since it began is held")] : []),
     ...(target.isHeld ? [kept("ScaleInDelayed", "more was needed within the scale-in delay")] : []),
+    ...parts.workloads
+      .filter((workload) => isOutOfNodes(parts, workload))
+      .map(({ id }) => warned("NodesExhausted", `${id}: there is no node for more of it`)),
     ...(isUnsafe ? [kept("ScaleInUnsafe", `fewer than ${whole(sizing.safe)} would be too full`)] : []),
   ];
 }

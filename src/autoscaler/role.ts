@@ -34,8 +34,8 @@ const FAST_SHARE = 0.25;
 const MOST_NOISE = 0.1;
 /** A fall smaller than so many standard deviations may be chance. */
 const CHANCE = 3;
-/** The delay is so much longer for each share of noise: at 9 % of the mean, two and a half times. */
-const PATIENCE = 20;
+/** The delay doubles at this standard deviation of the mean, and grows with its square: at 9 % it is ten times as long. */
+const PATIENCE = 0.03;
 
 export class RoleMemory {
   readonly #delay = new DelayMemory();
@@ -52,17 +52,18 @@ export class RoleMemory {
   }
 
   target(input: RoleInput): RoleTarget {
-    const { at, need, asked } = input;
+    const { at, asked } = input;
+    const need = finite(input.need);
     const noise = Math.min(MOST_NOISE, input.noise);
     const most = Math.max(need.stable, need.fast);
-    const isPanicking = this.#panic(input);
+    const isPanicking = this.#panic({ ...input, need });
     if (isPanicking) this.#seen.add(at, most);
     const wanted = isPanicking
       ? Math.max(most, this.#seen.since(this.#panicSince) ?? 0)
       : Math.max(need.stable, Math.min(need.fast, asked + Math.max(1, FAST_SHARE * asked)));
     this.#delay.see(at, wanted * (1 + CHANCE * noise));
     if (wanted >= asked) return { work: wanted, isPanicking, isHeld: false };
-    const held = Math.min(asked, this.#delay.most(at, input.scaleInDelayMs * (1 + PATIENCE * noise)));
+    const held = Math.min(asked, this.#delay.most(at, input.scaleInDelayMs * (1 + (noise / PATIENCE) ** 2)));
     return { work: Math.max(wanted, held), isPanicking, isHeld: Math.ceil(held) > Math.ceil(wanted) };
   }
 
@@ -74,3 +75,10 @@ export class RoleMemory {
     return this.#panicUntil !== undefined && at <= this.#panicUntil;
   }
 }
+
+/** A counter that jumped by a broken exporter is no need of infinitely many. */
+const MOST = 1e6;
+
+const finite = ({ stable, fast }: Need): Need => ({ stable: bounded(stable), fast: bounded(fast) });
+
+const bounded = (need: number): number => (Number.isNaN(need) ? 0 : Math.min(MOST, Math.max(0, need)));

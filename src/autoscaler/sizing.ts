@@ -9,7 +9,7 @@ import type { Capacity } from "./capacity.ts";
 import { decodeNeed, flowOf, prefillNeed, type Flow, type FlowWindows, type Need } from "./demand.ts";
 import type { InstanceSeen, Observation, RoleFigures, WorkloadSeen } from "./group.ts";
 import { workloadMemory, type GroupMemory } from "./memory.ts";
-import { HEADROOM } from "./objective.ts";
+import { HEADROOM, usable } from "./objective.ts";
 import { backlogOf, FRESH_MS, positive } from "./traffic.ts";
 import type { DecodeLimit } from "./step-times.ts";
 
@@ -27,9 +27,8 @@ export interface Sizing {
   readonly isBootstrap: boolean;
   readonly figures: Omit<RoleFigures, "isPanicking">;
   readonly verdict: Verdict;
-  /** Work and memory of an instance of each workload against the reference one. */
+  /** What an instance of each workload does against the reference one. */
   readonly speed: ReadonlyMap<string, number>;
-  readonly memory: ReadonlyMap<string, number>;
 }
 
 export interface RoleParts {
@@ -98,7 +97,7 @@ function prefillSizing(basis: Basis): Sizing {
   const asked = strengthOf(basis);
   const need = prefillNeed({ flow, rate, asked, backlogTokens: backlog.tokens, startupMs, headroom, correction });
   const figures = figuresOf(basis, flow, { demand: flow.mean, capacity: rate, backlogSeconds: backlog.tokens / rate });
-  const message = `${quantity(flow.mean)} uncached prompt tokens/s ${more(flow)}/ (${windows.headroom.prefill}${corrected(parts.memory.ttft.factor)} x ${quantity(rate)}) = ${whole(need.stable)}, by the last moments ${whole(need.fast)}`;
+  const message = `${quantity(flow.mean)} uncached prompt tokens/s ${more(flow)}/ (${usable(headroom.prefill, flow.latestNoise, headroom).toFixed(2)}${corrected(parts.memory.ttft.factor)} x ${quantity(rate)}) = ${whole(need.stable)}, by the last moments ${whole(need.fast)}`;
   const busy = flow.latest / (rate * Math.max(1, readyOf(parts)));
   return sized(basis, { need, noise: flow.noise, figures, message, busy });
 }
@@ -125,7 +124,7 @@ function decodeSizing(basis: Basis): Sizing {
   });
   const demand = flow.mean * answerTokens;
   const figures = figuresOf(basis, flow, { demand, capacity: tokensPerSecond, backlogSeconds: 0 });
-  const message = `${quantity(demand)} generated tokens/s ${more(flow)}/ (${windows.headroom.decode}${corrected(parts.memory.tpot.factor)} x ${quantity(tokensPerSecond)}) = ${whole(need.stable)}, by the last moments ${whole(need.fast)}`;
+  const message = `${quantity(demand)} generated tokens/s ${more(flow)}/ (${usable(windows.headroom.decode, flow.latestNoise, windows.headroom).toFixed(2)}${corrected(parts.memory.tpot.factor)} x ${quantity(tokensPerSecond)}) = ${whole(need.stable)}, by the last moments ${whole(need.fast)}`;
   const fullness = Math.max(held.kvTokens / held.kvPerInstance, held.running / batch) / Math.max(1, readyOf(parts));
   const safe = held.running / Math.max(1, limitOf(basis, SAFE_TPOT)?.batch ?? batch);
   return sized(basis, { need, noise: flow.noise, figures, message, fullness, safe });
@@ -283,18 +282,16 @@ const figuresOf = (
 ): Sizing["figures"] => ({ role: parts.role, forecast, burst, ...rest });
 
 /** Of the others against the reference: where nothing was measured, as fast as that. */
-function variantsOf({ parts, capacity, reference }: Basis): Pick<Sizing, "speed" | "memory"> {
+function variantsOf({ parts, capacity, reference }: Basis): Pick<Sizing, "speed"> {
   const { memory, workloads, role } = parts;
-  const [speed, size] = [new Map<string, number>(), new Map<string, number>()];
+  const speed = new Map<string, number>();
   for (const workload of workloads) {
     const other = workload === reference ? capacity : workloadMemory(memory, workload).capacity.of(workload);
-    speed.set(
-      workload.id,
-      role === "decode" ? decodeSpeed(capacity, other, parts) : ratio(other.promptRate, capacity.promptRate),
-    );
-    size.set(workload.id, ratio(other.kvTokens, capacity.kvTokens));
+    const work = role === "decode" ? decodeSpeed(capacity, other, parts) : ratio(other.promptRate, capacity.promptRate);
+    // Decode is as much a matter of memory: the scarcer of both counts.
+    speed.set(workload.id, role === "decode" ? Math.min(work, ratio(other.kvTokens, capacity.kvTokens)) : work);
   }
-  return { speed, memory: size };
+  return { speed };
 }
 
 function decodeSpeed(reference: Capacity, other: Capacity, { observation }: RoleParts): number {

@@ -1,7 +1,7 @@
 /** What comes to a group: routers' counters where there are any, engines' where there are none, and how much of it is fresh. */
 import type { EngineSeen, InstanceSeen, Observation, RouterSeen } from "./group.ts";
 import { differenceOf, LatencyWindow } from "./latency.ts";
-import { grown, growth, mapFields, NOTHING, Slots, type Arrivals } from "./windows.ts";
+import { grown, growth, lastCount, mapFields, NOTHING, Slots, type Arrivals } from "./windows.ts";
 
 /** A word older than this says nothing of now; three rounds of five seconds. */
 export const FRESH_MS = 15_000;
@@ -65,7 +65,7 @@ export class TrafficMemory {
         this.ttft.add(at, differenceOf(before.ttft, router.ttft));
         this.tpot.add(at, differenceOf(before.tpot, router.tpot));
       }
-      if (before === undefined || router.at > before.at) this.#routers.set(router.id, router);
+      if (before === undefined || router.at > before.at) this.#routers.set(router.id, counted(before, router));
     }
     keepRecent(this.#routers, at);
     return sums;
@@ -96,7 +96,12 @@ export class TrafficMemory {
     if (engine === undefined || at - engine.at > FRESH_MS) return undefined;
     const before = this.#engines.get(id);
     if (before !== undefined && engine.at <= before.at) return { promptTokens: 0, generatedTokens: 0 };
-    this.#engines.set(id, engine);
+    const { promptTokens = NaN, generatedTokens = NaN } = engine;
+    this.#engines.set(id, {
+      ...engine,
+      promptTokens: lastCount(before?.promptTokens, promptTokens),
+      generatedTokens: lastCount(before?.generatedTokens, generatedTokens),
+    });
     return {
       promptTokens: grownOr0(before, before?.promptTokens, engine.promptTokens),
       generatedTokens: grownOr0(before, before?.generatedTokens, engine.generatedTokens),
@@ -120,6 +125,12 @@ export class TrafficMemory {
 }
 
 const grownOr0 = (source: unknown, before = NaN, now = NaN): number => (source === undefined ? 0 : grown(before, now));
+
+/** As it tells, with what it told last in place of what is no number. */
+const counted = (before: RouterSeen | undefined, router: RouterSeen): RouterSeen => ({
+  ...router,
+  ...mapFields((field) => lastCount(before?.[field], router[field])),
+});
 
 /** Where no router sees answers, engines say how much was generated. */
 const withAnswers = (routers: Arrivals, engines: Arrivals): Arrivals =>

@@ -1,6 +1,8 @@
 /**
- * Which workloads of a role carry its need: several Deployments on other devices are variants. Cheapest first, as the need
- * grows, so that more need never takes an instance from anyone; speed and memory of each count, not only its price.
+ * Which workloads of a role carry its need: several Deployments on other devices are variants. What stands is added to where
+ * work is cheapest, and taken from where it is dearest, so that more need never takes an instance from anyone; all of it is
+ * arranged anew only when that saves much for long (reference autoscaling.md 5.4). Speed counts, not only price: others take
+ * all variants for equally fast.
  */
 export interface Variant {
   readonly id: string;
@@ -8,49 +10,94 @@ export interface Variant {
   readonly most: number;
   /** Instances that come together. */
   readonly step: number;
+  /** Of an instance. */
   readonly cost: number;
-  /** Work and memory of an instance against the reference one: 2 does twice as much. */
+  /** What an instance does against the reference one: 2 does twice as much. */
   readonly speed: number;
-  readonly memory: number;
   readonly startupMs: number;
   /** No node for more of it: others first. */
   readonly isExhausted: boolean;
-  /** What stands; so much is kept where the need is the same, so that nothing moves for a small saving. */
   readonly current: number;
 }
 
 export interface Required {
   /** Instances of the reference workload. */
   readonly work: number;
-  readonly memory: number;
   /** The fastest to start comes before the cheapest. */
   readonly inPanic: boolean;
 }
 
 export type Allocation = ReadonlyMap<string, number>;
 
-/** How many of each; never beyond their bounds. `short`: instances of the reference workload that no bound leaves room for. */
-export function allocate(
-  variants: readonly Variant[],
-  required: Required,
-): { readonly of: Allocation; readonly short: number } {
-  const of = new Map(variants.map(({ id, least }) => [id, least]));
-  for (const variant of [...variants].sort(order(required)))
-    while (missing(variants, of, required) > EPSILON && (of.get(variant.id) ?? 0) < variant.most)
-      of.set(variant.id, Math.min(variant.most, stepUp(of.get(variant.id) ?? 0, variant.step)));
-  return { of, short: Math.max(0, missing(variants, of, required)) };
+/** How many of each, from what stands now; never beyond their bounds. */
+export function allocate(variants: readonly Variant[], required: Required): Allocation {
+  const standing = variants.map(
+    ({ id, least, most, current }) => [id, Math.min(most, Math.max(least, current))] as const,
+  );
+  return shrink(variants, grow(variants, new Map(standing), required), required.work);
+}
+
+/** As if nothing stood: the cheapest way to carry the work. */
+export function arrangement(variants: readonly Variant[], work: number): Allocation {
+  const floor = new Map(variants.map(({ id, least }) => [id, least]));
+  return shrink(variants, grow(variants, floor, { work, inPanic: false }), work);
+}
+
+export const costOf = (variants: readonly Variant[], of: Allocation): number =>
+  variants.reduce((sum, { id, cost }) => sum + cost * (of.get(id) ?? 0), 0);
+
+/** Arranging anew is worth it where it saves this share for so long. */
+const SAVING = 0.15;
+const SAVING_MS = 600_000;
+
+/** Since when another arrangement would have been so much cheaper. */
+export class ArrangementMemory {
+  #since: number | undefined;
+
+  /** What stands with more or fewer, or after ten minutes the cheaper arrangement. */
+  choose(at: number, variants: readonly Variant[], required: Required): Allocation {
+    const kept = allocate(variants, required);
+    const better = arrangement(variants, required.work);
+    if (required.inPanic || costOf(variants, better) > (1 - SAVING) * costOf(variants, kept)) {
+      this.#since = undefined;
+      return kept;
+    }
+    this.#since ??= at;
+    return at - this.#since >= SAVING_MS ? better : kept;
+  }
 }
 
 /** Rounding of sums of rates. */
 const EPSILON = 1e-9;
 
-const stepUp = (count: number, step: number): number => (Math.floor(count / step) + 1) * step;
-
-function missing(variants: readonly Variant[], of: Allocation, { work, memory }: Required): number {
-  const sum = (each: (variant: Variant) => number): number =>
-    variants.reduce((total, variant) => total + each(variant) * (of.get(variant.id) ?? 0), 0);
-  return Math.max(work - sum(({ speed }) => speed), memory - sum((variant) => variant.memory));
+function grow(variants: readonly Variant[], from: Allocation, required: Required): Allocation {
+  const of = new Map(from);
+  for (const { id, most, step } of [...variants].sort(order(required)))
+    for (
+      let count = of.get(id) ?? 0;
+      missing(variants, of, required.work) > EPSILON && count < most;
+      count = of.get(id) ?? 0
+    )
+      of.set(id, Math.min(most, count + step));
+  return of;
 }
+
+/** From the dearest on, as long as what remains carries the work. */
+function shrink(variants: readonly Variant[], from: Allocation, work: number): Allocation {
+  const of = new Map(from);
+  for (const { id, least, step, speed } of [...variants].sort(order({ work, inPanic: false })).reverse())
+    for (
+      let count = of.get(id) ?? 0;
+      count - step >= least && missing(variants, of, work) + step * speed <= EPSILON;
+      count = of.get(id) ?? 0
+    )
+      of.set(id, count - step);
+  return of;
+}
+
+/** Negative where there is more than enough. */
+const missing = (variants: readonly Variant[], of: Allocation, work: number): number =>
+  work - variants.reduce((sum, { id, speed }) => sum + speed * (of.get(id) ?? 0), 0);
 
 /** Those without nodes last; then the price of work, or in panic the time to start; then by name, so that it never changes by chance. */
 const order =

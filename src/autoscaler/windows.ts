@@ -22,11 +22,16 @@ export function growth(before: Arrivals, now: Arrivals): Arrivals {
   return mapFields((field) => grown(before[field], now[field]));
 }
 
-/** How much one counter grew: all of it where it fell, since it began anew. */
+/** How much one counter grew: all of it where it fell, since it began anew; nothing where one of both is no number. */
 export function grown(before: number, now: number): number {
-  if (!Number.isFinite(now) || now < 0) return 0;
-  return Number.isFinite(before) && before >= 0 && now >= before ? now - before : now;
+  if (!isCount(now) || !isCount(before)) return 0;
+  return now >= before ? now - before : now;
 }
+
+const isCount = (value: number): boolean => Number.isFinite(value) && value >= 0;
+
+/** What a counter was last, where it is no number now: else the next number would look like all of it. */
+export const lastCount = (before: number | undefined, now: number): number => (isCount(now) ? now : (before ?? now));
 
 export const mapFields = (of: (field: Field) => number): Arrivals => ({
   requests: of("requests"),
@@ -113,7 +118,7 @@ export class WindowMaximum {
   readonly #said: { readonly at: number; readonly value: number }[] = [];
 
   add(at: number, value: number): void {
-    while ((this.#said.at(-1)?.value ?? Infinity) <= value) this.#said.pop();
+    while (this.#said.length > 0 && (this.#said.at(-1)?.value ?? 0) <= value) this.#said.pop();
     this.#said.push({ at, value });
   }
 

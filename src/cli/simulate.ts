@@ -11,6 +11,7 @@ import { SILENT_LOG } from "../telemetry/log.ts";
 import { NO_METRICS } from "../telemetry/metrics.ts";
 import type { Register } from "./index.ts";
 import { collect, readConfig, UsageError } from "./input.ts";
+import { integerOf, namesOf, numberOf } from "./numbers.ts";
 import { plot } from "./simulate/plot.ts";
 import { progressLine, summary } from "./simulate/report.ts";
 
@@ -89,7 +90,7 @@ const OUTPUTS: Readonly<Record<string, (rows: readonly Row[]) => string>> = {
 };
 
 async function cellsOf(options: SimulateOptions): Promise<readonly Cell[]> {
-  const policies = policiesOf(options.policy);
+  const policies: readonly PolicyName[] = namesOf("--policy", options.policy, POLICIES);
   const replay = replayOf(options);
   const topology = replay.kind === "scene" ? sceneTopology(replay.scene, options) : topologyOf(options);
   const loads =
@@ -115,17 +116,6 @@ async function cellsOf(options: SimulateOptions): Promise<readonly Cell[]> {
 const MOST_CELLS = 10_000;
 /** Of every kind: more than a router is told apart by default. */
 const MOST_ENGINES = 1000;
-
-function policiesOf(names: string): readonly PolicyName[] {
-  if (names === "all") return POLICIES;
-  const found = names.split(",").map((name) => {
-    const policy = POLICIES.find((each) => each === name.trim());
-    if (policy === undefined) throw new UsageError(`--policy ${name}: accepted are ${POLICIES.join(", ")}, all`);
-    return policy;
-  });
-  // Named twice is run once: the same run again is no other seed.
-  return [...new Set(found)];
-}
 
 function replayOf({ trace, requests: most, load }: SimulateOptions): Replay {
   const scenes = SCENES.map(({ name }) => name).join(", ");
@@ -162,17 +152,4 @@ function topologyOf({ engines, prefill, decode }: SimulateOptions): Topology {
     throw new UsageError("give --engines, or --prefill and --decode");
   const count = (flag: string, text: string): number => integerOf(flag, text, 1, MOST_ENGINES);
   return { both: 0, prefill: count("--prefill", prefill), decode: count("--decode", decode) };
-}
-
-function integerOf(flag: string, text: string, least: number, most: number): number {
-  const value = numberOf(flag, text, least, most);
-  if (!Number.isInteger(value)) throw new UsageError(`${flag} ${text}: accepted are integers`);
-  return value;
-}
-
-function numberOf(flag: string, text: string, least: number, most: number): number {
-  const value = text.trim() === "" ? NaN : Number(text);
-  if (!(value >= least && value <= most))
-    throw new UsageError(`${flag} ${text}: accepted are numbers from ${least} to ${most}`);
-  return value;
 }

@@ -7,3 +7,10 @@ export function columns(rows: readonly (readonly string[])[]): string {
     )
     .join("\n");
 }
+
+/** Mean, and with several values half the distance between the lowest and the highest. */
+export function spread(values: readonly number[], digits: number): string {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const half = (Math.max(...values) - Math.min(...values)) / 2;
+  return values.length === 1 ? mean.toFixed(digits) : `${mean.toFixed(digits)} ±${half.toFixed(digits)}`;
+}

@@ -1,6 +1,6 @@
 /** `autoscaler` of the configuration: how often is decided, who acts, and how gently instances are given up. */
 import Type from "typebox";
-import { closed, integer, text } from "./fields.ts";
+import { closed, integer, listen, text } from "./fields.ts";
 import { AutoscalerSources } from "./observing.ts";
 
 export const Autoscaler = Type.Object(
@@ -18,6 +18,15 @@ export const Autoscaler = Type.Object(
       "Most writes to the API server within any second; three fifths of them for what is not urgent.",
     ),
     ...AutoscalerSources,
+    keda: Type.Object(
+      {
+        listen: listen(
+          "",
+          "gRPC address at which KEDA asks for replicas, usually of port 9004, in plain HTTP/2; it asks nobody who calls: let only KEDA's operator reach it.",
+        ),
+      },
+      { ...closed, description: "External scaler of KEDA." },
+    ),
     drain: Type.Object(
       {
         quietMs: integer(

@@ -27,6 +27,11 @@ export const METRICS = {
     labels: ["webhook"],
     buckets: LATENCY_SECONDS,
   },
+  tandem_autoscaler_keda_calls_total: {
+    type: "counter",
+    help: "Calls of KEDA's external scaler answered, by method and gRPC code.",
+    labels: ["method", "code"],
+  },
   tandem_extender_verdicts_total: {
     type: "counter",
     help: "Nodes judged for the scheduler.",

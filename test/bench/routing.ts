@@ -9,9 +9,10 @@ import type { Topology } from "../../src/simulator/routing/fleet.ts";
 import { POLICIES } from "../../src/simulator/routing/policies/index.ts";
 import { parsed } from "../support/arguments.ts";
 import { targetsOf } from "./routing/targets.ts";
-import { onThreads } from "./routing/threads.ts";
-import type { Ask, BenchRow, Plan } from "./routing/worker.ts";
+import type { Ask, BenchRow, Plan, Told } from "./routing/worker.ts";
+import { onThreads } from "./threads.ts";
 
+const WORKER = new URL("./routing/worker.ts", import.meta.url);
 const TRACE = new URL("../../../shared/traces/mooncake_conversation.jsonl", import.meta.url).pathname;
 const HELP = `Routing policies over simulated engines: throughput, time to first token, hit rate, goodput.
 
@@ -87,7 +88,7 @@ const WAYS: readonly TracePolicy[] = [
 async function plans(): Promise<readonly Plan[]> {
   const asks: Ask[] = [BOTH, SPLIT].map((topology) => ({ kind: "capacity", trace: values.trace, topology }));
   const needed = sections.some((section) => section === "c" || section === "d");
-  const told = needed ? await onThreads(asks, () => undefined) : [];
+  const told = needed ? await onThreads<Told>(asks, { worker: WORKER, told: () => undefined }) : [];
   const [both, split] = told.map((each) => (each.kind === "capacity" ? each.rps : 0));
   if (needed) console.error(`capacity: ${both} requests/s on 8 engines, ${split} on 4 prefill and 4 decode engines`);
   const of = {
@@ -108,11 +109,14 @@ async function plans(): Promise<readonly Plan[]> {
 const asks = (await plans()).map((plan) => ({ kind: "run", plan }) as const);
 const rows: BenchRow[] = [];
 let done = 0;
-const answers = await onThreads(asks, (_, number) => {
-  const { policy, seed, section, load } = (asks[number] as (typeof asks)[number]).plan;
-  done += 1;
-  if (process.stderr.isTTY)
-    process.stderr.write(`\r${done} of ${asks.length}: ${section} ${policy} ${load} seed ${seed}      `);
+const answers = await onThreads<Told>(asks, {
+  worker: WORKER,
+  told: (_, number) => {
+    const { policy, seed, section, load } = (asks[number] as (typeof asks)[number]).plan;
+    done += 1;
+    if (process.stderr.isTTY)
+      process.stderr.write(`\r${done} of ${asks.length}: ${section} ${policy} ${load} seed ${seed}      `);
+  },
 });
 for (const told of answers) if (told.kind === "row") rows.push(told.row);
 if (process.stderr.isTTY) process.stderr.write("\n");

@@ -3,6 +3,7 @@
  * people compare; the line on a bar goes from the lowest of its seeds to the highest.
  */
 import type { Row } from "../../simulator/routing/cells.ts";
+import { BOLD, COLOURS, svg, text } from "../svg.ts";
 
 /** A row of any policy: benchmarks have variants beside the named ones. */
 export type Drawn = Omit<Row, "policy"> & { readonly policy: string };
@@ -28,8 +29,6 @@ const GAP = 8;
 const TOP = 64;
 /** Of a panel's width, so that the figure beside the longest bar has room. */
 const LONGEST = 0.66;
-/** Okabe and Ito's colours, which colour-blind people tell apart. */
-const COLOURS = ["#56b4e9", "#0072b2", "#e69f00", "#d55e00", "#cc79a7", "#009e73"];
 const WIDTH = NAMES + PANELS.length * PANEL;
 
 /** One picture of all rows; policies and loads in the order in which they come. */
@@ -41,9 +40,7 @@ export function plot(rows: readonly Drawn[]): string {
     lines.push(`<g transform="translate(0 ${height})">`, ...picture.lines, "</g>");
     height += picture.height;
   }
-  const size = `width="${WIDTH}" height="${height}" font-family="sans-serif" font-size="11"`;
-  const ground = `<rect width="100%" height="100%" fill="white"/>`;
-  return [`<svg xmlns="http://www.w3.org/2000/svg" ${size}>`, ground, ...lines, "</svg>", ""].join("\n");
+  return svg({ width: WIDTH, height }, lines);
 }
 
 function pictureOf(rows: readonly Drawn[]): { lines: string[]; height: number } {
@@ -66,7 +63,6 @@ function pictureOf(rows: readonly Drawn[]): { lines: string[]; height: number } 
   return { lines: [heading, ...legendOf(loads), ...names, ...panels], height: TOP + policies.length * step + GAP };
 }
 
-const BOLD = `font-weight="bold"`;
 const weightOf = (policy: string): string => (policy.startsWith("tandem") ? BOLD : "");
 
 interface Bar {
@@ -101,9 +97,3 @@ const legendOf = (loads: readonly (number | null)[]): string[] =>
     const square = `<rect x="${x}" y="28" width="10" height="10" fill="${COLOURS[at % COLOURS.length] ?? ""}"/>`;
     return [square, text([x + 14, 37], `${Math.round(load * 100)} % of capacity`)];
   });
-
-const text = ([x, y]: readonly [number, number], words: string, attributes = ""): string =>
-  `<text x="${x}" y="${y}" ${attributes}>${escaped(words)}</text>`;
-
-const escaped = (words: string): string =>
-  words.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");

@@ -1,6 +1,6 @@
 /** What `tandem simulate` prints: one line a policy and load, means over the seeds and how far they lie apart. */
 import type { Row } from "../../simulator/routing/cells.ts";
-import { columns } from "../table.ts";
+import { columns, spread } from "../table.ts";
 
 const HEAD = [
   "policy",
@@ -42,13 +42,6 @@ function lineOf(rows: readonly Row[]): readonly string[] {
     over(({ e2eMs }) => e2eMs.mean),
     over(({ goodputRps }) => goodputRps, 2),
   ];
-}
-
-/** Mean, and with several seeds half the distance between the lowest and the highest. */
-function spread(values: readonly number[], digits: number): string {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const half = (Math.max(...values) - Math.min(...values)) / 2;
-  return values.length === 1 ? mean.toFixed(digits) : `${mean.toFixed(digits)} ±${half.toFixed(digits)}`;
 }
 
 /** A line that is written over, on a terminal only. */

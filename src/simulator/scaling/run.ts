@@ -1,7 +1,8 @@
 /** One workload under one scaling policy, from its first request until a quarter of an hour after its last. */
 import { seededRandom } from "../random.ts";
 import type { Arrival } from "./arrivals.ts";
-import { DecodePod, PrefillPod, type Truth } from "./pool.ts";
+import type { DecodePod } from "./pool.ts";
+import { PrefillPod, type Truth } from "./pool.ts";
 import { LIMITS, type Limits, type PodMetrics, type PodView, type ScalingPolicy, type View } from "./policy.ts";
 import { latenciesOf, POOL_ROLES, World, type Pod, type PoolRole } from "./world.ts";
 
@@ -49,16 +50,32 @@ export function runScaling(run: Run): Figures {
   for (const role of POOL_ROLES) world.begin(role, BEGIN[role]);
   const scaler = new Scaler(run, world);
   const endAt = (run.arrivals.at(-1)?.at ?? 0) + AFTER_MS;
-  let next = 0;
-  for (let now = STEP_MS; now <= endAt; now += STEP_MS) {
-    for (let arrival = run.arrivals[next]; arrival !== undefined && arrival.at < now; arrival = run.arrivals[++next])
-      world.arrive(arrival);
+  let arrived = 0;
+  for (let now = STEP_MS; now <= endAt && !isOver(run, world, now); now += STEP_MS) {
+    arrived = arriveBefore(run.arrivals, world, { now, from: arrived });
     world.advance(now, STEP_MS);
-    scaler.step(now, next);
+    scaler.step(now, arrived);
     if (now % 60_000 === 0) run.onProgress?.(now, endAt);
-    if (next === run.arrivals.length && world.done.length === next && now % MOMENT_MS === 0) break;
   }
   return figuresOf(run, world, scaler);
+}
+
+/** All is answered: looked at each half minute, so that the picture's last moment is whole. */
+const isOver = ({ arrivals }: Run, { done }: World, now: number): boolean =>
+  now % MOMENT_MS === STEP_MS && now > MOMENT_MS && done.length === arrivals.length;
+
+/** How many have arrived then. */
+function arriveBefore(
+  arrivals: readonly Arrival[],
+  world: World,
+  { now, from }: { readonly now: number; readonly from: number },
+): number {
+  let next = from;
+  for (let arrival = arrivals[next]; arrival !== undefined && arrival.at < now; arrival = arrivals[next]) {
+    world.arrive(arrival);
+    next += 1;
+  }
+  return next;
 }
 
 /** Asks the policy in its own time, with metrics of their own age. */

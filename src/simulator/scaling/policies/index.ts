@@ -11,9 +11,13 @@ import { tandem } from "./tandem.ts";
 const DEFAULT: Targets = { waiting: 2, kv: 0.7 };
 
 /** Nine pairs, of which `-best` takes the one that did best: a favour that nobody in production has. */
-export const TARGET_GRID: readonly Targets[] = [0.5, 1, 3].flatMap((waiting) =>
-  [0.4, 0.6, 0.8].map((kv) => ({ waiting, kv })),
-);
+export const TARGET_GRID: readonly Targets[] = grid([0.5, 1, 3], [0.4, 0.6, 0.8]);
+/** For all requests of a prefill pod: 1 is one after the other without a pause. */
+export const REQUESTS_GRID: readonly Targets[] = grid([0.6, 0.8, 1.5], [0.4, 0.6, 0.8]);
+
+function grid(waiting: readonly number[], kv: readonly number[]): readonly Targets[] {
+  return waiting.flatMap((each) => kv.map((share) => ({ waiting: each, kv: share })));
+}
 
 /** Requests at once: what a prefill pod works off within the time to first token, and a decode pod's batch. */
 const CONCURRENCY = { prefill: 8, decode: 100 } as const;
@@ -23,7 +27,7 @@ const POLICY_MAKERS = {
   "tandem-balanced": (limits) => tandem("balanced", limits),
   "tandem-latency": (limits) => tandem("latency", limits),
   static: fixed,
-  hpa: (limits) => hpa(DEFAULT, limits),
+  hpa: (limits) => hpa({ targets: DEFAULT, limits }),
   kpa: (limits) => kpa(CONCURRENCY, limits),
   kthena: (limits) => kthena(DEFAULT, limits),
   aibrix: (limits) => aibrix(DEFAULT, limits),
@@ -31,17 +35,18 @@ const POLICY_MAKERS = {
   "llm-d-tokens": llmDTokens,
 } as const satisfies Record<string, (limits: Limits) => ScalingPolicy>;
 
-const BEST = { "hpa-best": hpa, "kthena-best": kthena } as const satisfies Record<
-  string,
-  (targets: Targets, limits: Limits) => ScalingPolicy
->;
+const BEST = {
+  "hpa-best": (limits) => TARGET_GRID.map((targets) => () => hpa({ targets, limits })),
+  "hpa-requests-best": (limits) =>
+    REQUESTS_GRID.map((targets) => () => hpa({ targets, limits, prefillMetric: "requests" })),
+  "kthena-best": (limits) => TARGET_GRID.map((targets) => () => kthena(targets, limits)),
+} as const satisfies Record<string, (limits: Limits) => readonly (() => ScalingPolicy)[]>;
 
 export type ScalingPolicyName = keyof typeof POLICY_MAKERS | keyof typeof BEST;
 export const SCALING_POLICIES = [...Object.keys(POLICY_MAKERS), ...Object.keys(BEST)] as readonly ScalingPolicyName[];
 
 /** Of one name the policies to be run: for `-best` one for each pair of targets. */
-export function policiesNamed(name: ScalingPolicyName, limits: Limits): readonly (() => ScalingPolicy)[] {
-  if (name === "hpa-best" || name === "kthena-best")
-    return TARGET_GRID.map((targets) => () => BEST[name](targets, limits));
-  return [() => POLICY_MAKERS[name](limits)];
-}
+export const policiesNamed = (name: ScalingPolicyName, limits: Limits): readonly (() => ScalingPolicy)[] =>
+  isBest(name) ? BEST[name](limits) : [() => POLICY_MAKERS[name](limits)];
+
+const isBest = (name: ScalingPolicyName): name is keyof typeof BEST => Object.hasOwn(BEST, name);

@@ -37,11 +37,32 @@ export const metricOf = (role: PoolRole, { waiting, kvUsage }: PodMetrics): numb
   role === "prefill" ? waiting : kvUsage;
 export const targetOf = (role: PoolRole, { waiting, kv }: Targets): number => (role === "prefill" ? waiting : kv);
 
-export function hpa(targets: Targets, limits: Limits): ScalingPolicy {
+/**
+ * What an HPA reads of a prefill pod: what waits, as guides have it; or all requests that are in it, which is nobody's guide,
+ * and much better, since it shows how busy a pod is before anything waits.
+ */
+export type PrefillMetric = "waiting" | "requests";
+
+export interface HpaOptions {
+  readonly targets: Targets;
+  readonly limits: Limits;
+  readonly prefillMetric?: PrefillMetric;
+}
+
+/** Means over a minute, as recording rules give them. */
+const SMOOTHED = 4;
+
+export function hpa({ targets, limits, prefillMetric = "waiting" }: HpaOptions): ScalingPolicy {
   const windows = { prefill: new WindowMaximum(), decode: new WindowMaximum() };
+  const heard: Record<PoolRole, number[]> = { prefill: [], decode: [] };
   const size = (view: View, role: PoolRole): number => {
     const current = view.asked[role];
-    const wanted = recommend(view, role, targetOf(role, targets));
+    const metrics = metricsOf(view, role);
+    if (metrics.length === 0) return current;
+    const extra = (each: PodMetrics): number => (role === "prefill" && prefillMetric === "requests" ? each.running : 0);
+    heard[role].push(mean(metrics.map((each) => metricOf(role, each) + extra(each))));
+    if (heard[role].length > SMOOTHED) heard[role].shift();
+    const wanted = recommend(mean(heard[role]) / targetOf(role, targets), metrics.length, current);
     windows[role].add(view.now, wanted);
     const held = Math.max(wanted, Math.min(current, windows[role].since(view.now - DOWN_WINDOW_MS) ?? wanted));
     return within(Math.min(held, Math.max(2 * current, current + 4)), role, limits);
@@ -52,17 +73,14 @@ export function hpa(targets: Targets, limits: Limits): ScalingPolicy {
   };
 }
 
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+
 /** Pods metrics: unready ones count nothing on the way up; where they turn the answer around, nothing happens. */
-function recommend(view: View, role: PoolRole, target: number): number {
-  const values = metricsOf(view, role).map((metrics) => metricOf(role, metrics));
-  const current = view.asked[role];
-  if (values.length === 0) return current;
-  const sum = values.reduce((total, value) => total + value, 0);
-  const ratio = sum / values.length / target;
+function recommend(ratio: number, ready: number, current: number): number {
   if (Math.abs(ratio - 1) <= TOLERANCE) return current;
-  const unready = Math.max(0, current - values.length);
-  if (unready === 0 || ratio < 1) return Math.ceil(ratio * (unready === 0 ? values.length : current));
-  const credited = sum / (values.length + unready) / target;
+  const unready = Math.max(0, current - ready);
+  if (unready === 0 || ratio < 1) return Math.ceil(ratio * current);
+  const credited = (ratio * ready) / (ready + unready);
   if (Math.abs(credited - 1) <= TOLERANCE || credited < 1) return current;
-  return Math.ceil(credited * (values.length + unready));
+  return Math.ceil(credited * (ready + unready));
 }

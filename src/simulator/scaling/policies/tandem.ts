@@ -13,19 +13,7 @@ export function tandem(objective: Objective, limits: Limits): ScalingPolicy {
   return {
     ...{ intervalMs: INTERVAL_MS, scrapeMs: INTERVAL_MS, shrinking: { victims: "least-loaded", reclaims: true } },
     decide: (view) => {
-      const decided = decide(memory, observationOf(view, objective, limits));
-      const { workloads } = decided;
-      if (process.env["CHAIN"] && (process.env["CHAIN"] === "chg" || view.now % 300_000 === 0))
-        for (const w of workloads)
-          if (process.env["CHAIN"] !== "chg" || w.from !== w.to)
-            console.log(
-              view.now / 60000,
-              w.workload,
-              w.from,
-              w.to,
-              w.chain.map((v) => v.reason + ": " + v.message).join(" | "),
-              (memory as never as { ttft: { factor: number } }).ttft.factor,
-            );
+      const { workloads } = decide(memory, observationOf(view, objective, limits));
       const of = (role: PoolRole): number =>
         workloads.find(({ workload }) => workload === role)?.to ?? view.asked[role];
       return { prefill: of("prefill"), decode: of("decode") };
