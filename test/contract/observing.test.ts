@@ -123,6 +123,17 @@ async function held(self: Rig): Promise<boolean> {
   return reply === "held";
 }
 
+/** A time at which nothing else kept the machine busy: a turn of the event loop took next to nothing. */
+async function calm(self: Rig): Promise<number> {
+  for (let tries = 0; tries < 100; tries++) {
+    const before = performance.now();
+    await sleep(50);
+    if (performance.now() - before < 60) break;
+  }
+  self.woken.length = 0;
+  return performance.now();
+}
+
 t.test("without the autoscaler's word a model that nobody serves is refused", async (t) => {
   const self = await rig(t);
   t.match(await self.ask().next(), { status: 404 });
@@ -133,9 +144,7 @@ t.test("a group is woken at once, and its requests are served once an engine is 
   await mayWake(self);
   await until(async () => Object.keys(await page(self.address)).length === 1);
   const { requests: known = 0 } = await figuresOf(self.address);
-  self.woken.length = 0;
-  await sleep(50);
-  const asked = performance.now();
+  const asked = await calm(self);
   const streams = [self.ask(), self.ask(), self.ask()];
   await until(() => self.woken.length > 0);
   const { group, at } = self.woken[0]!;
