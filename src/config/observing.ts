@@ -5,12 +5,12 @@ import { closed, integer, oneOf, text } from "./fields.ts";
 const query = (what: string): ReturnType<typeof text> =>
   text(
     "",
-    `PromQL of ${what}; every value of the answer is added up. $namespace, $group and $role (a pattern, for =~) stand for the group; empty: not asked.`,
+    `PromQL of ${what}. Values of the answer are added up; $namespace, $group and $role (a pattern, for =~) stand for the group; empty: not asked.`,
   );
 
 const Queries = Type.Object(
   {
-    requests: query("a counter of requests. Without it nothing is asked"),
+    requests: query("a counter of requests; needed where there is a url"),
     promptTokens: query("a counter of prompt tokens that were not cached; $role is `prefill|both`"),
     answers: query("a counter of answers; $role is `decode|both` here and below"),
     generatedTokens: query("a counter of the tokens in them"),

@@ -154,7 +154,7 @@ export const Router = Type.Object(
     scrapeTimeoutMs: integer(2000, 10, 60000, "Deadline of one such read."),
     hold: Type.Object(
       {
-        maxRequests: integer(1000, 0, 100000, "Requests of one model that wait; 503 above. 0: none does."),
+        maxRequests: integer(1000, 0, 100000, "Requests of one model that wait; 503 above. 0: none is held."),
         maxBytes: integer(
           268435456,
           1024,

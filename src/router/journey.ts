@@ -90,7 +90,7 @@ export class Journey implements Ticket {
   /** What engines are asked for. */
   #path = "";
   #over = false;
-  /** There once it waited for an engine to start. */
+  /** There while it waits for an engine to start. */
   #held: Held<unknown> | undefined;
 
   constructor(deps: JourneyDependencies, request: CompleteRequest) {
@@ -177,6 +177,7 @@ export class Journey implements Ticket {
     if (held === undefined || "status" in held) return this.#refuse(held ?? problem);
     this.#held = held;
     const made = await held.outcome;
+    this.#held = undefined;
     return isRefused(made) ? this.#refuse(made) : this.#send(facts, made);
   }
 

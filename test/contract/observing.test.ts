@@ -89,6 +89,9 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
   }
 }
 
+const figuresOf = async (address: string): Promise<Record<string, number>> => (await page(address))[GROUP] ?? {};
+const heldRequests = async (address: string): Promise<number | undefined> => (await figuresOf(address))["heldRequests"];
+
 const page = async (address: string): Promise<Record<string, Record<string, number>>> => {
   const reply = await fetch(`http://${address}/v1/statistics`, { headers: { authorization: "Bearer secret" } });
   return ((await reply.json()) as { groups: Record<string, Record<string, number>> }).groups;
@@ -120,6 +123,17 @@ async function held(self: Rig): Promise<boolean> {
   return reply === "held";
 }
 
+/** A time at which nothing else kept the machine busy: a turn of the event loop took next to nothing. */
+async function calm(self: Rig): Promise<number> {
+  for (let tries = 0; tries < 100; tries++) {
+    const before = performance.now();
+    await sleep(50);
+    if (performance.now() - before < 60) break;
+  }
+  self.woken.length = 0;
+  return performance.now();
+}
+
 t.test("without the autoscaler's word a model that nobody serves is refused", async (t) => {
   const self = await rig(t);
   t.match(await self.ask().next(), { status: 404 });
@@ -129,47 +143,43 @@ t.test("a group is woken at once, and its requests are served once an engine is 
   const self = await rig(t);
   await mayWake(self);
   await until(async () => Object.keys(await page(self.address)).length === 1);
-  const known = (await page(self.address))[GROUP]?.["requests"] ?? 0;
-  self.woken.length = 0;
-  await sleep(50);
-  const asked = performance.now();
+  const { requests: known = 0 } = await figuresOf(self.address);
+  const asked = await calm(self);
   const streams = [self.ask(), self.ask(), self.ask()];
   await until(() => self.woken.length > 0);
-  const [wake] = self.woken;
-  t.equal(wake?.group, GROUP);
-  t.ok((wake?.at ?? Infinity) - asked < 100, `${(wake?.at ?? 0) - asked} ms`);
-  await until(async () => (await page(self.address))[GROUP]?.["heldRequests"] === 3);
-  const waiting = (await page(self.address))[GROUP];
+  const { group, at } = self.woken[0]!;
+  t.equal(group, GROUP);
+  t.ok(at - asked < 100, `${at - asked} ms`);
+  await until(async () => (await heldRequests(self.address)) === 3);
+  const { backlogTokens = 0, ...waiting } = await figuresOf(self.address);
   t.match(waiting, { requests: known + 3, backlogRequests: 3 });
-  t.ok((waiting?.["backlogTokens"] ?? 0) > 200);
+  t.ok(backlogTokens > 200);
   self.endpoints = endpointOf(false);
   await sleep(200);
-  t.equal((await page(self.address))[GROUP]?.["heldRequests"], 3, "one that starts takes nothing yet");
+  t.equal(await heldRequests(self.address), 3, "one that starts takes nothing yet");
   self.endpoints = endpointOf(true);
   for (const stream of streams) t.match(await stream.next(), { destination: "10.0.0.1:80" });
-  t.match((await page(self.address))[GROUP], { heldRequests: 0, requests: known + 3 });
+  t.match(await figuresOf(self.address), { heldRequests: 0, requests: known + 3 });
   t.equal(self.woken.length, 1, "told once");
-  const seen = self.routers.seen().get(GROUP)?.[0];
-  t.ok(seen === undefined || seen.ttft.length === 52);
   for (const stream of streams) stream.reset();
 });
 
 t.test("bounds, time, a client that goes, a router that goes", async (t) => {
   const self = await rig(t, { hold: { maxRequests: 2, ttlMs: 1500 } });
   await mayWake(self);
-  await until(async () => (await page(self.address))[GROUP]?.["heldRequests"] === 0);
+  await until(async () => (await heldRequests(self.address)) === 0);
   const [one, two] = [self.ask(), self.ask()];
-  await until(async () => (await page(self.address))[GROUP]?.["heldRequests"] === 2);
+  await until(async () => (await heldRequests(self.address)) === 2);
   const full = await self.ask().next();
   t.match(full, { status: 503 });
   t.match(JSON.stringify(full), /HoldFull/);
   one.reset();
-  await until(async () => (await page(self.address))[GROUP]?.["heldRequests"] === 1);
+  await until(async () => (await heldRequests(self.address)) === 1);
   const late = await two.next();
   t.match(late, { status: 503 });
   t.match(JSON.stringify(late), /HoldExpired/);
   const three = self.ask();
-  await until(async () => (await page(self.address))[GROUP]?.["heldRequests"] === 1);
+  await until(async () => (await heldRequests(self.address)) === 1);
   const stopped = self.role.stop();
   const ended = await three.next();
   t.match(ended, { status: 503 });
@@ -181,7 +191,7 @@ t.test("whoever follows later hears of what waits, and is told again after a bre
   const self = await rig(t);
   await mayWake(self);
   const stream = self.ask();
-  await until(async () => (await page(self.address))[GROUP]?.["heldRequests"] === 1);
+  await until(async () => (await heldRequests(self.address)) === 1);
   const woken: string[] = [];
   const ports = createPorts(loadConfig(), SILENT_LOG);
   const second = startRouters({

@@ -54,7 +54,13 @@ export interface SeenGroup {
 /** A workload with its pods. */
 interface Placed extends ReadWorkload {
   readonly pods: readonly Pod[];
-  readonly instances: readonly Members[];
+  readonly instances: readonly Instance[];
+}
+
+interface Instance {
+  readonly members: Members;
+  /** Of all of its pods. */
+  readonly servers: readonly Endpoint[];
 }
 
 /** Of one snapshot. */
@@ -93,8 +99,8 @@ export class Observer {
   /** The servers whose pages are read: those of ready pods. The same list until one of them changed. */
   targets(snapshot: ClusterSnapshot): readonly Endpoint[] {
     const { groups } = this.#layoutOf(snapshot);
-    const all = [...groups.values()].flatMap((workloads) => workloads.flatMap(({ pods }) => pods));
-    const targets = all.flatMap((pod) => this.#endpointsOf(pod)).filter(({ ready }) => ready);
+    const instances = [...groups.values()].flatMap((workloads) => workloads.flatMap(({ instances }) => instances));
+    const targets = instances.flatMap(({ servers }) => servers.filter(({ ready }) => ready));
     if (!isSame(targets, this.#targets)) this.#targets = targets;
     return this.#targets;
   }
@@ -115,7 +121,10 @@ export class Observer {
     const made = Map.groupBy(pods, (pod) => makerOf(pod) ?? "");
     const placed = mine.map((one): Placed => {
       const own = made.get(workloadId(one.spec)) ?? [];
-      return { ...one, pods: own, instances: membersOf(one.object, one.spec, own) };
+      const instances = membersOf(one.object, one.spec, own).map((members) => ({
+        ...{ members, servers: members.flatMap((pod) => this.#endpointsOf(pod)) },
+      }));
+      return { ...one, pods: own, instances };
     });
     return Map.groupBy(placed, ({ spec }) => groupKey(spec));
   }
@@ -157,8 +166,7 @@ export class Observer {
     const { nodesPerInstance, maxSequences } = spec;
     const isMarked = this.#options.reader.isDraining;
     const context = { workload: workloadId(spec), nodesPerInstance, now, isMarked };
-    return instances.map((members) => {
-      const servers = members.flatMap((pod) => this.#endpointsOf(pod));
+    return instances.map(({ members, servers }) => {
       const pages = servers.flatMap(({ id }) => scraped(id).stats ?? []);
       // A part of an engine would look like an idle one.
       const engine = pages.length === servers.length ? engineSeen(pages, maxSequences) : undefined;
@@ -167,19 +175,27 @@ export class Observer {
   }
 
   #endpointsOf(pod: Pod): readonly Endpoint[] {
-    const endpoints = this.#endpoints.get(pod) ?? endpointsOf(pod);
+    const known = this.#endpoints.get(pod);
+    if (known !== undefined) return known;
+    const endpoints = endpointsOf(pod);
     this.#endpoints.set(pod, endpoints);
     return endpoints;
   }
 
+  /** What is told now comes first, and what was told before stays as far as there is room. */
   #modelsOf(key: string, workloads: readonly Placed[], { scraped }: Readings): readonly string[] {
-    const before = this.#models.get(key) ?? new Set();
-    const servers = workloads.flatMap(({ pods }) => pods.flatMap((pod) => this.#endpointsOf(pod)));
-    const told = servers.flatMap(({ id, models }) => [...models, ...scraped(id).models]);
-    const all = [...new Set([...workloads.flatMap(({ spec }) => spec.served), ...told, ...before])];
-    const models = all.slice(0, MAX_GROUP_MODELS);
-    this.#models.set(key, new Set(models));
-    return models;
+    const names = new Set<string>();
+    const add = (more: Iterable<string>): void => {
+      for (const name of more) if (names.size < MAX_GROUP_MODELS) names.add(name);
+    };
+    for (const { spec, instances } of workloads) {
+      add(spec.served);
+      for (const { servers } of instances)
+        for (const { id, models } of servers) [models, scraped(id).models].forEach(add);
+    }
+    add(this.#models.get(key) ?? []);
+    this.#models.set(key, names);
+    return [...names];
   }
 }
 

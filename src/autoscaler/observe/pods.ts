@@ -41,7 +41,9 @@ const known = new WeakMap<Pod, PodFacts>();
 
 /** @param isMarked marked to be scaled in */
 function factsOf(pod: Pod, isMarked: (pod: Pod) => boolean): PodFacts {
-  const facts = known.get(pod) ?? readFacts(pod, isMarked);
+  const before = known.get(pod);
+  if (before !== undefined) return before;
+  const facts = readFacts(pod, isMarked);
   known.set(pod, facts);
   return facts;
 }

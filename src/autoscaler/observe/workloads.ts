@@ -4,10 +4,19 @@
  *
  * Decoding is remembered by object: a reflector keeps an object as long as it stays the same.
  */
-import { isObject, labelOf, type KubeObject, type Namespace, type Pod, type Workload } from "../../kinds/kube.ts";
+import {
+  isObject,
+  labelOf,
+  type KubeObject,
+  type Namespace,
+  type Pod,
+  type PodTemplate,
+  type Workload,
+} from "../../kinds/kube.ts";
 import { hasEnded } from "../../gang/devices.ts";
 import { TEMPLATE_HASH } from "../../kinds/names.ts";
 import type { Devices } from "../../profiles/devices.ts";
+import { deviceRequest } from "../../profiles/devices/request.ts";
 import { workloadSpec } from "../../workload/decode.ts";
 import { templatesOf } from "../../workload/template.ts";
 import type { ScalingSpec } from "../../workload/scaling.ts";
@@ -60,12 +69,17 @@ export class WorkloadDecoder {
     return { object, spec, scaling, acceleratorsPerInstance: this.#accelerators(object, spec) };
   }
 
-  /** A LeaderWorkerSet may have another template for its workers. */
-  #accelerators(object: Workload, { nodesPerInstance, acceleratorsPerPod }: WorkloadSpec): number {
-    const [, template] = templatesOf(object);
-    if (template === undefined) return nodesPerInstance * acceleratorsPerPod;
-    const { spec } = workloadSpec(object, { devices: this.#devices, template });
-    return acceleratorsPerPod + (nodesPerInstance - 1) * (spec?.acceleratorsPerPod ?? acceleratorsPerPod);
+  /** A LeaderWorkerSet may have another template for its workers; of other kinds all pods are alike. */
+  #accelerators(object: Workload, { container, nodesPerInstance, acceleratorsPerPod }: WorkloadSpec): number {
+    const [first, second] = templatesOf(object).map(({ template }) => this.#requested(template, container));
+    const leader = first ?? acceleratorsPerPod;
+    return leader + (nodesPerInstance - 1) * (second ?? leader);
+  }
+
+  /** Devices that the template asks for; undefined where it leaves that to admission. */
+  #requested({ spec }: PodTemplate, container: string): number | undefined {
+    const engine = spec.containers.find(({ name }) => name === container) ?? spec.containers[0];
+    return engine && deviceRequest(engine, this.#devices)?.count;
   }
 }
 

@@ -9,6 +9,7 @@ import type { ClusterSnapshot } from "../../kinds/snapshot.ts";
 import type { Cancel } from "../../ports.ts";
 import { configuredDevices } from "../../profiles/devices.ts";
 import { resolved } from "../../router/replicas/client.ts";
+import { UsageError } from "../input.ts";
 import { engineAccess } from "./engine.ts";
 import { fileOf, reread } from "./files.ts";
 import type { RolePorts } from "./ports.ts";
@@ -106,7 +107,11 @@ interface Words {
 function saying(ports: RolePorts, { routers, groups }: Words, begun: Started): () => Readings["routers"] {
   const { clock } = ports;
   const { prometheus: config } = ports.config.autoscaler;
-  if (config.url === "" || config.queries.requests === "") return routers.seen;
+  if (config.url === "") return routers.seen;
+  if (config.queries.requests === "")
+    throw new UsageError(
+      "autoscaler.prometheus.queries.requests: give a query, or leave autoscaler.prometheus.url empty",
+    );
   const unheard = (group: string, seen: Readings["routers"]): boolean =>
     config.use === "instead" || !isHeard(seen.get(group) ?? [], clock.monotonic());
   const asked = (): readonly string[] => {

@@ -106,7 +106,8 @@ export class Holding {
    * @param attempt undefined where it must go on waiting
    */
   hold<T>(unserved: Unserved, attempt: () => T | undefined): Held<T> | Problem | undefined {
-    const group = this.#deps.wakeable.find(unserved.model, unserved.namespace);
+    const { wakeable, limits } = this.#deps;
+    const group = limits.maxRequests === 0 ? undefined : wakeable.find(unserved.model, unserved.namespace);
     if (group === undefined) return undefined;
     if (this.#isEnding) return ENDING;
     const queue = this.#queueOf(group, unserved.model ?? "");

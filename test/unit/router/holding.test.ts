@@ -1,4 +1,5 @@
 /** Requests for groups that are started: held, let go in their order, ended. */
+import { setImmediate as turn } from "node:timers/promises";
 import t from "tap";
 import fc from "fast-check";
 import type { Problem } from "../../../src/router/answers.ts";
@@ -135,54 +136,79 @@ const steps = fc.array(
   { maxLength: 60 },
 );
 
+/** Takes steps, and looks at what waits after each. */
+class Run {
+  readonly #rig = rig(LIMITS, { "n/g": ["m", "l"], "n/h": ["o"] });
+  readonly #held: { model: string; bytes: number; held: Held<number>; ended: number }[] = [];
+  readonly #released: Record<string, number[]> = {};
+  #room = 0;
+
+  take(step: Step): void {
+    const { time, holding } = this.#rig;
+    if (step.kind === "hold") this.#hold(step.model, step.bytes);
+    else if (step.kind === "leave") this.#leave(step.which);
+    else if (step.kind === "room") this.#room = step.count;
+    else if (step.kind === "time") time.advance(step.ms);
+    else holding.end();
+  }
+
+  #hold(model: string, bytes: number): void {
+    const number = this.#held.length;
+    const made = this.#rig.holding.hold(request(model, bytes), () => this.#attempt(model, number));
+    if (!isHeld(made)) return;
+    const entry = { model, bytes, held: made, ended: 0 };
+    this.#held.push(entry);
+    void made.outcome.then(() => (entry.ended += 1));
+  }
+
+  #attempt(model: string, number: number): number | undefined {
+    if (this.#room === 0) return undefined;
+    this.#room -= 1;
+    (this.#released[model] ??= []).push(number);
+    return number;
+  }
+
+  #leave(which: number): void {
+    const entry = this.#held[which];
+    if (entry?.ended !== 0) return;
+    entry.ended = 1;
+    entry.held.leave();
+  }
+
+  check(): void {
+    const now = this.#held.filter(({ ended }) => ended === 0);
+    const { holding, gauge } = this.#rig;
+    const sum = [...holding.work.values()].reduce((total, { requests }) => total + requests, 0);
+    if (sum !== now.length || gauge() !== sum) throw new Error(`${sum} counted, ${now.length} wait`);
+    const bytesOf = (all: typeof now): number => all.reduce((total, { bytes }) => total + bytes, 0);
+    for (const name of ["m", "l", "o"]) {
+      const mine = now.filter((entry) => entry.model === name);
+      if (mine.length > LIMITS.maxRequests || bytesOf(mine) > LIMITS.maxBytes) throw new Error("more than may wait");
+    }
+    if (bytesOf(now) > LIMITS.maxTotalBytes) throw new Error("more bytes than may wait");
+  }
+
+  async end(): Promise<void> {
+    const { time, holding } = this.#rig;
+    for (const numbers of Object.values(this.#released))
+      if (numbers.some((number, index) => index > 0 && number < numbers[index - 1]!)) throw new Error("out of order");
+    time.advance(LIMITS.ttlMs + 100);
+    await turn();
+    if (holding.work.size > 0 || time.step()) throw new Error("something is left");
+    if (this.#held.some(({ ended }) => ended !== 1)) throw new Error("ended more than once, or never");
+  }
+}
+
 t.test("whatever happens: in order, within bounds, each ended once, nothing left", async (t) => {
   await fc.assert(
     fc.asyncProperty(steps, async (all) => {
-      const { time, holding, gauge } = rig(LIMITS, { "n/g": ["m", "l"], "n/h": ["o"] });
-      const held: { model: string; bytes: number; held: Held<number>; ended: number }[] = [];
-      const released: Record<string, number[]> = {};
-      let room = 0;
-      const waiting = () => held.filter(({ ended }) => ended === 0);
+      const run = new Run();
       for (const step of all) {
-        if (step.kind === "hold") {
-          const number = held.length;
-          const made = holding.hold(request(step.model, step.bytes), () => {
-            if (room === 0) return undefined;
-            room -= 1;
-            (released[step.model] ??= []).push(number);
-            return number;
-          });
-          if (isHeld(made)) {
-            const entry = { model: step.model, bytes: step.bytes, held: made, ended: 0 };
-            held.push(entry);
-            void made.outcome.then(() => (entry.ended += 1));
-          }
-        } else if (step.kind === "leave") {
-          const entry = held[step.which];
-          if (entry?.ended === 0) {
-            entry.ended = 1;
-            entry.held.leave();
-          }
-        } else if (step.kind === "room") room = step.count;
-        else if (step.kind === "time") time.advance(step.ms);
-        else holding.end();
-        await new Promise((resolve) => setImmediate(resolve));
-        const now = waiting();
-        const sum = [...holding.work.values()].reduce((total, { requests }) => total + requests, 0);
-        if (sum !== now.length || gauge() !== sum) throw new Error(`${sum} counted, ${now.length} wait`);
-        for (const name of ["m", "l", "o"]) {
-          const mine = now.filter((entry) => entry.model === name);
-          if (mine.length > LIMITS.maxRequests) throw new Error("more than may wait");
-          if (mine.reduce((total, { bytes }) => total + bytes, 0) > LIMITS.maxBytes) throw new Error("bytes");
-        }
-        if (now.reduce((total, { bytes }) => total + bytes, 0) > LIMITS.maxTotalBytes) throw new Error("all bytes");
+        run.take(step);
+        await turn();
+        run.check();
       }
-      for (const numbers of Object.values(released))
-        if (numbers.some((number, index) => index > 0 && number < (numbers[index - 1] ?? 0))) throw new Error("order");
-      time.advance(LIMITS.ttlMs + 100);
-      await new Promise((resolve) => setImmediate(resolve));
-      if (holding.work.size > 0 || time.step()) throw new Error("something is left");
-      if (held.some(({ ended }) => ended !== 1)) throw new Error("ended more than once, or never");
+      await run.end();
     }),
     { numRuns: 200 },
   );

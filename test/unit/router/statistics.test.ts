@@ -56,7 +56,7 @@ t.test("the way of requests: asked for, waiting to be prefilled, answered", asyn
     text: JSON.stringify({ router: { endpoints: { static: [{ address: "10.0.0.1:80", role: "both", model: "m" }] } } }),
   }).router.endpoints.static;
   const known = staticEndpoints(entries).map((endpoint) => ({ endpoint, stats: undefined }));
-  const page = () => statistics.page({ ...NONE, list: () => known, loads: routing.loads }).groups["/m"];
+  const page = () => statistics.page({ ...NONE, list: () => known, loads: routing.loads }).groups["/m"]!;
   const begin = (stream = true) => {
     const body = Buffer.from(JSON.stringify({ model: "m", stream, prompt: "word ".repeat(400) }));
     const head = [["content-type", "application/json"]] as const;
@@ -65,7 +65,7 @@ t.test("the way of requests: asked for, waiting to be prefilled, answered", asyn
   t.match(page(), { requests: 0, backlogRequests: 0 }, "a group with endpoints is there before it is asked for");
   const one = begin();
   await one.routed;
-  const tokens = page()?.promptTokens ?? 0;
+  const tokens = page().promptTokens;
   t.ok(tokens > 300, `${tokens}`);
   t.match(page(), { requests: 1, backlogRequests: 1, backlogTokens: tokens, answers: 0 });
   now = 100;
@@ -75,24 +75,24 @@ t.test("the way of requests: asked for, waiting to be prefilled, answered", asyn
   now = 1100;
   one.ticket.usage({ promptTokens: 400, completionTokens: 101 });
   one.ticket.finish(true);
-  const { ttft = [], tpot = [], ...figures } = page() ?? {};
+  const { ttft, tpot, ...figures } = page();
   t.match(figures, { answers: 1, generatedTokens: 101, heldRequests: 0 });
   t.equal(ttft[LATENCY_BOUNDS_MS.findIndex((bound) => bound >= 100)], 1);
   t.equal(tpot[LATENCY_BOUNDS_MS.findIndex((bound) => bound >= 10)], 1);
   const whole = begin(false);
   await whole.routed;
-  t.ok((page()?.promptTokens ?? 0) < 2 * tokens, "what is thought to be cached is not counted again");
+  t.ok(page().promptTokens < 2 * tokens, "what is thought to be cached is not counted again");
   now = 9000;
   whole.ticket.firstToken();
   whole.ticket.finish(true);
   t.equal(
-    (page()?.ttft ?? []).reduce((sum, count) => sum + count, 0),
+    page().ttft.reduce((sum, count) => sum + count, 0),
     1,
     "the time of a whole answer is none to a token",
   );
   const [a, b, c] = [begin(), begin(), begin()];
   t.match(await c.routed, { kind: "answer", status: 429 });
-  t.equal(page()?.requests, 5, "one that is turned away was asked for all the same");
+  t.equal(page().requests, 5, "one that is turned away was asked for all the same");
   for (const { ticket } of [a, b, c]) ticket.finish();
   t.match(page(), { backlogRequests: 0, backlogTokens: 0 });
 });
