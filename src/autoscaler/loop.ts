@@ -56,6 +56,10 @@ export interface AutoscalerOptions<Memory> {
   readonly random: Random;
   readonly log: Log;
   readonly metrics: MetricSeries;
+  /** Told of every decision, whoever leads. */
+  readonly onDecision?: (observation: Observation, decision: Decision) => void;
+  /** Told which workloads there are, by id, after each round over all groups. */
+  readonly onRound?: (workloads: ReadonlySet<string>) => void;
 }
 
 export interface Autoscaler {
@@ -242,6 +246,7 @@ function decide<Memory>(state: State<Memory>, { group, observation }: Observed, 
   try {
     const decision = decider.decide(memory, observation);
     state.history.add(group, decision, observation.wallClock);
+    state.options.onDecision?.(observation, decision);
     return decision;
   } catch (error) {
     metrics.count("tandem_autoscaler_failures_total", { phase: "decide" });
@@ -319,7 +324,8 @@ const idOf = ({ kind, metadata }: Workload): string =>
   `${metadata.namespace ?? "default"}/${kind}/${metadata.name ?? ""}`;
 
 /** What is gone is remembered no more; a group that comes back is new. */
-function forget<Memory>({ groups, history, meter, actor }: State<Memory>, observed: readonly Observed[]): void {
+function forget<Memory>(state: State<Memory>, observed: readonly Observed[]): void {
+  const { groups, history, meter, actor, options } = state;
   const names = new Set(observed.map(({ group }) => group));
   for (const [name, group] of groups)
     if (!names.has(name) && group.running === undefined) {
@@ -330,6 +336,7 @@ function forget<Memory>({ groups, history, meter, actor }: State<Memory>, observ
   history.keep(workloads);
   meter.keep(names);
   actor.keep(workloads);
+  options.onRound?.(workloads);
 }
 
 /** Pods that drain while nobody scales what they belong to: its mode was switched off, or its labels were taken off. */

@@ -17,14 +17,7 @@ import { planActions, type DrainTimes, type Plan, type Step, type WorkloadView }
 import { answersOf, changeVerdict, untold } from "./tell.ts";
 import { NotWritten, type Throttle, type Urgency } from "./throttle.ts";
 import { verify, type Shrunk } from "./verify.ts";
-import {
-  podPatch,
-  replicasOf,
-  scalePatch,
-  scaleRef,
-  workloadPatch,
-  type Patch,
-} from "./writes.ts";
+import { podPatch, replicasOf, scalePatch, scaleRef, workloadPatch, type Patch } from "./writes.ts";
 
 export interface ActorOptions {
   readonly reader: Pick<KubeReader, "get">;

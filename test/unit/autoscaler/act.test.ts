@@ -80,7 +80,10 @@ t.test("fewer: the least busy drains, and goes when it has been idle", async (t)
   t.equal(cluster.replicas(id), 2);
   t.same(cluster.deleted, uids([b]));
   t.match(cluster.events, [{ reason: "ScaledIn" }]);
-  t.same(kinds(cluster).filter((what) => what !== "annotate" && what !== "event"), ["drain", "mark", "scale"]);
+  t.same(
+    kinds(cluster).filter((what) => what !== "annotate" && what !== "event"),
+    ["drain", "mark", "scale"],
+  );
 });
 
 t.test("an engine that does not come to its end goes when its time is over", async (t) => {

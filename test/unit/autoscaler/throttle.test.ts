@@ -51,7 +51,8 @@ t.test("at most so many in any second, whenever they are asked for", async (t) =
       if (sent.length !== all.length) throw new Error(`${sent.length} of ${all.length} were sent`);
       sent.forEach(({ at }, index) => {
         const before = sent[index - perSecond];
-        if (before !== undefined && at - before.at < 1000) throw new Error(`${perSecond + 1} from ${before.at} to ${at}`);
+        if (before !== undefined && at - before.at < 1000)
+          throw new Error(`${perSecond + 1} from ${before.at} to ${at}`);
       });
     }),
     { numRuns: 20 },
