@@ -17,6 +17,8 @@ const LENGTHS_MS = 300_000;
 /** `routers`: exact and early. `engines`: late, and without what waits at a router. `partial`: some routers are silent. */
 export type Source = "routers" | "partial" | "engines" | "none";
 
+type EngineCounts = Pick<Arrivals, "promptTokens" | "generatedTokens">;
+
 export class TrafficMemory {
   readonly slots = new Slots(SLOT_MS, SLOTS);
   readonly rounds = new Slots(ROUND_MS, ROUNDS);
@@ -89,22 +91,20 @@ export class TrafficMemory {
     return { sums: { ...NOTHING, promptTokens, generatedTokens }, heard };
   }
 
-  #grownEngine(
-    { id, engine }: InstanceSeen,
-    at: number,
-  ): Pick<Arrivals, "promptTokens" | "generatedTokens"> | undefined {
+  #grownEngine({ id, engine }: InstanceSeen, at: number): EngineCounts | undefined {
     if (engine === undefined || at - engine.at > FRESH_MS) return undefined;
     const before = this.#engines.get(id);
     if (before !== undefined && engine.at <= before.at) return { promptTokens: 0, generatedTokens: 0 };
-    const { promptTokens = NaN, generatedTokens = NaN } = engine;
+    const now = countsOf(engine);
+    const last = before === undefined ? now : countsOf(before);
     this.#engines.set(id, {
       ...engine,
-      promptTokens: lastCount(before?.promptTokens, promptTokens),
-      generatedTokens: lastCount(before?.generatedTokens, generatedTokens),
+      promptTokens: lastCount(last.promptTokens, now.promptTokens),
+      generatedTokens: lastCount(last.generatedTokens, now.generatedTokens),
     });
     return {
-      promptTokens: grownOr0(before, before?.promptTokens, engine.promptTokens),
-      generatedTokens: grownOr0(before, before?.generatedTokens, engine.generatedTokens),
+      promptTokens: grown(last.promptTokens, now.promptTokens),
+      generatedTokens: grown(last.generatedTokens, now.generatedTokens),
     };
   }
 
@@ -124,7 +124,11 @@ export class TrafficMemory {
   }
 }
 
-const grownOr0 = (source: unknown, before = NaN, now = NaN): number => (source === undefined ? 0 : grown(before, now));
+/** What an engine does not tell is no number. */
+const countsOf = ({ promptTokens = NaN, generatedTokens = NaN }: EngineSeen): EngineCounts => ({
+  promptTokens,
+  generatedTokens,
+});
 
 /** As it tells, with what it told last in place of what is no number. */
 const counted = (before: RouterSeen | undefined, router: RouterSeen): RouterSeen => ({
