@@ -48,12 +48,13 @@ export async function startReplicas(ports: RolePorts, { loads, history, edge, to
   const readers = readersOf(ports);
   const callers = { token, isMember: (remote: string | undefined) => readers.includes(remote), metrics };
   await app.register(statisticsRoutes({ ...told, timers, callers }));
-  const endRefresh = timers.every(READERS_MS, () => void readers.refresh());
   const at = parseListen(listen);
   const listens = at !== undefined && edge?.shares(listen) === true ? await edge.mount(app) : undefined;
   const address = at === undefined ? "" : new URL(await app.listen(at)).host;
   listens?.(address);
   const endOwn = listens === undefined ? await edge?.start() : undefined;
+  // Behind all that may fail: a timer would keep a process alive that cannot start.
+  const endRefresh = timers.every(READERS_MS, () => void readers.refresh());
   const push = peers === "" ? undefined : startPush({ members, token, state, clock, timers, log, metrics });
   return {
     address,
