@@ -55,6 +55,12 @@ export interface Metrics {
   observe(name: string, value: number, labels?: MetricLabels): void;
 }
 
+/** Metrics whose series come and go with what they tell of. */
+export interface MetricSeries extends Metrics {
+  /** Takes a series off the page; one that is not there is no mistake. */
+  drop(name: string, labels: MetricLabels): void;
+}
+
 /** One read of the API server, outside the watch: for commands and for checks just before a write. */
 export interface KubeReader {
   /** The object, or undefined where the server says 404. */

@@ -89,7 +89,7 @@ export interface RouterSeen {
 }
 
 /** Upper bounds in milliseconds, a quarter more each: 1 ms to 74 s. */
-export const LATENCY_BOUNDS_MS: readonly number[] = Array.from({ length: 51 }, (_, index) => 1.25 ** index);
+export { LATENCY_BOUNDS_MS } from "../kinds/statistics.ts";
 
 /** What should be, and how that came about. */
 export interface Decision {

@@ -7,6 +7,7 @@ import { staticEndpoints } from "../endpoints/directory.ts";
 import { createLog } from "../telemetry/log.ts";
 import { startPageServer, text, type PageServer } from "../telemetry/server.ts";
 import { connectCluster, type ClusterAccess } from "./roles/cluster.ts";
+import { startAutoscalerRole } from "./roles/autoscaler.ts";
 import { startControllerRole } from "./roles/controller.ts";
 import { discover } from "./roles/discovery.ts";
 import { parseRoles, roleNames, type RoleName } from "./roles/names.ts";
@@ -30,7 +31,7 @@ Example:
 export const registerServe: Register = (program, exit) => {
   program
     .command("serve")
-    .description("Runs the service: webhooks, scheduler extender, controller, router.")
+    .description("Runs the service: webhooks, scheduler extender, controller, router, autoscaler.")
     .option("-c, --config <file>", "configuration file")
     .option("--set <path=value>", "sets one key of the configuration; repeatable", collect)
     .option("--role <list>", `comma list of ${roleNames.join(", ")}`, roleNames.join(","))
@@ -98,12 +99,22 @@ async function startRoles(
   roles: ReadonlySet<RoleName>,
   started: Role[],
 ): Promise<void> {
-  if (access !== undefined && roles.has("controller")) started.push(startControllerRole(ports, access));
-  if (access !== undefined && (roles.has("admission") || roles.has("extender")))
-    started.push(await startWebhookRole(ports, access, roles));
-  const volcano = access !== undefined && roles.has("extender") ? await startVolcanoRole(ports, access) : undefined;
-  if (volcano !== undefined) started.push(volcano);
+  if (access !== undefined) await startClusterRoles(ports, access, roles, started);
   if (roles.has("router")) started.push(await startRouterRole(ports, routerEndpoints(ports, access)));
+  // Behind the router, which it asks when both run here.
+  if (access !== undefined && roles.has("autoscaler")) started.push(await startAutoscalerRole(ports, access));
+}
+
+async function startClusterRoles(
+  ports: RolePorts,
+  access: ClusterAccess,
+  roles: ReadonlySet<RoleName>,
+  started: Role[],
+): Promise<void> {
+  if (roles.has("controller")) started.push(startControllerRole(ports, access));
+  if (roles.has("admission") || roles.has("extender")) started.push(await startWebhookRole(ports, access, roles));
+  const volcano = roles.has("extender") ? await startVolcanoRole(ports, access) : undefined;
+  if (volcano !== undefined) started.push(volcano);
 }
 
 function routerEndpoints(

@@ -49,6 +49,12 @@ export const Router = Type.Object(
           description:
             "File with a token that all replicas share; empty: those are heard whose addresses `router.replicas.peers` resolves to.",
         }),
+        readers: Type.String({
+          default: "",
+          maxLength: 4096,
+          description:
+            "Names, with commas, whose addresses may ask for statistics beside the replicas', where there is no token: the autoscaler's headless Service.",
+        }),
       },
       { ...closed, description: "Other replicas of the router." },
     ),
@@ -146,6 +152,22 @@ export const Router = Type.Object(
     ),
     scrapeIntervalMs: integer(1000, 50, 60000, "Time between two reads of an engine's metrics."),
     scrapeTimeoutMs: integer(2000, 10, 60000, "Deadline of one such read."),
+    hold: Type.Object(
+      {
+        maxRequests: integer(1000, 0, 100000, "Requests of one model that wait; 503 above. 0: none is held."),
+        maxBytes: integer(
+          268435456,
+          1024,
+          8589934592,
+          "Bytes of their bodies; those of all models together are half of router.maxBufferedBytes at most.",
+        ),
+        ttlMs: integer(300000, 100, 3600000, "Time that one waits; 503 after it."),
+      },
+      {
+        ...closed,
+        description: "Requests for groups that are scaled to zero, until the autoscaler has started an engine.",
+      },
+    ),
     explainHeaders: flag(false, "Answers name the endpoints chosen, in x-tandem-* headers."),
     prefill: PrefillLeg,
     engine: EngineAccess,

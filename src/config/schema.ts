@@ -5,6 +5,7 @@
  * unit in the name; sizes are bytes.
  */
 import Type, { type Static } from "typebox";
+import { Autoscaler } from "./autoscaler.ts";
 import { DeviceProfileSchema } from "./devices.ts";
 import type { StaticEndpoint } from "./engines.ts";
 import { closed, flag, integer, listen, oneOf, quantity, text } from "./fields.ts";
@@ -240,20 +241,7 @@ export const ConfigSchema = Type.Object(
       { ...closed, description: "Controller." },
     ),
     router: Router,
-    autoscaler: Type.Object(
-      {
-        keda: Type.Object(
-          {
-            listen: listen(
-              "",
-              "gRPC address at which KEDA asks for replicas, usually of port 9004, in plain HTTP/2; it asks nobody who calls: let only KEDA's operator reach it.",
-            ),
-          },
-          { ...closed, description: "External scaler of KEDA." },
-        ),
-      },
-      { ...closed, description: "Autoscaler." },
-    ),
+    autoscaler: Autoscaler,
     metrics: Type.Object(
       { listen: listen("127.0.0.1:9090", "HTTP address of /metrics.") },
       { ...closed, description: "Metrics." },

@@ -26,16 +26,18 @@ export interface FromScraper {
 }
 
 /** Numbers of a row: target, then the stats in the order below; what an engine does not tell is NaN. */
-const ROW = 11;
+const ROW = 14;
 
 const NO_LOOKUPS: CacheLookups = { queried: NaN, hit: NaN, external: NaN };
 
 function rowOf(target: number, stats: EngineStats): readonly number[] {
   const { at, running, waiting, kvUsage, blockSize = NaN, blocks = NaN, caches, lookups = NO_LOOKUPS } = stats;
   const { queried, hit, external } = lookups;
+  const { promptTokens = NaN, generatedTokens = NaN, kvTokens = NaN } = stats;
   return [
     ...[target, at, running, waiting, kvUsage, blockSize, blocks],
     ...[caches === undefined ? NaN : Number(caches), queried, hit, external],
+    ...[promptTokens, generatedTokens, kvTokens],
   ];
 }
 
@@ -65,8 +67,19 @@ function toldOf([blockSize = NaN, blocks = NaN, caches = NaN, ...counters]: read
   };
 }
 
-const lookupsOf = ([queried = NaN, hit = NaN, external = NaN]: readonly number[]): Partial<EngineStats> =>
-  queried >= 0 ? { lookups: { queried, hit, external } } : {};
+function lookupsOf([queried = NaN, hit = NaN, external = NaN, ...work]: readonly number[]): Partial<EngineStats> {
+  return { ...(queried >= 0 ? { lookups: { queried, hit, external } } : {}), ...workOf(work) };
+}
+
+const workOf = ([
+  promptTokens = NaN,
+  generatedTokens = NaN,
+  kvTokens = NaN,
+]: readonly number[]): Partial<EngineStats> => ({
+  ...(promptTokens >= 0 ? { promptTokens } : {}),
+  ...(generatedTokens >= 0 ? { generatedTokens } : {}),
+  ...(kvTokens > 0 ? { kvTokens } : {}),
+});
 
 /** What differs from what was sent before; `sent` then holds what is sent now. */
 export function changesOf(

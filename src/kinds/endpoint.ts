@@ -76,6 +76,12 @@ export interface EngineStats {
   readonly caches?: boolean;
   /** What was looked up in its prefix cache since it started, where it counts that. */
   readonly lookups?: CacheLookups;
+  /** Prompt tokens that it computed since it started: without those that were cached, or that another engine computed. */
+  readonly promptTokens?: number;
+  /** Tokens that it generated since it started. */
+  readonly generatedTokens?: number;
+  /** Tokens that its KV cache holds; of ranks behind one address, all of them. */
+  readonly kvTokens?: number;
 }
 
 /** Counters of a prefix cache, in prompt tokens since the engine started; ranks behind one address are summed. */

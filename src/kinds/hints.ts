@@ -101,6 +101,8 @@ export const HINTS: Readonly<Partial<Record<Reason, string>>> = {
   // router
   NoPartner:
     "Look at the group's prefill pods: one must be ready and compatible; several answers of one prompt, and its own probabilities, cannot be split.",
+  HoldFull: "Raise router.hold, or keep an engine (autoscaling.tandem.sh/min-replicas).",
+  HoldExpired: "Look at the group's pods: none got ready in time, or nobody started one.",
   NoEndpoint: "Look at the group's pods: none is ready, of the right role and compatible.",
   ModelUnknown: "Request a model that is served, or add the name by tandem.sh/served-model.",
   BodyInvalid: "Send what the OpenAI API of the path accepts.",

@@ -64,6 +64,78 @@ export const METRICS = {
     labels: [],
     buckets: LATENCY_SECONDS,
   },
+  tandem_autoscaler_desired_replicas: {
+    type: "gauge",
+    help: "Instances that a workload is to have.",
+    labels: ["namespace", "workload"],
+  },
+  tandem_autoscaler_recommended_replicas: {
+    type: "gauge",
+    help: "Instances that it would have were nothing in the way, by the last reason that had a say in the number.",
+    labels: ["namespace", "workload", "reason"],
+  },
+  tandem_autoscaler_draining_replicas: {
+    type: "gauge",
+    help: "Instances that get no new work because they are to be scaled in.",
+    labels: ["namespace", "workload"],
+  },
+  tandem_autoscaler_frozen: {
+    type: "gauge",
+    help: "1 where the replicas stand although another number was wanted, by the reason.",
+    labels: ["namespace", "workload", "reason"],
+  },
+  tandem_autoscaler_demand: {
+    type: "gauge",
+    help: "Tokens a second that a role of a group has to compute: prompt tokens for prefill, generated tokens for decode.",
+    labels: ["group", "role"],
+  },
+  tandem_autoscaler_capacity: {
+    type: "gauge",
+    help: "Tokens a second that one instance of a role can compute.",
+    labels: ["group", "role"],
+  },
+  tandem_autoscaler_forecast: {
+    type: "gauge",
+    help: "Of the demand, what each forecast adds: trend, burst.",
+    labels: ["group", "role", "kind"],
+  },
+  tandem_autoscaler_backlog_seconds: {
+    type: "gauge",
+    help: "Time that a role takes for what waits for it.",
+    labels: ["group", "role"],
+  },
+  tandem_autoscaler_panicking: {
+    type: "gauge",
+    help: "1 while a role is scaled by its last moments and gives up nothing.",
+    labels: ["group", "role"],
+  },
+  tandem_autoscaler_drains_total: {
+    type: "counter",
+    help: "Instances scaled in, by how their drain ended: idle, late (requests were left when its time was over), unserving (not ready).",
+    labels: ["end"],
+  },
+  tandem_autoscaler_writes_total: {
+    type: "counter",
+    help: "Writes to the API server by the autoscaler, by what became of them: done, conflict, failed.",
+    labels: ["kind", "outcome"],
+  },
+  tandem_autoscaler_round_seconds: {
+    type: "histogram",
+    help: "Time of one round over all groups, by phase: observe, decide. Both hold the processor all along.",
+    labels: ["phase"],
+    buckets: LATENCY_SECONDS,
+  },
+  tandem_autoscaler_wake_seconds: {
+    type: "histogram",
+    help: "Time from a router's word that requests wait for a group until what was decided is written.",
+    labels: [],
+    buckets: LATENCY_SECONDS,
+  },
+  tandem_autoscaler_failures_total: {
+    type: "counter",
+    help: "Groups, or whole rounds, that failed for a bug or a bad answer, by phase: observe, decide, act.",
+    labels: ["phase"],
+  },
   tandem_cluster_watch_restarts_total: {
     type: "counter",
     help: "Watches that had to be begun again.",
@@ -193,6 +265,37 @@ export const METRICS = {
     labels: [],
   },
   tandem_router_endpoints: { type: "gauge", help: "Endpoints known, by role and state.", labels: ["role", "state"] },
+  tandem_router_held_requests: {
+    type: "gauge",
+    help: "Requests that wait for the first engine of a group that is started.",
+    labels: [],
+  },
+  tandem_router_holds_total: {
+    type: "counter",
+    help: "Requests that waited so, by what became of them: released, expired, left (the client went away), ended (the router did), full (not held at all).",
+    labels: ["outcome"],
+  },
+  tandem_router_hold_duration_seconds: {
+    type: "histogram",
+    help: "Time that requests waited so.",
+    labels: [],
+    buckets: [0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 300, 600],
+  },
+  tandem_autoscaler_routers: {
+    type: "gauge",
+    help: "Replicas of the router whose statistics were read in the last round.",
+    labels: [],
+  },
+  tandem_autoscaler_router_failures_total: {
+    type: "counter",
+    help: "Calls to replicas of the router that failed, by path.",
+    labels: ["path"],
+  },
+  tandem_autoscaler_prometheus_failures_total: {
+    type: "counter",
+    help: "Queries of autoscaler.prometheus that failed, or found no value.",
+    labels: [],
+  },
   tandem_router_replicas: {
     type: "gauge",
     help: "Replicas of the router that are heard of, itself included.",

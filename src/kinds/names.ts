@@ -134,6 +134,9 @@ export const STATUS = {
 /** Value of `STATUS.drain` on the pods of an instance of which one is not ready: the others' readiness ends it. */
 export const DRAIN_UNREADY = "instance-unready";
 
+/** Value of `STATUS.drain` on the pods of an instance that is to be scaled in; the autoscaler alone writes it and takes it off. */
+export const DRAIN_SCALE_IN = "scale-in";
+
 /** On PodGroups, ConfigMaps and Services that the controller makes: only what carries it is ever changed or deleted. */
 export const OWNERSHIP = { label: "tandem.sh/owned-by", value: "controller" } as const;
 
@@ -153,6 +156,14 @@ export const ENGINE_PORTS = {
 
 /** Pods of one ReplicaSet with a lower one are deleted first when it is scaled in. */
 export const POD_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost";
+
+/** Labels by which pods of one template are told from those of another, by the kind of their workload. */
+export const TEMPLATE_HASH: Readonly<Record<string, string>> = {
+  Deployment: "pod-template-hash",
+  StatefulSet: "controller-revision-hash",
+  // Its inner StatefulSets of leaders and workers have revisions of their own.
+  LeaderWorkerSet: "leaderworkerset.sigs.k8s.io/template-revision-hash",
+};
 
 /** LeaderWorkerSet's keys on its own pods (sigs.k8s.io/lws, api/leaderworkerset/v1), and the names of its environment. */
 export const LWS = {

@@ -159,6 +159,12 @@ export const REASONS = {
   CertificatesIssued: "New certificates were made, or their authority was published.",
   CertificatesForeign: "The Secret with the certificates is not the controller's, and is left alone.",
   Released: "Tandem let go of the object.",
+  // autoscaler: actions
+  ScaledOut: "More instances were asked for; the message leads from the demand to the number.",
+  ScaledIn: "Instances that had been drained were given up; the message leads from the demand to the number.",
+  ScaleInBudget: "A PodDisruptionBudget allows fewer instances to go than the autoscaler would give up.",
+  ScaleInElsewhere: "A scale-in took other pods than those that had been drained for it.",
+  ScaleRefused: "The API server refuses what the autoscaler wants to write, and will again.",
   // doctor
   CheckPassed: "The check found what it wants.",
   CheckSkipped: "The check had nothing to look at; the message says what was missing.",
@@ -193,6 +199,9 @@ export const REASONS = {
   NoPartner:
     "Decode engines that compute no prompt by themselves have no prefill endpoint that can serve the request with them.",
   NoEndpoint: "No endpoint that is ready, of the right role and compatible serves this model.",
+  HoldFull: "As many requests as may wait for the first engine of a group that is started, or bytes of them, do.",
+  HoldExpired: "The request waited for an engine to start for as long as it may.",
+  HoldEnded: "The request waited for an engine to start, at a replica of the router that ends.",
   SubsetEmpty: "None of the endpoints that the proxy allows can take requests.",
   SubsetMalformed: "The proxy's list of allowed endpoints cannot be read.",
   BodyUnseen: "The body does not reach the router whole, and every endpoint takes KV transfer parameters from bodies.",

@@ -22,6 +22,7 @@ export interface ArgumentNames {
   readonly model: readonly string[];
   readonly served: readonly string[];
   readonly blockSize: readonly string[];
+  readonly maxSequences: readonly string[];
 }
 
 export interface EngineProfile {
@@ -62,6 +63,7 @@ const VLLM_NAMES: ArgumentNames = {
   model: ["--model"],
   served: ["--served-model-name"],
   blockSize: ["--block-size"],
+  maxSequences: ["--max-num-seqs"],
 };
 
 const SGLANG_NAMES: ArgumentNames = {
@@ -75,6 +77,7 @@ const SGLANG_NAMES: ArgumentNames = {
   model: ["--model-path", "--model"],
   served: ["--served-model-name"],
   blockSize: ["--page-size"],
+  maxSequences: ["--max-running-requests"],
 };
 
 /** KV events came with 0.9; the engine of 0.8 (V1) caches prefixes by default, older ones when asked. */

@@ -69,7 +69,7 @@ export class LegAccount {
     const taught = this.#lesson(candidate, ownMs, prompt);
     index.record(endpoint.id, prompt.keys);
     const began = clock.monotonic();
-    const release = this.#holds.occupy(endpoint, ownMs);
+    const release = this.#holds.occupy(endpoint, ownMs, tokens - candidate.cachedTokens);
     this.#running += 1;
     return (outcome, late, reply) => {
       this.#running -= 1;

@@ -14,6 +14,8 @@ export interface Problem {
   readonly message: string;
   /** The body's member at fault. */
   readonly param?: string;
+  /** Of 429 and 503, where it is not worth while after the usual two. */
+  readonly retryAfterSeconds?: number;
 }
 
 interface Kind {
@@ -36,7 +38,7 @@ const TYPES: Readonly<Record<Problem["status"], Kind>> = {
 };
 
 /** Seconds after which trying again is worth while; endpoints are scraped every second, so two see a change. */
-const RETRY_AFTER_SECONDS = "2";
+const RETRY_AFTER_SECONDS = 2;
 
 const JSON_TYPE: HeaderList = [["content-type", "application/json"]];
 
@@ -49,7 +51,9 @@ function errorBody({ status, message, param }: Problem, shape: ErrorShape): obje
 
 export function problemAnswer(problem: Problem, shape: ErrorShape = "openai"): Answer {
   const retry: HeaderList =
-    problem.status === 429 || problem.status === 503 ? [["retry-after", RETRY_AFTER_SECONDS]] : [];
+    problem.status === 429 || problem.status === 503
+      ? [["retry-after", String(problem.retryAfterSeconds ?? RETRY_AFTER_SECONDS)]]
+      : [];
   return {
     kind: "answer",
     status: problem.status,

@@ -33,10 +33,13 @@ export class LegHolds {
     return this.#fetched;
   }
 
-  /** The endpoint has a request and its prefill to do, until released. */
-  occupy({ id }: Endpoint, prefillMs: number): Release {
+  /**
+   * The endpoint has a request and its prefill to do, until released.
+   * @param tokens of the prompt, to be computed
+   */
+  occupy({ id }: Endpoint, prefillMs: number, tokens: number): Release {
     const { loads } = this.#deps;
-    const releases = [loads.request(id), loads.prefill(id, prefillMs)];
+    const releases = [loads.request(id), loads.prefill(id, prefillMs, tokens)];
     return () => releases.forEach((release) => release());
   }
 

@@ -2,6 +2,7 @@
  * One request on its way: facts, selection, prefill leg, and where the decode leg goes. Finished exactly once,
  * whichever way it ends; what it holds on endpoints is released then.
  */
+import type { Endpoint } from "../kinds/endpoint.ts";
 import { HEADER } from "../kinds/names.ts";
 import type { Reason, Verdict } from "../kinds/verdict.ts";
 import type { EngineClient, Log, Metrics, Random, Timers } from "../ports.ts";
@@ -12,15 +13,18 @@ import type { PeerBook } from "./disagg/peers.ts";
 import type { Answer, CompleteRequest, Forward, Routed, Ticket, Usage } from "./exchange.ts";
 import type { Explainer } from "./explain/explainer.ts";
 import { costHeader, explainHeaders } from "./explain/headers.ts";
-import { forecastOf } from "./forecast.ts";
+import { forecastOf, type Forecast } from "./forecast.ts";
+import { mayWait, type Held, type Holding } from "./flow/holding.ts";
 import type { HitWatch } from "./hits.ts";
 import { headerOf, type HeaderList } from "./headers.ts";
 import { judged, type CountedHits } from "./kv/counted.ts";
 import { PrefillLegs, type Handover } from "./legs.ts";
 import { Placement } from "./placement.ts";
+import { promptOf } from "./prompt.ts";
 import { isProblem, readFacts, type FactsConfig, type RequestFacts } from "./request/facts.ts";
 import { errorsOf, isLocated, locate, type Located } from "./request/head.ts";
 import { isRefused, select, servedBy, type SelectDependencies, type Selection } from "./select.ts";
+import { groupOf, type GroupCounters, type Statistics } from "./statistics/groups.ts";
 import type { TokenRates } from "./tokenize/rates.ts";
 import type { PromptTokenizer, PromptTokens } from "./tokenize/tokens.ts";
 import { AnswerTokens } from "./tokens.ts";
@@ -41,6 +45,10 @@ export interface RouterDependencies extends SelectDependencies {
   readonly explainer?: Explainer;
   /** Judges the history by engines' counters. */
   readonly counted?: CountedHits;
+  /** Counts for the autoscaler. */
+  readonly statistics?: Statistics;
+  /** Keeps requests until an engine is started for them. */
+  readonly holding?: Holding;
 }
 
 export interface JourneyDependencies extends RouterDependencies {
@@ -82,6 +90,8 @@ export class Journey implements Ticket {
   /** What engines are asked for. */
   #path = "";
   #over = false;
+  /** There while it waits for an engine to start. */
+  #held: Held<unknown> | undefined;
 
   constructor(deps: JourneyDependencies, request: CompleteRequest) {
     this.#deps = deps;
@@ -131,6 +141,7 @@ export class Journey implements Ticket {
 
   finish(complete = false): void {
     this.#over = true;
+    this.#held?.leave();
     this.#legs?.end(complete);
     // Profile light does not see whether a stream came to its end; one that began was most likely computed.
     if (this.#answers) this.#placement?.counted();
@@ -148,12 +159,56 @@ export class Journey implements Ticket {
     const asked = this.#deps.tokenizer?.idle === false ? this.#tokensOf(facts) : undefined;
     // Nothing asked, nothing awaited: a turn of the microtask queue is a turn of every stream.
     const selection = select(this.#deps, facts, this.#request, asked === undefined ? undefined : await asked);
-    if (isRefused(selection)) return this.#refuse(selection);
+    if (isRefused(selection)) return this.#refused(facts, selection);
     this.#deps.metrics.observe("tandem_router_pick_duration_seconds", (this.#deps.clock.monotonic() - started) / 1000);
-    this.#deps.onPick?.(selection.pick.verdict);
     this.#assign(selection, facts);
+    return this.#send(facts, selection);
+  }
+
+  async #send(facts: RequestFacts, selection: Selection): Promise<Routed> {
     const remote = selection.pick.prefill.length > 0;
     return this.#conclude(facts, selection, remote ? await this.#handOver(facts, selection) : LOCAL);
+  }
+
+  /** No endpoint: held, where one is started for it. */
+  async #refused(facts: RequestFacts, problem: Problem): Promise<Routed> {
+    const held = mayWait(problem) ? this.#hold(facts, problem) : undefined;
+    if (held === undefined) this.#turnedAway(facts, problem);
+    if (held === undefined || "status" in held) return this.#refuse(held ?? problem);
+    this.#held = held;
+    const made = await held.outcome;
+    this.#held = undefined;
+    return isRefused(made) ? this.#refuse(made) : this.#send(facts, made);
+  }
+
+  #hold(facts: RequestFacts, problem: Problem): Held<Selection | Problem> | Problem | undefined {
+    const { holding, statistics } = this.#deps;
+    // Of several services none is the one that was meant.
+    const isUnnamed = problem.reason === "ModelUnnamed" && this.#deps.directory.list().length > 0;
+    if (holding === undefined || this.#over || isUnnamed || problem.reason === "Saturated") return undefined;
+    const { tokens } = promptOf(this.#deps, facts, facts.model ?? "", undefined);
+    const { body, namespace } = this.#request;
+    const held = holding.hold({ model: facts.model, namespace, bytes: body.length, tokens }, () => this.#again(facts));
+    if (held !== undefined && !("status" in held)) statistics?.of(held.group).arrived(tokens);
+    return held;
+  }
+
+  /** What there is no room for is asked of the group all the same. */
+  #turnedAway(facts: RequestFacts, { reason }: Problem): void {
+    const { statistics } = this.#deps;
+    if (statistics === undefined || !WITHOUT_ROOM.has(reason)) return;
+    const served = servedBy(this.#deps, facts.model, this.#request.namespace);
+    const [known] = [...(served?.fleet.decode ?? []), ...(served?.fleet.prefill ?? [])];
+    if (served === undefined || known === undefined) return;
+    statistics.of(groupOf(known.endpoint)).arrived(promptOf(this.#deps, facts, served.model, undefined).tokens);
+  }
+
+  /** Undefined where it must go on waiting; a pick is work on its endpoints before the next one is made. */
+  #again(facts: RequestFacts): Selection | Problem | undefined {
+    const selection = select(this.#deps, facts, this.#request);
+    if (!isRefused(selection)) this.#assign(selection, facts);
+    else if (mayWait(selection)) return undefined;
+    return selection;
   }
 
   #read({ api, tenant, opaque }: Located): RequestFacts | Problem {
@@ -178,10 +233,16 @@ export class Journey implements Ticket {
 
   #assign(selection: Selection, facts: RequestFacts): void {
     const { prompt, pick } = selection;
+    this.#deps.onPick?.(pick.verdict);
     const { explainer, config } = this.#deps;
     // Before the request is load itself.
     const forecast = forecastOf(selection, facts);
-    this.#tokens.expect(forecast, explainer?.record(this.#requestId, selection, forecast));
+    const record = explainer?.record(this.#requestId, selection, forecast);
+    this.#tokens.expect(forecast, {
+      record,
+      group: this.#counted(forecast, pick.decode.endpoint),
+      isHeld: this.#held !== undefined,
+    });
     if (config.explainHeaders) this.#cost = costHeader(selection);
     const sent = { keys: prompt.keys, tokens: prompt.tokens, thought: pick.decode.sentTokens ?? 0 };
     this.#placement = new Placement(this.#deps, pick.decode.endpoint, { ...sent, counts: countable(facts) });
@@ -189,6 +250,13 @@ export class Journey implements Ticket {
     if (this.#over) this.#placement.end();
     this.#countTokens("prompt", prompt.tokens);
     this.#countTokens("predicted", forecast.cachedTokens);
+  }
+
+  #counted(forecast: Forecast, endpoint: Endpoint): GroupCounters | undefined {
+    const group = this.#deps.statistics?.of(groupOf(endpoint));
+    // One that was held was counted when it came.
+    if (this.#held === undefined) group?.arrived(forecast.promptTokens - forecast.cachedTokens);
+    return group;
   }
 
   #handOver(facts: RequestFacts, selection: Selection): Promise<Handover> {
@@ -207,7 +275,7 @@ export class Journey implements Ticket {
     this.#local = leg.kind === "local";
     const why = leg.kind === "local" ? (leg.why ?? selection.local) : undefined;
     if (why !== undefined) this.#deps.metrics.count("tandem_router_local_prefills_total", { reason: why });
-    if (leg.kind === "local") this.#placement?.prefillHere(selection.pick.localOwnMs);
+    if (leg.kind === "local") this.#placement?.prefillHere(selection.pick.localOwnMs, freshTokens(selection));
     else this.#handed(leg);
     const reason: Reason = leg.kind === "local" ? "LocalPrefill" : "Picked";
     this.#deps.metrics.count("tandem_router_requests_total", { outcome: "forwarded", reason });
@@ -260,6 +328,11 @@ async function insteadOf(deserted: Promise<LegFailure>, { errors }: RequestFacts
   const failure = await deserted;
   return failure.kind === "refusal" ? engineAnswer(failure.status, failure.body) : problemAnswer(LOST, errors);
 }
+
+const WITHOUT_ROOM: ReadonlySet<Reason> = new Set(["Saturated", "NoPartner", "NoEndpoint"]);
+
+/** What the decode endpoint computes of the prompt, where it prefills. */
+const freshTokens = ({ prompt, pick }: Selection): number => prompt.tokens - pick.decode.cachedTokens;
 
 type Forwarded = Extract<Handover, { kind: "handed" | "local" }>;
 const LOCAL: Handover = { kind: "local" };

@@ -17,6 +17,7 @@ import { LegAccount, type AccountDependencies } from "./account.ts";
 import type { HeaderList } from "./headers.ts";
 import { LegHolds } from "./holds.ts";
 import type { BlockKeys } from "./kv/blocks.ts";
+import type { Release } from "./load.ts";
 import type { Pick, PricedPrefill } from "./pick/pick.ts";
 import { pathOf } from "./request/head.ts";
 import type { SelectDependencies } from "./select.ts";
@@ -152,7 +153,7 @@ export class PrefillLegs {
     const { callbacks, random } = this.#deps;
     if (callbacks === undefined) return { kind: "local" };
     const { endpoint } = first.candidate;
-    const reserved = this.#holds.occupy(endpoint, first.ownMs);
+    const reserved = this.#occupy(first, run);
     this.#holds.add(reserved);
     const { promise: deserted, resolve } = Promise.withResolvers<LegFailure>();
     this.#callback = callbacks.open(random.id(), run.request.requestId, (posted) => {
@@ -174,12 +175,16 @@ export class PrefillLegs {
   #bySidecar({ request, prompt }: Run, by: PricedPrefill): Handover {
     const { endpoint } = by.candidate;
     this.#deps.index.record(endpoint.id, prompt.keys);
-    this.#holds.add(this.#holds.occupy(endpoint, by.ownMs));
+    this.#holds.add(this.#occupy(by, { prompt }));
     const leg = {
       body: wholeBody(request.body, request.facts),
       headers: [[HEADER.prefiller, endpoint.address]] as const,
     };
     return { kind: "handed", by, leg };
+  }
+
+  #occupy({ candidate, ownMs }: PricedPrefill, { prompt }: { readonly prompt: Picked["prompt"] }): Release {
+    return this.#holds.occupy(candidate.endpoint, ownMs, prompt.tokens - candidate.cachedTokens);
   }
 
   #input(run: Run): LegInput<PricedPrefill> {

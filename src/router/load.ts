@@ -29,7 +29,20 @@ export interface OwnLoad {
   readonly inflight: number;
 }
 
-type Own = { -readonly [K in keyof OwnLoad]: OwnLoad[K] } & { prefills: number };
+/** Prefill work that this router sent to an endpoint and that is not finished. */
+export interface PrefillBacklog {
+  readonly prefills: number;
+  /** Of their prompts, those to be computed. */
+  readonly prefillTokens: number;
+}
+
+interface PrefillWork {
+  readonly prefills: 1 | -1;
+  readonly ms: number;
+  readonly tokens: number;
+}
+
+type Own = { -readonly [K in keyof OwnLoad]: OwnLoad[K] } & { -readonly [K in keyof PrefillBacklog]: number };
 type Entry = { -readonly [K in keyof EndpointLoad]: EndpointLoad[K] } & { readonly own: Own };
 export type Release = () => void;
 
@@ -46,6 +59,7 @@ const IDLE: EndpointLoad = {
   },
 };
 const NOTHING: OwnLoad = { prefillMs: 0, inflight: 0 };
+const NO_BACKLOG: PrefillBacklog = { prefills: 0, prefillTokens: 0 };
 
 export class LoadBook {
   readonly #entries = new Map<string, Entry>();
@@ -71,6 +85,11 @@ export class LoadBook {
   /** Requests that this router itself has on the endpoint: nobody's word. */
   ownInflight(endpoint: string): number {
     return this.#entries.get(endpoint)?.own.inflight ?? 0;
+  }
+
+  /** Prefill work of this router alone. */
+  backlog(endpoint: string): PrefillBacklog {
+    return this.#entries.get(endpoint)?.own ?? NO_BACKLOG;
   }
 
   /** Of each of these endpoints, in their order; for lists that are asked about again and again. */
@@ -101,12 +120,15 @@ export class LoadBook {
     };
   }
 
-  /** Prefill work is on the endpoint until released. With the last of it the sum is exactly zero: no rounding stays. */
-  prefill(endpoint: string, ms: number): Release {
+  /**
+   * Prefill work is on the endpoint until released. With the last of it the sum is exactly zero: no rounding stays.
+   * @param tokens to be computed
+   */
+  prefill(endpoint: string, ms: number, tokens = 0): Release {
     const entry = this.#entry(endpoint);
     entry.givenMs += ms;
-    this.#addPrefill(endpoint, entry, 1, ms);
-    return once(() => this.#addPrefill(endpoint, entry, -1, -ms));
+    this.#addPrefill(endpoint, entry, { prefills: 1, ms, tokens });
+    return once(() => this.#addPrefill(endpoint, entry, { prefills: -1, ms: -ms, tokens: -tokens }));
   }
 
   /** Blocks of so many tokens are kept on the endpoint until released. */
@@ -184,8 +206,9 @@ export class LoadBook {
     this.#changed.add(endpoint);
   }
 
-  #addPrefill(endpoint: string, entry: Entry, prefills: number, ms: number): void {
+  #addPrefill(endpoint: string, entry: Entry, { prefills, ms, tokens }: PrefillWork): void {
     entry.own.prefills += prefills;
+    entry.own.prefillTokens += tokens;
     entry.own.prefillMs = entry.own.prefills === 0 ? 0 : Math.max(0, entry.own.prefillMs + ms);
     this.#sum(endpoint, entry);
     this.#changed.add(endpoint);
@@ -204,7 +227,7 @@ export class LoadBook {
   }
 
   #entry(endpoint: string): Entry {
-    const entry = this.#entries.get(endpoint) ?? { ...IDLE, own: { ...NOTHING, prefills: 0 } };
+    const entry = this.#entries.get(endpoint) ?? { ...IDLE, own: { ...NOTHING, ...NO_BACKLOG } };
     this.#entries.set(endpoint, entry);
     return entry;
   }

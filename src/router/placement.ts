@@ -52,6 +52,7 @@ export class Placement {
   #window: number;
   #release: Release;
   #prefillMs = 0;
+  #freshTokens = 0;
   #releasePrefill: Release = nothing;
   #over = false;
 
@@ -69,12 +70,14 @@ export class Placement {
   /**
    * Prefill work waits on the decode endpoint, until its first token. Where first tokens are not seen (profile `light`),
    * the work that waits there is taken at its word: it is over after that many milliseconds.
+   * @param tokens of the prompt, to be computed
    */
-  prefillHere(ms: number): void {
+  prefillHere(ms: number, tokens: number): void {
     if (this.#over) return;
     const { loads, timers } = this.#deps;
     this.#prefillMs = ms;
-    const release = loads.prefill(this.#endpoint.id, ms);
+    this.#freshTokens = tokens;
+    const release = loads.prefill(this.#endpoint.id, ms, tokens);
     const cancel = timers.after(loads.of(this.#endpoint.id).prefillMs, () => this.prefilled());
     this.#releasePrefill = () => {
       cancel();
@@ -147,7 +150,7 @@ export class Placement {
     this.#endpoint = endpoint;
     this.#release = loads.request(endpoint.id, this.#tokens);
     index.record(endpoint.id, keys);
-    if (prefillMs > 0) this.prefillHere(prefillMs);
+    if (prefillMs > 0) this.prefillHere(prefillMs, this.#freshTokens);
     metrics.count("tandem_router_served_elsewhere_total");
     log.debug("served elsewhere", { picked: from.name, served: endpoint.name });
   }

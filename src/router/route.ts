@@ -33,7 +33,7 @@ const tooSlow = (seconds: number): Problem => ({
 const SLACK_MS = 1000;
 
 export function createRouter(deps: RouterDependencies): RequestRouter {
-  const { maxBodyBytes, bodyTimeoutMs, prefill } = deps.config;
+  const { maxBodyBytes, bodyTimeoutMs, prefill, hold } = deps.config;
   const learned = {
     rates: deps.rates ?? new TokenRates(),
     hits: new HitWatch(deps),
@@ -44,7 +44,9 @@ export function createRouter(deps: RouterDependencies): RequestRouter {
     maxBodyBytes,
     bodyTimeoutMs,
     // A leg that is lost is tried once more.
-    patienceMs: 2 * prefill.timeoutMs + SLACK_MS,
+    get patienceMs() {
+      return 2 * prefill.timeoutMs + SLACK_MS + (deps.wakeable?.isEmpty === false ? hold.ttlMs : 0);
+    },
     begin: (request) => begin(routing, request),
     precheck: (head) => precheck(deps, head),
     tooLarge: (path) => refuse(deps, tooLarge(maxBodyBytes), path),
@@ -73,11 +75,12 @@ function precheck(deps: RouterDependencies, head: Omit<CompleteRequest, "body">)
 }
 
 /**
- * The models of all endpoints that the request may reach, adapters and aliases of them included, in the shape of
+ * The models of all endpoints that the request may reach, or that are started for it, adapters and aliases included, in the shape of
  * OpenAI's list. An alias says what it stands for, as vLLM's list does of adapters.
  */
-function listModels({ directory, config }: RouterDependencies, namespace: string | undefined): Answer {
-  const served = modelsOf(directory.list(), namespace);
+function listModels({ directory, config, wakeable }: RouterDependencies, namespace: string | undefined): Answer {
+  const ready = modelsOf(directory.list(), namespace);
+  const served = [...new Set([...ready, ...(wakeable?.models(namespace) ?? [])])].sort();
   const aliases = Object.entries(config.aliases).filter(
     ([alias, model]) => served.includes(model) && !served.includes(alias),
   );

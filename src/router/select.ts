@@ -21,6 +21,7 @@ import { fleetProblem, UNNAMED, unpaired, unshunned, withRoom } from "./room.ts"
 import { isScoped, withinScope, type Scope } from "./scope.ts";
 import { promptOf, type Prompt } from "./prompt.ts";
 import type { RequestFacts } from "./request/facts.ts";
+import type { Wakeable } from "./statistics/wakeable.ts";
 import type { TokenRates } from "./tokenize/rates.ts";
 import type { PromptTokens } from "./tokenize/tokens.ts";
 
@@ -43,6 +44,8 @@ export interface SelectDependencies {
   readonly trust?: HitTrust;
   /** What engines tell of their caches; absent where they are not asked. */
   readonly events?: TokenLookup;
+  /** Groups without endpoints that are started when they are asked for. */
+  readonly wakeable?: Wakeable;
 }
 
 export interface Selection {
@@ -142,18 +145,21 @@ interface Served {
  * Who serves the model asked for; where nobody does and engines are to decide, the only service there is. Undefined where
  * no model is named and several may be meant.
  */
-export function servedBy(
-  { config, directory }: SelectDependencies,
-  asked: string | undefined,
-  namespace?: string,
-): Served | undefined {
-  const known = directory.list();
+export function servedBy(deps: SelectDependencies, asked: string | undefined, namespace?: string): Served | undefined {
+  const known = deps.directory.list();
   const model = asked ?? onlyModel(known, namespace);
   const fleet = model === undefined ? undefined : fleetOf(known, model, namespace);
-  const lets = fleet?.modelKnown !== true && config.unknownModels === "continue";
+  const lets = fleet?.modelKnown !== true && letsEngines(deps, asked, namespace);
   const found = (lets ? onlyFleet(known, namespace) : undefined) ?? fleet;
   return found === undefined ? undefined : { model: model ?? "", fleet: found };
 }
+
+/** Engines decide of a model that is not known; not of one whose own engines are started for it. */
+const letsEngines = (
+  { config, wakeable }: SelectDependencies,
+  asked: string | undefined,
+  namespace: string | undefined,
+): boolean => config.unknownModels === "continue" && wakeable?.find(asked, namespace) === undefined;
 
 /** A prompt, and who holds how much of it. */
 interface Held {

@@ -11,6 +11,7 @@ import type { HitWatch } from "./hits.ts";
 import { Lessons } from "./lessons.ts";
 import type { LoadBook } from "./load.ts";
 import type { CostLearner } from "./pick/learn.ts";
+import type { GroupCounters } from "./statistics/groups.ts";
 import type { TokenRates } from "./tokenize/rates.ts";
 import type { PromptTokenizer } from "./tokenize/tokens.ts";
 
@@ -24,12 +25,25 @@ export interface AnswerDependencies {
   readonly loads: LoadBook;
 }
 
+/** Who else is told of an answer. */
+export interface AnswerReaders {
+  /** Where somebody may ask for this pick. */
+  readonly record?: PickRecord | undefined;
+  /** Of the group that answers. */
+  readonly group?: GroupCounters | undefined;
+  /** It waited for an endpoint: the time to its first token says nothing of engines. */
+  readonly isHeld?: boolean;
+}
+
 export class AnswerTokens {
   readonly #deps: AnswerDependencies;
   readonly #begun: number;
   #first: number | undefined;
   #forecast: Forecast | undefined;
   #record: PickRecord | undefined;
+  #group: GroupCounters | undefined;
+  /** The time to its first token is one of the group's. */
+  #isTimed = false;
   #learned = false;
   #lessons: Lessons | undefined;
 
@@ -39,10 +53,11 @@ export class AnswerTokens {
     this.#begun = deps.clock.monotonic();
   }
 
-  /** @param record where somebody may ask for this pick */
-  expect(forecast: Forecast, record?: PickRecord): void {
+  expect(forecast: Forecast, { record, group, isHeld = false }: AnswerReaders = {}): void {
     this.#forecast = forecast;
     this.#record = record;
+    this.#group = group;
+    this.#isTimed = forecast.streams && !isHeld;
     this.#deps.hits?.picked(forecast);
     const { learner, loads } = this.#deps;
     if (learner !== undefined) this.#lessons = new Lessons(learner, loads, forecast);
@@ -66,6 +81,7 @@ export class AnswerTokens {
     const ms = this.#first - this.#begun;
     metrics.observe("tandem_router_first_token_seconds", ms / 1000);
     this.#lessons?.first(this.#first, ms);
+    if (this.#isTimed) this.#group?.firstToken(ms);
     if (this.#record !== undefined) this.#record.outcome.firstTokenMs = ms;
     const { firstTokenMs = 0 } = this.#forecast ?? {};
     // Below that a ratio says how long a network's round trip is.
@@ -95,6 +111,7 @@ export class AnswerTokens {
     else this.#learn(promptTokens);
     if (this.#record !== undefined && completionTokens !== undefined)
       this.#record.outcome.completionTokens = completionTokens;
+    if (completionTokens !== undefined) this.#group?.answered(completionTokens);
     this.#timeTokens(completionTokens);
   }
 
@@ -116,6 +133,7 @@ export class AnswerTokens {
     // A whole answer comes in one piece: nothing can be said of its tokens' times.
     if (ms <= 0) return;
     this.#deps.metrics.observe("tandem_router_output_token_seconds", ms / (completionTokens - 1) / 1000);
+    if (this.#forecast?.streams === true) this.#group?.paced(ms / (completionTokens - 1));
     this.#lessons?.ended(ms, completionTokens - 1);
   }
 

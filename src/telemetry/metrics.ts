@@ -1,9 +1,9 @@
 /** Metrics: prom-client behind the Metrics port, one registry for each instance, every name declared in `kinds/metric-names.ts`. */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { METRICS, type MetricSpec } from "../kinds/metric-names.ts";
-import type { MetricLabels, Metrics } from "../ports.ts";
+import type { MetricLabels, Metrics, MetricSeries } from "../ports.ts";
 
-export interface MetricsRegistry extends Metrics {
+export interface MetricsRegistry extends MetricSeries {
   /** The page in Prometheus' text format. */
   page(): Promise<string>;
   readonly contentType: string;
@@ -40,6 +40,12 @@ export function createMetrics(): MetricsRegistry {
       gauges.add(find(name, Gauge), labels, value),
     observe: (name: string, value: number, labels: MetricLabels = NO_LABELS) =>
       find(name, Histogram).observe(labels, value),
+    drop: (name: string, labels: MetricLabels) => {
+      const instrument = instruments.get(name);
+      if (instrument instanceof Counter) counts.drop(instrument, labels);
+      if (instrument instanceof Gauge) gauges.drop(instrument, labels);
+      instrument?.remove(labels);
+    },
     page: () => {
       counts.settle();
       gauges.settle();
@@ -82,6 +88,10 @@ class Pending<I extends Counter | Gauge> {
       this.#tell(instrument, labels, value);
       children.set(keyOf(labels), { labels: { ...labels }, value: undefined });
     }
+  }
+
+  drop(instrument: I, labels: MetricLabels): void {
+    this.#children.get(instrument)?.delete(keyOf(labels));
   }
 
   settle(): void {

@@ -121,7 +121,16 @@ function decode(
     ...(isSet(inferred.command.flags, ["--headless"]) ? { headless: true } : {}),
     ...(joinsRay(inferred) ? { joins: true } : {}),
     ...(inferred.blockSize === undefined ? {} : { blockSize: inferred.blockSize }),
+    ...sequencesOf(inferred, devices.parallelism),
   };
+}
+
+function sequencesOf(
+  { maxSequences, engine }: Inferred,
+  { dp }: WorkloadSpec["parallelism"],
+): Pick<WorkloadSpec, "maxSequences"> {
+  if (maxSequences === undefined) return {};
+  return { maxSequences: engine.id === "sglang" ? maxSequences : maxSequences * dp };
 }
 
 type Service = Pick<WorkloadSpec, "role" | "model" | "group" | "cell">;

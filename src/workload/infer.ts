@@ -57,6 +57,8 @@ export interface Inferred {
   /** Container port named `http`. */
   readonly portHttp?: number;
   readonly blockSize?: number;
+  /** Requests that it runs at once, at most, as its arguments say: vLLM's of each data-parallel rank, SGLang's of all. */
+  readonly maxSequences?: number;
   readonly dataParallelMode: DataParallelMode;
   /** The user's own transfer configuration, when the flag is there in any form. */
   readonly transfer?: GivenTransfer;
@@ -200,6 +202,7 @@ export function infer(template: PodTemplate, declared: Declared): Inferred | und
     ...readSizes(command, engine),
     ...readPorts(container, command, engine),
     ...optional("blockSize", readBlockSize(command, engine)),
+    ...optional("maxSequences", number(integerFlag(command.flags, engine.names.maxSequences))),
     dataParallelMode: readDataParallelMode(command),
     ...optional("transfer", transfer),
     ...optional("events", readEvents(command.flags, engine.id)),

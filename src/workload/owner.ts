@@ -14,3 +14,15 @@ export function made({ kind, metadata: { name = "" } }: Workload, pod: KubeObjec
   if (owner.kind === "ReplicaSet") return kind === "Deployment" && deploymentOf(owner.name) === name;
   return owner.kind === kind && owner.name === name;
 }
+
+/** `namespace/Kind/name` of the workload that made the Pod, as `made` tells; undefined for a Pod that nobody controls. */
+export function makerOf(pod: KubeObject): string | undefined {
+  const at = pod.metadata.namespace ?? "default";
+  const set = labelOf(pod, LWS.name);
+  if (set !== undefined) return `${at}/LeaderWorkerSet/${set}`;
+  const owner = controllerOf(pod);
+  if (owner === undefined) return undefined;
+  return owner.kind === "ReplicaSet"
+    ? `${at}/Deployment/${deploymentOf(owner.name)}`
+    : `${at}/${owner.kind}/${owner.name}`;
+}

@@ -88,6 +88,8 @@ export interface WorkloadSpec {
   readonly sizesHidden?: boolean;
   /** Tokens of a KV block, from the arguments or the engine's default. */
   readonly blockSize?: number;
+  /** Requests that an instance runs at once, at most, where its arguments say. */
+  readonly maxSequences?: number;
   /** First port of the KV connector. */
   readonly kvPort?: number;
   /** SGLang's transfer backend. */

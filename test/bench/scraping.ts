@@ -100,7 +100,7 @@ async function measure({
   const start: Record<Row["thread"], () => Scraper | undefined> = {
     none: () => undefined,
     serving: () => startScraper({ ...ports, client, endpoints: () => endpoints, intervalMs, timeoutMs }),
-    own: () => startScraping(ports, () => endpoints, {}),
+    own: () => startScraping(ports, () => endpoints, {}, { intervalMs, timeoutMs }),
   };
   const scraper = start[thread]();
   await sleep(2 * intervalMs);

@@ -42,7 +42,7 @@ function endpointsOf(...stubs: Stub[]): ReturnType<typeof staticEndpoints> {
 function rig(t: Test, first: Stub[], access: EngineAccess = {}) {
   const ports = createPorts(loadConfig({ flags: { "router.scrapeIntervalMs": "60" } }), SILENT_LOG);
   const self = { ports, endpoints: endpointsOf(...first) };
-  const scraper = startScraping(ports, () => self.endpoints, access);
+  const scraper = startScraping(ports, () => self.endpoints, access, { intervalMs: 60, timeoutMs: 2000 });
   t.teardown(() => scraper.stop());
   return Object.assign(self, { scraper });
 }

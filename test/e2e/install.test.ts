@@ -41,12 +41,12 @@ t.test("the API server takes it whole, twice, without a warning", async (t) => {
 });
 
 t.test("the restricted namespace lets Tandem's pods in", async (t) => {
-  const pods = await eventually("five pods", async () => {
+  const pods = await eventually("six pods", async () => {
     const found = await cluster.pods("tandem-system");
-    return found.length >= 5 ? found : undefined;
+    return found.length >= 6 ? found : undefined;
   });
   const components = pods.map(({ metadata }) => metadata.labels?.["app.kubernetes.io/component"]).sort();
-  t.same(components, ["admission", "admission", "controller", "router", "router"]);
+  t.same(components, ["admission", "admission", "autoscaler", "controller", "router", "router"]);
 });
 
 t.test("no object is stopped while no webhook answers", async (t) => {
@@ -64,7 +64,7 @@ t.test("no object is stopped while no webhook answers", async (t) => {
   t.equal(pods.length, 1);
 });
 
-/** `verb resource[/name] [namespace]` */
+/** `verb resource[/name] [namespace]`, or `verb resource//subresource` */
 const MAY: Record<string, readonly string[]> = {
   admission: [
     "watch pods",
@@ -102,6 +102,22 @@ const MAY: Record<string, readonly string[]> = {
     "patch mutatingwebhookconfigurations.admissionregistration.k8s.io/tandem",
     "patch validatingwebhookconfigurations.admissionregistration.k8s.io/tandem",
   ],
+  autoscaler: [
+    "watch deployments.apps",
+    "patch deployments.apps",
+    "get deployments.apps//scale",
+    "patch deployments.apps//scale",
+    "patch statefulsets.apps//scale",
+    "patch leaderworkersets.leaderworkerset.x-k8s.io//scale",
+    "watch pods",
+    "patch pods",
+    "watch poddisruptionbudgets.policy",
+    "watch horizontalpodautoscalers.autoscaling",
+    "watch namespaces",
+    "create events",
+    "create leases.coordination.k8s.io tandem-system",
+    "patch leases.coordination.k8s.io/tandem-autoscaler tandem-system",
+  ],
   // Their labels tell which have opted in.
   router: ["watch pods", "list namespaces"],
 };
@@ -133,6 +149,23 @@ const MAY_NOT: Record<string, readonly string[]> = {
     "patch mutatingwebhookconfigurations.admissionregistration.k8s.io/other",
     "create clusterroles.rbac.authorization.k8s.io",
   ],
+  autoscaler: [
+    "get pods",
+    "delete pods",
+    "create pods",
+    "update deployments.apps",
+    "create deployments.apps",
+    "delete deployments.apps",
+    "get deployments.apps",
+    "update deployments.apps//scale",
+    "patch poddisruptionbudgets.policy",
+    "patch horizontalpodautoscalers.autoscaling",
+    "get secrets",
+    "list nodes",
+    "list configmaps",
+    "patch leases.coordination.k8s.io/tandem-controller tandem-system",
+    "patch pods/status",
+  ],
   router: [
     "patch pods",
     "list nodes",
@@ -146,10 +179,12 @@ const MAY_NOT: Record<string, readonly string[]> = {
 /** Asks the API server's authorizer about the role's ServiceAccount. */
 async function allowed(component: string, question: string): Promise<boolean> {
   const [verb = "", target = "", namespace] = question.split(" ");
-  const [kind = "", name] = target.split("/");
+  const [kind = "", named, below] = target.split("/");
+  const name = named === "" ? undefined : named;
   const [resource = "", ...group] = kind.split(".");
   const where = namespace === undefined ? {} : { namespace };
-  const part = name === "status" ? { subresource: name } : name === undefined ? {} : { name };
+  const subresource = name === "status" ? name : below;
+  const part = subresource !== undefined ? { subresource } : name === undefined ? {} : { name };
   const resourceAttributes = { verb, group: group.join("."), resource, ...where, ...part };
   const user = `system:serviceaccount:tandem-system:tandem-${component}`;
   const review = await cluster.api.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", {

@@ -39,6 +39,11 @@ const KINDS: Readonly<Record<RoleName, readonly SourceName[]>> = {
   extender: [...WORKLOADS, "pods"],
   controller: [...WORKLOADS, ...SCALERS, "pods", "podGroups", "podGroupDefinitions", "services", "budgets"],
   router: ["pods"],
+  autoscaler: [
+    ...(["deployments", "statefulSets", "leaderWorkerSets", "namespaces"] as const),
+    ...SCALERS,
+    ...(["pods", "budgets"] as const),
+  ],
 };
 
 function kindsOf(roles: ReadonlySet<RoleName>, { admission, router }: Config): readonly SourceName[] {

@@ -31,7 +31,7 @@ export const costPages = (learner: CostLearner | undefined, configured: CostCons
 const withoutTerms = (record: PickRecord): object => ({ ...record, terms: undefined });
 
 /** What is no encoding stands for itself. */
-function decoded(text: string): string {
+export function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {

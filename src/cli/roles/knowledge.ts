@@ -77,9 +77,10 @@ function reach(
   begun: Started,
 ): Pick<Knowledge, "client" | "scraper"> {
   const engines = engineAccess(ports);
+  const { scrapeIntervalMs: intervalMs, scrapeTimeoutMs: timeoutMs } = ports.config.router;
   const client = createEngineClient(engines.current());
   begun.add(() => client.close());
-  const scraper = startScraping(ports, endpoints, engines.current());
+  const scraper = startScraping(ports, endpoints, engines.current(), { intervalMs, timeoutMs });
   begun.add(() => scraper.stop());
   begun.add(
     engines.onChange((access) => {

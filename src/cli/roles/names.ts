@@ -1,5 +1,5 @@
 /** The roles that `tandem serve` runs. */
-export const roleNames = ["admission", "extender", "controller", "router"] as const;
+export const roleNames = ["admission", "extender", "controller", "router", "autoscaler"] as const;
 
 export type RoleName = (typeof roleNames)[number];
 

@@ -29,6 +29,7 @@ import type { Role, RolePorts } from "./ports.ts";
 import { proxyTls } from "./proxy-tls.ts";
 import { createStarted, type Started } from "./running.ts";
 import { startReplicas } from "./replicas.ts";
+import { routerStatistics, type RouterStatistics } from "./statistics.ts";
 import { startTokenizing } from "./tokenizing.ts";
 
 export interface RouterRole extends Role {
@@ -64,6 +65,7 @@ interface Composed {
   readonly scraper: RemoteScraper;
   readonly history: History;
   readonly edge: CallbackEdge | undefined;
+  readonly forAutoscaler: RouterStatistics;
   readonly pages: Pages;
 }
 
@@ -82,6 +84,8 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const tokenizer = startTokenizing(ports, { client, events: following?.index ?? NO_EVENTS }, begun);
   const explainer = createExplainer({ config: config.explain, clock, random, log });
   const { rates, trust, counted } = known;
+  const forAutoscaler = routerStatistics(ports, directory, loads);
+  const { statistics, wakeable, holding } = forAutoscaler;
   const router = createRouter({
     ...{
       config,
@@ -95,7 +99,7 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
       client,
       incompatible,
     },
-    ...{ clock, random, timers, metrics, log },
+    ...{ clock, random, timers, metrics, log, statistics, wakeable, holding },
     ...given({ onPick: options.onPick, tokenizer, events: joint, explainer, learner, callbacks: edge?.callbacks }),
     ...salt,
   });
@@ -105,7 +109,7 @@ function composeRouter(ports: RolePorts, options: RouterRoleOptions, begun: Star
     ...endpointPages(() => directory.list(), { events: following?.index, trust }, clock),
   };
   const sharing = { index, endpoints: () => idSetOf(directory.list()), sent };
-  return { router, loads, scraper, history: sharing, edge, pages };
+  return { router, loads, scraper, history: sharing, edge, forAutoscaler, pages };
 }
 
 /** What listens, with the router behind it. */
@@ -114,7 +118,7 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
   const { maxStreams, maxConnections, maxBufferedBytes, ...config } = ports.config.router;
   const listen = listenOf(config.listen);
   const certificates = proxyTls(ports);
-  const { router, loads, scraper, history, edge, pages } = composeRouter(ports, options, begun);
+  const { router, loads, scraper, forAutoscaler, pages, ...shared } = composeRouter(ports, options, begun);
   let [draining, drainMs, listens] = [false, 0, false];
   const ready = (): boolean => listens && !draining && options.synced();
   const healthListen = parseListen(config.healthListen);
@@ -122,7 +126,7 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
     healthListen === undefined ? undefined : await at("router.healthListen", startHealthServer(healthListen, ready));
   begun.add(() => health?.stop());
   // They go behind the server: what still runs while it drains is work on the endpoints.
-  const replicas = await startReplicas(ports, loads, history, edge);
+  const replicas = await startReplicas(ports, { loads, told: forAutoscaler.told, ...shared });
   begun.add(() => replicas.stop());
   const serving = { router, maxStreams, maxConnections, maxBufferedBytes, clock, timers, log, metrics };
   const server = await at("router.listen", startExtProcServer(listen, { ...serving, ...certificates.current() }));
@@ -137,6 +141,8 @@ async function compose(ports: RolePorts, options: RouterRoleOptions, begun: Star
     pages,
     stop: async () => {
       draining = true;
+      // Another replica holds them for as long as it takes.
+      forAutoscaler.holding.end();
       // Proxies learn by asking that it goes; who does not know yet opens streams still.
       if (health?.asked() === true) await new Promise<void>((resolve) => void timers.after(config.leaveMs, resolve));
       drainMs = config.drainMs;

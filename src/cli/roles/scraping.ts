@@ -18,13 +18,18 @@ export interface ScrapeData {
 /** From source by type stripping, or beside the bundle (scripts/build.ts). */
 const ENTRY = new URL(import.meta.url.endsWith(".ts") ? "./scrape-worker.ts" : "./scrape-worker.js", import.meta.url);
 
+export interface ScrapeTimes {
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+}
+
 export function startScraping(
   ports: RolePorts,
   endpoints: () => readonly Endpoint[],
   first: EngineAccess,
+  { intervalMs, timeoutMs }: ScrapeTimes,
 ): RemoteScraper {
   const { timers, metrics } = ports;
-  const { scrapeIntervalMs: intervalMs, scrapeTimeoutMs: timeoutMs } = ports.config.router;
   const data = (): ScrapeData => ({ mark: markClock(), intervalMs, timeoutMs, access: first });
   return remoteScraper({
     ...{ endpoints, timers, metrics, retell },

@@ -1,7 +1,7 @@
 /** HTTP edge of the router's own world: `POST /v1/loads`, by which other replicas tell of their work and picks. */
-import { timingSafeEqual } from "node:crypto";
 import type { FastifyPluginCallback, FastifyReply } from "fastify";
 import type { Clock, Metrics } from "../../ports.ts";
+import { refusalOf } from "./callers.ts";
 import { decodeMessage, MAX_MESSAGE_BYTES } from "./message.ts";
 import type { Heard, Peers } from "./peers.ts";
 
@@ -19,12 +19,11 @@ export interface ReplicaRoutesOptions {
 
 /** The answer of a replica to itself: it need not be told again. */
 const SELF = 409;
+const STRANGERS = { 401: "not a replica", 403: "not an address of router.replicas.peers" } as const;
 const FORM = 'a message {"from","all","loads":[[endpoint, requests, prefillMs]],"sent":[[endpoint, keys]]}';
 
 /** Why a message is not heard: its status, the label of the count, and what the sender reads. */
 const REFUSALS = {
-  token: [401, "not a replica"],
-  stranger: [403, "not an address of router.replicas.peers"],
   form: [400, FORM],
   tooMany: [429, "32 other replicas are heard"],
 } as const;
@@ -39,8 +38,9 @@ export function replicaRoutes(options: ReplicaRoutesOptions): FastifyPluginCallb
   return (app, _, done) => {
     // Before the body is read: a stranger costs no more than its headers.
     app.addHook("onRequest", async (request, reply) => {
-      if (token !== "") return isKnown(request.headers.authorization, token) ? undefined : refuse(reply, "token");
-      return (await isMember(request.socket.remoteAddress)) ? undefined : refuse(reply, "stranger");
+      const caller = { authorization: request.headers.authorization, remote: request.socket.remoteAddress };
+      const status = await refusalOf({ token, isMember, metrics }, caller);
+      return status === undefined ? undefined : reply.code(status).send({ error: STRANGERS[status] });
     });
     app.removeAllContentTypeParsers();
     app.addContentTypeParser("application/json", { parseAs: "string", bodyLimit: MAX_MESSAGE_BYTES }, (_, body, next) =>
@@ -63,9 +63,4 @@ export function replicaRoutes(options: ReplicaRoutesOptions): FastifyPluginCallb
 function countPicks(metrics: Metrics, { recorded, unknown }: Heard): void {
   if (recorded > 0) metrics.count("tandem_router_replica_picks_total", { outcome: "recorded" }, recorded);
   if (unknown > 0) metrics.count("tandem_router_replica_picks_total", { outcome: "unknown" }, unknown);
-}
-
-function isKnown(given: string | undefined, token: string): boolean {
-  const [a, b] = [Buffer.from(given ?? ""), Buffer.from(`Bearer ${token}`)];
-  return a.length === b.length && timingSafeEqual(a, b);
 }

@@ -190,7 +190,7 @@ export class World {
       decode.endpoint,
       sent,
     );
-    placement.prefillHere(localOwnMs);
+    placement.prefillHere(localOwnMs, tokens);
     placement.found({ promptTokens: tokens, cachedTokens: cached });
     engine.serve(blocks);
     timers.after(REQUEST_MS, () => placement.end());

@@ -28,7 +28,7 @@ export interface Tandem {
   readonly stop: () => Promise<void>;
 }
 
-type Role = "admission" | "controller" | "router";
+type Role = "admission" | "controller" | "router" | "autoscaler";
 
 /** Runs a command of the program as an administrator would. */
 export const tandem = (cluster: Cluster, args: readonly string[]): string =>

@@ -113,8 +113,65 @@ t.test("stats cross to the other thread as they are", (t) => {
   const all: [number, EngineStats][] = [
     [0, least],
     [5, { ...least, blockSize: 16, blocks: 9, caches: false, lookups: { queried: 7, hit: 0, external: 1 } }],
+    [5, { ...least, promptTokens: 0, generatedTokens: 8, kvTokens: 9 }],
     [6, { ...least, caches: true, lookups: { queried: 0, hit: 0, external: 0 } }],
   ];
   t.same(unpackStats(packStats(all)), all);
+  t.end();
+});
+
+t.test("work done: what was computed, not what was cached", (t) => {
+  const gauge = "vllm:num_requests_running 0\n";
+  const cacheOff = 'vllm:cache_config_info{block_size="16",enable_prefix_caching="False"} 1\n';
+  const lookups = "vllm:prefix_cache_queries_total 100\nvllm:prefix_cache_hits_total 40\n";
+  const table: [string, string, object][] = [
+    [
+      "vLLM tells by source, ranks together",
+      `${lookups}vllm:prompt_tokens_total 100\nvllm:prompt_tokens_by_source_total{engine="0",source="local_compute"} 30\nvllm:prompt_tokens_by_source_total{engine="1",source="local_compute"} 25\nvllm:prompt_tokens_by_source_total{engine="0",source="local_cache_hit"} 45\nvllm:generation_tokens_total 7`,
+      { promptTokens: 55, generatedTokens: 7 },
+    ],
+    [
+      "before that, what was looked up and not found, nor brought from another engine",
+      `${lookups}vllm:external_prefix_cache_hits_total 35\nvllm:prompt_tokens_total 100\nvllm:generation_tokens_total 7`,
+      { promptTokens: 25, generatedTokens: 7 },
+    ],
+    [
+      "without prefix caching nothing is looked up",
+      `${cacheOff}vllm:prefix_cache_queries_total 0\nvllm:prefix_cache_hits_total 0\nvllm:prompt_tokens_total 100`,
+      { promptTokens: 100 },
+    ],
+    [
+      "SGLang tells by mode; what it generates is there before an answer has ended",
+      'sglang:prompt_tokens_total 100\nsglang:cached_tokens_total 60\nsglang:generation_tokens_total 5\nsglang:realtime_tokens_total{mode="prefill_compute"} 45\nsglang:realtime_tokens_total{mode="prefill_cache"} 60\nsglang:realtime_tokens_total{mode="decode"} 9',
+      { promptTokens: 45, generatedTokens: 9 },
+    ],
+    [
+      "a decode engine of SGLang, which computes no prompt",
+      '# TYPE sglang:realtime_tokens_total counter\nsglang:prompt_tokens_total 100\nsglang:cached_tokens_total 0\nsglang:realtime_tokens_total{mode="decode"} 9',
+      { promptTokens: 0, generatedTokens: 9 },
+    ],
+    [
+      "an older SGLang",
+      "sglang:prompt_tokens_total 100\nsglang:cached_tokens_total 60\nsglang:generation_tokens_total 5",
+      { promptTokens: 40, generatedTokens: 5 },
+    ],
+    ["nothing of the kind", "", {}],
+  ];
+  for (const [name, page, wanted] of table) {
+    const { promptTokens, generatedTokens } = parseMetricsPage(gauge + page, 0) ?? {};
+    t.same({ promptTokens, generatedTokens }, { promptTokens: undefined, generatedTokens: undefined, ...wanted }, name);
+  }
+  t.end();
+});
+
+t.test("tokens that the KV cache holds", (t) => {
+  const info = (engine: number, more = ""): string =>
+    `vllm:cache_config_info{engine="${engine}",block_size="16",num_gpu_blocks="500"${more}} 1\n`;
+  const read = (page: string): number | undefined =>
+    parseMetricsPage(`vllm:num_requests_running 0\n${page}`, 0)?.kvTokens;
+  t.equal(read(info(0) + info(1)), 16_000, "of both ranks");
+  t.equal(read(info(0, ',kv_cache_size_tokens="463459"')), 463_459, "more than the blocks of one group of layers");
+  t.equal(read("sglang:max_total_num_tokens 161721.0\n"), 161_721);
+  t.equal(read(""), undefined);
   t.end();
 });

@@ -48,6 +48,7 @@ t.test("containers open the ports that the configuration listens on", (t) => {
   const ports: Record<string, string[]> = {
     admission: [config.admission.listen],
     controller: [],
+    autoscaler: [],
     router: [config.router.listen, config.router.healthListen, config.router.replicas.listen],
   };
   for (const [component, listens] of Object.entries(ports)) {
@@ -76,12 +77,13 @@ t.test("pods are of the restricted kind and stop in time", (t) => {
   t.end();
 });
 
-t.test("nobody gets a wildcard, and writing rights are the controller's alone", (t) => {
+t.test("nobody gets a wildcard, and writing rights are the controller's and the autoscaler's alone", (t) => {
   const reading = new Set(["get", "list", "watch"]);
+  const writers = ["tandem-controller", "tandem-autoscaler"];
   for (const role of [...ofKind("ClusterRole"), ...ofKind("Role")])
     for (const rule of rulesOf(role)) {
       t.notOk([...rule.apiGroups, ...rule.resources, ...rule.verbs].includes("*"), `${role.metadata.name ?? ""}: no *`);
-      if (role.metadata.name !== "tandem-controller") t.ok(rule.verbs.every((verb) => reading.has(verb)));
+      if (!writers.includes(role.metadata.name ?? "")) t.ok(rule.verbs.every((verb) => reading.has(verb)));
     }
   const secrets = ofKind("ClusterRole").flatMap(rulesOf);
   t.notOk(
@@ -91,10 +93,13 @@ t.test("nobody gets a wildcard, and writing rights are the controller's alone", 
   t.end();
 });
 
+/** Numbers, and nothing else of the workload. */
+const isScale = (resource: string): boolean => resource.endsWith("/scale");
+
 t.test("nobody may get what it only watches", (t) => {
-  // Read one by one: the webhook configurations, the certificates' Secrets and the Lease, each by its name.
+  // Read one by one: the webhook configurations, the certificates' Secrets and the Leases, each by its name.
   for (const role of [...ofKind("ClusterRole"), ...ofKind("Role")])
-    for (const rule of rulesOf(role).filter(({ verbs }) => verbs.includes("get")))
+    for (const rule of rulesOf(role).filter(({ verbs, resources }) => verbs.includes("get") && !resources.every(isScale)))
       t.ok(rule.resourceNames !== undefined, `${role.metadata.name ?? ""}: ${rule.resources.join()}`);
   t.end();
 });
@@ -110,6 +115,8 @@ t.test("rights name the objects that the configuration names", (t) => {
   t.same(names("Role", "tandem-controller"), [secret, `${secret}-authority`, config.controller.lease]);
   t.same(names("ClusterRole", "tandem-controller"), [PODGROUPS, config.controller.webhookConfiguration]);
   t.equal(named("Role", "tandem-controller").metadata.namespace, config.controller.namespace);
+  t.same(names("Role", "tandem-autoscaler"), [config.autoscaler.lease]);
+  t.same(names("ClusterRole", "tandem-autoscaler"), []);
   t.end();
 });
 

@@ -1,0 +1,113 @@
+/**
+ * When a write may go out: so many within any second for the whole process, asked for in turn, and only while this replica
+ * leads, asked right before each write. Writes that people wait for come before all others, and others leave them room.
+ */
+import type { Cancel, Clock, Timers } from "../../ports.ts";
+
+/** `urgent`: more replicas, and instances taken back. */
+export type Urgency = "urgent" | "ordinary";
+
+/** Nothing was written: this replica leads no more, is stopping, or was asked for more than it can keep in mind. */
+export class NotWritten extends Error {}
+
+export interface Throttle {
+  /** Runs the task in its turn. Throws NotWritten where it may not run any more by then. */
+  write<T>(urgency: Urgency, task: () => Promise<T>): Promise<T>;
+  /** Whether an ordinary write would go out now. */
+  isFree(): boolean;
+  /** What waits is refused, and all that comes; resolves when the last write has been answered. */
+  stop(): Promise<void>;
+}
+
+export interface ThrottleOptions {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly perSecond: number;
+  readonly mayWrite: () => boolean;
+}
+
+const SECOND_MS = 1000;
+/** Most writes that wait; the next plan asks for the rest again. */
+const MOST_WAITING = 10_000;
+/** Share of the writes that only urgent ones may use: the two of a group that wakes. */
+const KEPT_SHARE = 0.4;
+
+interface Waiting {
+  readonly go: () => void;
+  readonly refuse: () => void;
+}
+
+interface State extends ThrottleOptions {
+  /** Times of the writes of the last second, with what they were. */
+  sent: readonly { readonly at: number; readonly urgency: Urgency }[];
+  readonly queues: Readonly<Record<Urgency, Waiting[]>>;
+  /** Not answered yet. */
+  readonly active: Set<Promise<unknown>>;
+  cancel: Cancel | undefined;
+  stopped: boolean;
+}
+
+export function createThrottle(options: ThrottleOptions): Throttle {
+  const state: State = {
+    ...options,
+    sent: [],
+    queues: { urgent: [], ordinary: [] },
+    active: new Set(),
+    cancel: undefined,
+    stopped: false,
+  };
+  return {
+    write: async (urgency, task) => {
+      await turn(state, urgency);
+      if (state.stopped || !options.mayWrite()) throw new NotWritten("this replica does not lead");
+      const running = task();
+      state.active.add(running);
+      return running.finally(() => state.active.delete(running));
+    },
+    isFree: () => state.queues.ordinary.length === 0 && isOpen(state, "ordinary"),
+    stop: async () => {
+      state.stopped = true;
+      state.cancel?.();
+      for (const queue of Object.values(state.queues)) for (const { refuse } of queue.splice(0)) refuse();
+      await Promise.allSettled(state.active);
+    },
+  };
+}
+
+function turn(state: State, urgency: Urgency): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const refuse = (): void => reject(new NotWritten("no write goes out any more"));
+    if (state.stopped || state.queues[urgency].length >= MOST_WAITING) refuse();
+    else {
+      state.queues[urgency].push({ go: resolve, refuse });
+      serve(state);
+    }
+  });
+}
+
+function serve(state: State): void {
+  for (const urgency of ["urgent", "ordinary"] as const)
+    while (state.queues[urgency].length > 0 && isOpen(state, urgency)) {
+      state.sent = [...state.sent, { at: state.clock.monotonic(), urgency }];
+      state.queues[urgency].shift()?.go();
+    }
+  const waits = Object.values(state.queues).some((queue) => queue.length > 0);
+  if (!waits || state.cancel !== undefined || state.stopped) return;
+  const [oldest] = state.sent;
+  const left = (oldest?.at ?? 0) + SECOND_MS - state.clock.monotonic();
+  state.cancel = state.timers.after(Math.max(1, Math.ceil(left)), () => {
+    state.cancel = undefined;
+    serve(state);
+  });
+}
+
+/** Of ordinary writes so many that urgent ones still find room. */
+const ordinaryOf = (perSecond: number): number => Math.max(1, Math.floor(perSecond * (1 - KEPT_SHARE)));
+
+function isOpen(state: State, urgency: Urgency): boolean {
+  const begun = state.clock.monotonic() - SECOND_MS;
+  state.sent = state.sent.filter(({ at }) => at > begun);
+  if (state.sent.length >= state.perSecond) return false;
+  const ordinary = state.sent.filter((one) => one.urgency === "ordinary").length;
+  return urgency === "urgent" || ordinary < ordinaryOf(state.perSecond);
+}
