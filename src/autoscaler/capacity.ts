@@ -70,7 +70,9 @@ export class CapacityMemory {
   learn(workload: WorkloadSeen, observation: Observation): void {
     const mine = observation.instances.filter((instance) => instance.workload === workload.id);
     for (const instance of mine) {
-      if (instance.readyAt !== undefined) this.#startups.set(instance.id, instance.readyAt - instance.createdAt);
+      // Readiness that comes and goes is no start.
+      if (instance.readyAt !== undefined && !this.#startups.has(instance.id))
+        this.#startups.set(instance.id, instance.readyAt - instance.createdAt);
       if (teaches(instance, observation.at)) this.#learnEngine(instance.id, instance.engine);
       else this.#forget(instance.id);
     }

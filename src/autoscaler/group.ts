@@ -27,7 +27,9 @@ export interface WorkloadSeen {
   readonly scaling: ScalingSpec;
   /** What its spec asks for. */
   readonly replicas: number;
+  /** Pods of an instance, and how many of its replicas those are: 1 for a LeaderWorkerSet, whose replicas are instances. */
   readonly nodesPerInstance: number;
+  readonly replicasPerInstance: number;
   readonly acceleratorsPerInstance: number;
   /** Replicas are split over two templates. */
   readonly isRolling: boolean;

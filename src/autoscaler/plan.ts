@@ -59,17 +59,17 @@ export function planRole({ parts, sizing, idle, isDecodeFull, broken }: PlanInpu
 const IDLE_PREFILL = 0.5;
 const BLOCKED = kept("BottleneckDecode", "decode is full and prefill is not: prefill does not grow");
 
-const activation = ({ scaling, nodesPerInstance }: WorkloadSeen): number =>
-  Math.ceil(scaling.activationReplicas / nodesPerInstance);
+const activation = ({ scaling, replicasPerInstance }: WorkloadSeen): number =>
+  Math.ceil(scaling.activationReplicas / replicasPerInstance);
 
 /** In instances. Not below one while there is traffic: a role that stands at zero serves nobody. */
 function boundsOf({ observation }: RoleParts, workload: WorkloadSeen, mayBeZero: boolean): Bounds {
   const { least, most } = boundsAt(workload.scaling, observation.wallClock);
-  const floor = Math.ceil(least / workload.nodesPerInstance);
+  const floor = Math.ceil(least / workload.replicasPerInstance);
   const isFirst = observation.workloads.find(({ role }) => role === workload.role)?.id === workload.id;
   return {
     least: isFirst && !mayBeZero ? Math.max(1, floor) : floor,
-    most: Math.floor(most / workload.nodesPerInstance),
+    most: Math.floor(most / workload.replicasPerInstance),
   };
 }
 
@@ -124,14 +124,14 @@ function counted(parts: RoleParts, sizing: Sizing, { target, full }: Counting): 
 }
 
 function variantOf(parts: RoleParts, { speed }: Sizing, workload: WorkloadSeen): Variant {
-  const { id, scaling, replicas, nodesPerInstance } = workload;
+  const { id, scaling, replicas, replicasPerInstance } = workload;
   const mine = workloadMemory(parts.memory, workload);
   const bounds = boundsOf(parts, workload, false);
   const isExhausted = isOutOfNodes(parts, workload);
   return {
     ...{ id, step: scaling.step, current: replicas, ...bounds, isExhausted },
     most: isExhausted ? Math.max(bounds.least, Math.min(bounds.most, mostOf(parts, workload))) : bounds.most,
-    cost: scaling.cost * nodesPerInstance,
+    cost: scaling.cost * replicasPerInstance,
     speed: speed.get(id) ?? 1,
     startupMs: mine.capacity.of(workload).startupMs,
   };

@@ -47,7 +47,7 @@ function fallbackOr({ evidence, workload, wanted }: SettleInput): {
   const { fallback } = workload.scaling;
   if (!evidence.isLost) return { count: wanted, verdicts: [] };
   if (!evidence.isFallback || fallback.kind === "hold") return { count: workload.replicas, verdicts: [] };
-  const count = Math.ceil(fallback.replicas / workload.nodesPerInstance);
+  const count = Math.ceil(fallback.replicas / workload.replicasPerInstance);
   return {
     count,
     verdicts: [warned("ScaleFallback", `metrics are lost: the declared fallback is ${fallback.replicas}`)],
@@ -59,10 +59,10 @@ type Counted = ReturnType<typeof fallbackOr>;
 /** Steps first, then the pace, then the bounds, which nothing breaks. */
 function pace(input: SettleInput, mine: WorkloadMemory, { count, verdicts }: Counted): Counted {
   const { workload, observation } = input;
-  const { scaling, replicas, nodesPerInstance } = workload;
+  const { scaling, replicas, replicasPerInstance } = workload;
   const { at, wallClock } = observation;
   const bounds = boundsAt(scaling, wallClock);
-  const [least, most] = [Math.ceil(bounds.least / nodesPerInstance), Math.floor(bounds.most / nodesPerInstance)];
+  const [least, most] = [Math.ceil(bounds.least / replicasPerInstance), Math.floor(bounds.most / replicasPerInstance)];
   const stepped = inSteps(count, replicas, scaling.step);
   const up = Math.max(replicas, mine.pace.most(at, scaling.maxScaleOut, scaling.step));
   const down = Math.min(replicas, mine.pace.least(at, scaling.maxScaleIn, scaling.step));
@@ -94,13 +94,9 @@ const inSteps = (count: number, replicas: number, step: number): number =>
     : replicas - Math.floor((replicas - count) / step) * step;
 
 /** Somebody else set the number: neither what was asked for, nor what it was. */
-function noticeHand(
-  mine: WorkloadMemory,
-  { replicas, lastScaled, scaling, nodesPerInstance }: WorkloadSeen,
-  at: number,
-): void {
+function noticeHand(mine: WorkloadMemory, { replicas, lastScaled, scaling }: WorkloadSeen, at: number): void {
   if (scaling.actuator !== "scale" || mine.replicas === undefined || mine.replicas === replicas) return;
-  if (replicas === mine.asked || replicas * nodesPerInstance === lastScaled) return;
+  if (replicas === mine.asked || replicas === lastScaled) return;
   mine.overriddenUntil = at + OVERRIDE_MS;
 }
 

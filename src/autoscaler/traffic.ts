@@ -22,6 +22,7 @@ type EngineCounts = Pick<Arrivals, "promptTokens" | "generatedTokens">;
 export class TrafficMemory {
   readonly slots = new Slots(SLOT_MS, SLOTS);
   readonly rounds = new Slots(ROUND_MS, ROUNDS);
+  readonly #told = new Slots(SLOT_MS, LENGTHS_MS / SLOT_MS);
   readonly ttft = new LatencyWindow();
   readonly tpot = new LatencyWindow();
   readonly #routers = new Map<string, RouterSeen>();
@@ -54,7 +55,7 @@ export class TrafficMemory {
     this.slots.add(at, spanMs, sums);
     this.rounds.add(at, spanMs, sums);
     if (sums.requests > 0 || sums.promptTokens > 0) this.requestAt = at;
-    this.#learnLengths(at);
+    if (fresh.length > 0) this.#learnLengths(at, spanMs, sums);
   }
 
   #fromRouters(fresh: readonly RouterSeen[], at: number): Arrivals {
@@ -113,8 +114,10 @@ export class TrafficMemory {
     return { ...sums, requests: this.#lengths.prompt > 0 ? sums.promptTokens / this.#lengths.prompt : 0 };
   }
 
-  #learnLengths(at: number): void {
-    const { sums } = this.slots.sums(at - LENGTHS_MS);
+  /** From routers alone: engines do not tell whose answer a token is of. */
+  #learnLengths(at: number, spanMs: number, latest: Arrivals): void {
+    this.#told.add(at, spanMs, latest);
+    const { sums } = this.#told.sums(at - LENGTHS_MS);
     const { requests, promptTokens, answers, generatedTokens } = sums;
     const among = answers > 0 ? answers : requests;
     this.#lengths = {

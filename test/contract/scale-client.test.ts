@@ -51,7 +51,14 @@ const observation = (): Observation => ({
   scaling: GROUP_SCALING,
   workloads: [
     {
-      ...{ id: ID, role: "decode", replicas: replicas(), nodesPerInstance: 1, acceleratorsPerInstance: 1 },
+      ...{
+        id: ID,
+        role: "decode",
+        replicas: replicas(),
+        nodesPerInstance: 1,
+        replicasPerInstance: 1,
+        acceleratorsPerInstance: 1,
+      },
       ...{ isRolling: false, scaling: { ...SCALING, mode: "auto" } },
     },
   ],

@@ -15,7 +15,15 @@ export const workload = (
   replicas: number,
   scaling: Partial<ScalingSpec> = {},
 ): WorkloadSeen => ({
-  ...{ id: role, role, replicas, nodesPerInstance: 1, acceleratorsPerInstance: 1, isRolling: false },
+  ...{
+    id: role,
+    role,
+    replicas,
+    nodesPerInstance: 1,
+    replicasPerInstance: 1,
+    acceleratorsPerInstance: 1,
+    isRolling: false,
+  },
   scaling: { ...(role === "prefill" ? PREFILL_SCALING : SCALING), ...SPEC, ...scaling },
 });
 

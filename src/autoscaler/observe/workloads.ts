@@ -104,6 +104,7 @@ export function workloadSeen(
     scaling,
     replicas: instances(replicasOf(object)),
     nodesPerInstance: spec.nodesPerInstance,
+    replicasPerInstance: replicasPerInstance(spec),
     acceleratorsPerInstance,
     isRolling: isRolling(object, pods),
     ...(contestedBy === undefined ? {} : { contestedBy }),

@@ -31,7 +31,15 @@ const observationOf = (view: View, objective: Objective, limits: Limits): Observ
 });
 
 const workloadOf = ({ asked }: View, role: PoolRole, { min, max }: Limits): WorkloadSeen => ({
-  ...{ id: role, role, replicas: asked[role], nodesPerInstance: 1, acceleratorsPerInstance: 1, isRolling: false },
+  ...{
+    id: role,
+    role,
+    replicas: asked[role],
+    nodesPerInstance: 1,
+    replicasPerInstance: 1,
+    acceleratorsPerInstance: 1,
+    isRolling: false,
+  },
   scaling: {
     ...(role === "prefill" ? PREFILL_SCALING : SCALING),
     ...{ mode: "auto", minReplicas: min[role], maxReplicas: max[role] },
