@@ -3,7 +3,13 @@
  * Kubernetes' own controllers do, and engines that tell what they run. Writes are fenced as the API server fences them;
  * any of them can be made to fail, or to be the last one of the process that sends it.
  */
-import { startAutoscaler, type Autoscaler, type Decider, type Observed, type Observer } from "../../src/autoscaler/loop.ts";
+import {
+  startAutoscaler,
+  type Autoscaler,
+  type Decider,
+  type Observed,
+  type Observer,
+} from "../../src/autoscaler/loop.ts";
 import type { Decision, EngineSeen, InstanceSeen, Observation, WorkloadSeen } from "../../src/autoscaler/group.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Role } from "../../src/kinds/endpoint.ts";
@@ -415,7 +421,8 @@ interface Place {
 
 function podOf(workload: Workload, place: Place): Pod {
   const { name = "" } = workload.metadata;
-  const owner = workload.kind === "Deployment" ? { kind: "ReplicaSet", name: `${name}-5f` } : { kind: workload.kind, name };
+  const owner =
+    workload.kind === "Deployment" ? { kind: "ReplicaSet", name: `${name}-5f` } : { kind: workload.kind, name };
   const labels = { workload: place.id, app: name, index: String(place.index), ...instanceLabels(workload, place) };
   return {
     apiVersion: "v1",

@@ -99,7 +99,9 @@ const isScale = (resource: string): boolean => resource.endsWith("/scale");
 t.test("nobody may get what it only watches", (t) => {
   // Read one by one: the webhook configurations, the certificates' Secrets and the Leases, each by its name.
   for (const role of [...ofKind("ClusterRole"), ...ofKind("Role")])
-    for (const rule of rulesOf(role).filter(({ verbs, resources }) => verbs.includes("get") && !resources.every(isScale)))
+    for (const rule of rulesOf(role).filter(
+      ({ verbs, resources }) => verbs.includes("get") && !resources.every(isScale),
+    ))
       t.ok(rule.resourceNames !== undefined, `${role.metadata.name ?? ""}: ${rule.resources.join()}`);
   t.end();
 });
