@@ -113,7 +113,9 @@ async function carryOut(job: Job): Promise<boolean> {
   for (const step of plan.steps)
     if (!outcomes.has("stopped") && (!outcomes.has("failed") || isUrgent(step)))
       outcomes.add(await attempt(job, kindOf(step), () => write(job, step)));
-  if (outcomes.has("failed")) state.backoff.failed(view.seen.id, state.clock.monotonic(), state.random.next());
+  // The first wait is over when the next look comes; conflicts without end must not make writes without end.
+  const missed = outcomes.has("failed") || outcomes.has("conflict");
+  if (missed) state.backoff.failed(view.seen.id, state.clock.monotonic(), state.random.next());
   else if (!outcomes.has("stopped")) state.backoff.succeeded(view.seen.id);
   return !outcomes.has("failed") && (outcomes.has("done") || outcomes.has("conflict"));
 }
