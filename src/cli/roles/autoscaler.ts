@@ -3,18 +3,14 @@ import { decide, createMemory } from "../../autoscaler/decide.ts";
 import { createDesired, type DesiredReplicas } from "../../autoscaler/keda/desired.ts";
 import { startKedaServer } from "../../autoscaler/keda/server.ts";
 import { startAutoscaler, type Observer } from "../../autoscaler/loop.ts";
-import type { ScalingReader } from "../../autoscaler/observe/reading.ts";
 import { createClientOver } from "../../cluster/client.ts";
 import { ALWAYS_LEADER, createLease, type Lease } from "../../cluster/lease.ts";
 import { parseListen } from "../../config/listen.ts";
 import { FIELD_MANAGER } from "../../kinds/names.ts";
-import { drainingOf, lastScaled } from "../../workload/draining.ts";
-import { groupScaling } from "../../workload/group-scaling.ts";
-import { contestedBy } from "../../workload/scalers.ts";
-import { scalingOf } from "../../workload/scaling-decode.ts";
 import { autoscalerPages } from "./autoscaler-pages.ts";
 import type { ClusterAccess } from "./cluster.ts";
 import { startObserving, type Observing } from "./observing.ts";
+import { SCALING_READER } from "./scaling-reader.ts";
 import { UsageError } from "../input.ts";
 import type { Role, RolePorts } from "./ports.ts";
 import { createStarted, type Started } from "./running.ts";
@@ -34,7 +30,7 @@ async function compose(ports: RolePorts, access: ClusterAccess, started: Started
   const { cluster, fresh } = access;
   const snapshot = (): ReturnType<typeof cluster.snapshot> => cluster.snapshot();
   const serverNow = (): number | undefined => access.client.serverNow();
-  const observing = await startObserving(ports, { snapshot, serverNow }, READER);
+  const observing = await startObserving(ports, { snapshot, serverNow }, SCALING_READER);
   started.add(() => observing.stop());
   const desired = createDesired();
   await serveKeda(ports, desired, started);
@@ -73,14 +69,6 @@ async function serveKeda(
   });
   started.add(() => server.stop());
 }
-
-const READER: ScalingReader = {
-  scaling: (workload, spec, namespace) => scalingOf(workload, spec, namespace).scaling,
-  group: (workloads) => groupScaling(workloads).scaling,
-  contestedBy,
-  lastScaled,
-  isDraining: (pod) => drainingOf(pod) !== undefined,
-};
 
 function leaseOf(ports: RolePorts, { client }: ClusterAccess): Lease {
   const { clock, timers, random, log } = ports;
