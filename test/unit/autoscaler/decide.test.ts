@@ -108,7 +108,12 @@ t.test("nothing is heard: it stands, and after five minutes the fallback holds",
     const grown = settled(40, scaling);
     const deaf = (): WorkloadDecision => {
       const whole = grown.group.after(ROUND_MS, 40, grown.counts, scaling);
-      const instances = whole.instances.map(({ engine: _, ...rest }) => rest);
+      const instances = whole.instances.map(({ id, workload: of_, state, createdAt }) => ({
+        id,
+        workload: of_,
+        state,
+        createdAt,
+      }));
       return of(decide(grown.memory, { ...whole, routers: [], instances }), "prefill");
     };
     let last = deaf();
