@@ -3,6 +3,7 @@ import { kept, warned, type Verdict } from "../kinds/verdict.ts";
 import type { Role } from "../kinds/endpoint.ts";
 import { boundsAt, type Bounds } from "./schedule.ts";
 import type { Need } from "./demand.ts";
+import { kthenaArrangement } from "./kthena-order.ts";
 import type { RoleFigures, WorkloadSeen } from "./group.ts";
 import type { Guarded } from "./guards.ts";
 import { workloadMemory } from "./memory.ts";
@@ -104,6 +105,9 @@ const strength = (parts: RoleParts, { speed }: Sizing, which: "asked" | "ready")
     return sum + (speed.get(id) ?? 1) * (which === "asked" ? replicas : ready);
   }, 0);
 
+/** Rounding of sums of rates. */
+const EPSILON = 1e-9;
+
 interface Counting {
   readonly target: RoleTarget | undefined;
   readonly full: number;
@@ -118,6 +122,8 @@ function counted(parts: RoleParts, sizing: Sizing, { target, full }: Counting): 
   const work = sizing.isBootstrap ? Math.max(asked, safe) : safe;
   const variants = parts.workloads.map((workload) => variantOf(parts, sizing, workload));
   const { at } = parts.observation;
+  const { variants: order } = parts.observation.scaling;
+  if (order === "kthena") return kthenaArrangement(variants, Math.ceil(work - EPSILON));
   const arranged = parts.memory.arrangements.get(parts.role) ?? new ArrangementMemory();
   parts.memory.arrangements.set(parts.role, arranged);
   return arranged.choose(at, variants, { work, inPanic: target.isPanicking });

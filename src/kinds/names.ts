@@ -56,6 +56,7 @@ export const AUTOSCALING = {
   ttftSlo: "autoscaling.tandem.sh/ttft-slo",
   tpotSlo: "autoscaling.tandem.sh/tpot-slo",
   objective: "autoscaling.tandem.sh/objective",
+  variants: "autoscaling.tandem.sh/variants",
   step: "autoscaling.tandem.sh/step",
   cost: "autoscaling.tandem.sh/cost",
   maxAccelerators: "autoscaling.tandem.sh/max-accelerators",

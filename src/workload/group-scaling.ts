@@ -21,6 +21,7 @@ const KEY_OF = {
   ttftSloMs: AUTOSCALING.ttftSlo,
   tpotSloMs: AUTOSCALING.tpotSlo,
   objective: AUTOSCALING.objective,
+  variants: AUTOSCALING.variants,
   maxAccelerators: AUTOSCALING.maxAccelerators,
   prefillPerDecode: AUTOSCALING.prefillPerDecode,
   idleAfterMs: AUTOSCALING.idleAfter,

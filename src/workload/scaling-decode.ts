@@ -121,6 +121,7 @@ function groupOf(reading: Reader): Partial<GroupScaling> {
     ttftSloMs: reading.read("ttftSlo"),
     tpotSloMs: reading.read("tpotSlo"),
     objective: reading.read("objective"),
+    variants: reading.read("variants"),
     maxAccelerators: reading.read("maxAccelerators"),
     prefillPerDecode: reading.read("prefillPerDecode"),
     idleAfterMs: reading.read("idleAfter"),

@@ -1,7 +1,7 @@
 /** The keys of autoscaling, `autoscaling.tandem.sh/`: part of the one table of keys. What they come to is a ScalingSpec. */
 import { AUTOSCALING } from "../kinds/names.ts";
 import { integerKey, oneOf, texts, type Key, type Texts } from "./key.ts";
-import type { Objective, ScalingMode, ScalingSpec } from "./scaling.ts";
+import type { Objective, VariantOrder, ScalingMode, ScalingSpec } from "./scaling.ts";
 import { parseDecimal, parseDuration, parseFallback, parsePace, parseRatio, parseSchedule } from "./scaling-values.ts";
 
 /** Most replicas that any key may name. */
@@ -159,6 +159,15 @@ const OF_GROUP = {
     AUTOSCALING.objective,
     ["cost", "balanced", "latency"] satisfies Objective[],
     texts("group", "`balanced`", "How much room is kept for bursts: none, that of most of them, that of nearly all."),
+  ),
+  variants: oneOf(
+    AUTOSCALING.variants,
+    ["measured", "kthena"] satisfies VariantOrder[],
+    texts(
+      "group",
+      "`measured`",
+      "Which of several workloads of a role grows first: where work is cheapest by measured speed, or in Kthena's order, by cost alone in blocks of 1, 2, 4.",
+    ),
   ),
   maxAccelerators: integerKey(
     AUTOSCALING.maxAccelerators,

@@ -4,6 +4,8 @@
  */
 export type ScalingMode = "off" | "recommend" | "scale-up-only" | "auto";
 export type Objective = "cost" | "balanced" | "latency";
+/** Which of several workloads of a role grows first: by cost of measured work, or as Kthena orders them. */
+export type VariantOrder = "measured" | "kthena";
 
 /** At most this share of the replicas (at least one) in each period. */
 export interface Pace {
@@ -73,6 +75,7 @@ export interface GroupScaling {
   /** 90th percentile of the time between tokens. */
   readonly tpotSloMs: number;
   readonly objective: Objective;
+  readonly variants: VariantOrder;
   /** Devices of all its workloads together. */
   readonly maxAccelerators?: number;
   /** Prefill instances for each decode instance: least and most. */
@@ -85,6 +88,7 @@ export const GROUP_SCALING: GroupScaling = {
   ttftSloMs: 2000,
   tpotSloMs: 50,
   objective: "balanced",
+  variants: "measured",
   idleAfterMs: 600_000,
 };
 

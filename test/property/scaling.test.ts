@@ -35,6 +35,7 @@ const group: fc.Arbitrary<Partial<GroupScaling>> = fc.record(
     objective: fc.constantFrom("cost", "balanced", "latency"),
     maxAccelerators: fc.integer({ min: 1, max: 1000 }),
     prefillPerDecode: fc.constantFrom([0.5, 2] as const, [1, 1] as const),
+    variants: fc.constantFrom("measured" as const, "kthena" as const),
     idleAfterMs: milliseconds(10_000, 604_800_000),
   },
   { requiredKeys: [] },

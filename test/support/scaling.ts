@@ -42,6 +42,7 @@ function groupAnnotations(group: Partial<GroupScaling>): Record<string, string |
     [AUTOSCALING.objective]: group.objective,
     [AUTOSCALING.maxAccelerators]: group.maxAccelerators?.toString(),
     [AUTOSCALING.prefillPerDecode]: group.prefillPerDecode?.join("-"),
+    [AUTOSCALING.variants]: group.variants,
     [AUTOSCALING.idleAfter]: duration(group.idleAfterMs),
   };
 }

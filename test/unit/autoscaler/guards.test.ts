@@ -2,6 +2,7 @@
 import t from "tap";
 import { keepBudget, keepRatio, type Guarded } from "../../../src/autoscaler/guards.ts";
 import { boundsAt } from "../../../src/autoscaler/schedule.ts";
+import { kthenaArrangement } from "../../../src/autoscaler/kthena-order.ts";
 import { StepTimes } from "../../../src/autoscaler/step-times.ts";
 import { allocate, ArrangementMemory, type Variant } from "../../../src/autoscaler/variants.ts";
 import { GROUP_SCALING, SCALING } from "../../../src/workload/scaling.ts";
@@ -84,6 +85,24 @@ t.test("variants: more where work is cheapest, less where it is dearest, none wh
   t.strictSame(of([{ ...fast, current: 4 }, slow], 5), { fast: 3, slow: 0 }, "what stands is not moved");
   t.strictSame(of([fast, { ...slow, isExhausted: true, most: 0 }], 2), { fast: 1, slow: 0 });
   t.strictSame(of([variant("a", { least: 2, step: 2 })], 3), { a: 4 }, "in steps");
+  t.end();
+});
+
+t.test("Kthena's order: blocks of 1, 2, 4 by their cost, those of one cost by the order of the targets", (t) => {
+  const both = [variant("a", { cost: 1, most: 7 }), variant("b", { cost: 1.5, most: 7 })];
+  const of = (count: number): object => Object.fromEntries(kthenaArrangement(both, count));
+  const expected = [
+    [0, 0],
+    [1, 0],
+    [1, 1],
+    [2, 1],
+    [3, 1],
+    [3, 2],
+    [3, 3],
+    [4, 3],
+  ];
+  for (const [count, [a, b]] of expected.entries()) t.strictSame(of(count), { a, b }, `${count}`);
+  t.strictSame(of(20), { a: 7, b: 7 }, "never beyond what they may have");
   t.end();
 });
 
