@@ -11,13 +11,15 @@ export interface Patch {
 }
 
 /**
- * Of an incarnation of a pod. What is marked is marked as it was read: between, the controller may have taken the pod out
- * of routing. What is taken back is taken back however the pod has changed; only our own values go.
+ * Of an incarnation of a pod, as it was read. Between, the controller may have taken it out of routing; and what is taken
+ * back by an old reading leaves the deletion cost that was written since, for ever.
  */
 export function podPatch(what: "release" | "drain" | "mark", pod: Pod, wallClock: number): Patch {
   const { uid, resourceVersion } = pod.metadata;
-  const fence = what === "release" ? { uid } : { uid, resourceVersion };
-  return { ref: refOf(pod), body: { metadata: { ...fence, annotations: annotationsFor(what, pod, wallClock) } } };
+  return {
+    ref: refOf(pod),
+    body: { metadata: { uid, resourceVersion, annotations: annotationsFor(what, pod, wallClock) } },
+  };
 }
 
 function annotationsFor(what: "release" | "drain" | "mark", pod: Pod, wallClock: number): Annotations {
