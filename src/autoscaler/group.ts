@@ -5,6 +5,7 @@
  * Replicas are counted in instances here (an engine over N pods is one): who observes divides, who acts multiplies.
  */
 import type { Role } from "../kinds/endpoint.ts";
+import type { GroupStatistics } from "../kinds/statistics.ts";
 import type { Verdict } from "../kinds/verdict.ts";
 import type { GroupScaling, ScalingSpec } from "../workload/scaling.ts";
 
@@ -70,27 +71,12 @@ export interface EngineSeen {
   readonly maxSequences?: number;
 }
 
-/** What one replica of the router says of a group. Counters run since it started. */
-export interface RouterSeen {
+/** What one replica of the router says of a group, and when that was read. */
+export interface RouterSeen extends GroupStatistics {
   readonly id: string;
   readonly at: number;
-  readonly requests: number;
-  /** Prompt tokens of those requests that no engine was thought to have cached. */
-  readonly promptTokens: number;
-  /** Answers that ended, and the tokens in them, where the router sees answers. */
-  readonly answers: number;
-  readonly generatedTokens: number;
-  /** Not prefilled yet: on engines, or held. */
-  readonly backlogTokens: number;
-  readonly backlogRequests: number;
-  /** Requests that wait at the router because there is no endpoint. */
-  readonly heldRequests: number;
-  /** Answers by time to first token, and by mean time between tokens: counters by `LATENCY_BOUNDS_MS`, one more for what is above. */
-  readonly ttft: readonly number[];
-  readonly tpot: readonly number[];
 }
 
-/** Upper bounds in milliseconds, a quarter more each: 1 ms to 74 s. */
 export { LATENCY_BOUNDS_MS } from "../kinds/statistics.ts";
 
 /** What should be, and how that came about. */

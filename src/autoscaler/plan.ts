@@ -8,7 +8,7 @@ import type { RoleFigures, WorkloadSeen } from "./group.ts";
 import type { Guarded } from "./guards.ts";
 import { workloadMemory } from "./memory.ts";
 import { RoleMemory, type RoleTarget } from "./role.ts";
-import type { RoleParts, Sizing } from "./sizing.ts";
+import { askedOf, servingOf, type RoleParts, type Sizing } from "./sizing.ts";
 import { ArrangementMemory, type Variant } from "./variants.ts";
 import { whole } from "./words.ts";
 import type { Idleness } from "./zero.ts";
@@ -78,7 +78,7 @@ function targetOf(parts: RoleParts, sizing: Sizing, isBlocked: boolean): RoleTar
   const { memory, observation, role } = parts;
   if (sizing.need === undefined) return undefined;
   const { at } = observation;
-  const [asked, ready] = [strength(parts, sizing, "asked"), strength(parts, sizing, "ready")];
+  const [asked, ready] = [askedOf(parts, sizing.speed), servingOf(parts, sizing.speed)];
   const known = memory.roles.get(role);
   const mine = known ?? new RoleMemory();
   if (known === undefined) mine.begin(at, asked);
@@ -98,13 +98,6 @@ const carefulOf = (workloads: readonly WorkloadSeen[]): { panicThreshold: number
   scaleInDelayMs: Math.max(...workloads.map(({ scaling }) => scaling.scaleInDelayMs)),
 });
 
-/** In reference instances: what is asked for, or what serves. */
-const strength = (parts: RoleParts, { speed }: Sizing, which: "asked" | "ready"): number =>
-  parts.workloads.reduce((sum, { id, replicas }) => {
-    const ready = parts.instances.filter(({ workload, state }) => workload === id && state === "ready").length;
-    return sum + (speed.get(id) ?? 1) * (which === "asked" ? replicas : ready);
-  }, 0);
-
 /** Rounding of sums of rates. */
 const EPSILON = 1e-9;
 
@@ -116,7 +109,7 @@ interface Counting {
 /** Instances by workload. What evidence does not cover stays as it is. */
 function counted(parts: RoleParts, sizing: Sizing, { target, full }: Counting): ReadonlyMap<string, number> {
   if (target === undefined) return new Map(parts.workloads.map(({ id, replicas }) => [id, replicas]));
-  const asked = strength(parts, sizing, "asked");
+  const asked = askedOf(parts, sizing.speed);
   const safe = Math.max(target.work, Math.min(asked, sizing.safe), Math.min(asked, target.work + full));
   // Where nothing is known of capacities, what stands is right until something waits.
   const work = sizing.isBootstrap ? Math.max(asked, safe) : safe;
@@ -155,7 +148,7 @@ function mostOf(parts: RoleParts, workload: WorkloadSeen): number {
 
 function targetVerdicts(parts: RoleParts, sizing: Sizing, target: RoleTarget | undefined): readonly Verdict[] {
   if (target === undefined) return [];
-  const asked = strength(parts, sizing, "asked");
+  const asked = askedOf(parts, sizing.speed);
   const isUnsafe = sizing.safe > target.work && asked > target.work;
   return [
     ...(target.isPanicking ? [kept("ScalePanic", "panic: what was needed most since it began is held")] : []),

@@ -6,7 +6,7 @@ import type { Role } from "../kinds/endpoint.ts";
 import { quantity, whole } from "./words.ts";
 import { kept, warned, type Verdict } from "../kinds/verdict.ts";
 import type { Capacity } from "./capacity.ts";
-import { decodeNeed, flowOf, prefillNeed, type Flow, type FlowWindows, type Need } from "./demand.ts";
+import { decodeNeed, flowOf, prefillNeed, type DecodeInput, type Flow, type FlowWindows, type Need } from "./demand.ts";
 import type { InstanceSeen, Observation, RoleFigures, WorkloadSeen } from "./group.ts";
 import { workloadMemory, type GroupMemory } from "./memory.ts";
 import { HEADROOM, usable } from "./objective.ts";
@@ -94,7 +94,7 @@ function prefillSizing(basis: Basis): Sizing {
   const { startupMs } = capacity;
   const { headroom } = windows;
   const correction = parts.memory.ttft.factor;
-  const asked = strengthOf(basis);
+  const asked = askedOf(parts, variantsOf(basis).speed);
   const need = prefillNeed({ flow, rate, asked, backlogTokens: backlog.tokens, startupMs, headroom, correction });
   const figures = figuresOf(basis, flow, { demand: flow.mean, capacity: rate, backlogSeconds: backlog.tokens / rate });
   const message = `${quantity(flow.mean)} uncached prompt tokens/s ${more(flow)}/ (${usable(headroom.prefill, flow.latestNoise, headroom).toFixed(2)}${corrected(parts.memory.ttft.factor)} x ${quantity(rate)}) = ${whole(need.stable)}, by the last moments ${whole(need.fast)}`;
@@ -112,7 +112,7 @@ function decodeSizing(basis: Basis): Sizing {
     return bootstrap(basis, flow, Math.ceil(sumOf(parts, ({ kvUsage }) => kvUsage) / BOOTSTRAP_KV));
   const { tokensPerSecond, batch } = limit;
   const answerTokens = traffic.lengths.answer;
-  const held = resident(basis, batch);
+  const held = resident(basis);
   const need = decodeNeed({
     ...{ flow, answerTokens, tokensPerSecond, batch, headroom: windows.headroom, startupMs: capacity.startupMs },
     ...held,
@@ -131,10 +131,12 @@ function decodeSizing(basis: Basis): Sizing {
 }
 
 /** Reference instances that are asked for. */
-function strengthOf(basis: Basis): number {
-  const { speed } = variantsOf(basis);
-  return basis.parts.workloads.reduce((sum, { id, replicas }) => sum + (speed.get(id) ?? 1) * replicas, 0);
-}
+export const askedOf = ({ workloads }: RoleParts, speed: Sizing["speed"]): number =>
+  workloads.reduce((sum, { id, replicas }) => sum + (speed.get(id) ?? 1) * replicas, 0);
+
+/** And those of them that serve. */
+export const servingOf = ({ instances }: RoleParts, speed: Sizing["speed"]): number =>
+  instances.reduce((sum, { workload, state }) => sum + (state === "ready" ? (speed.get(workload) ?? 1) : 0), 0);
 
 const readyOf = ({ instances }: RoleParts): number => instances.filter(({ state }) => state === "ready").length;
 
@@ -159,18 +161,17 @@ const BOOTSTRAP_KV = 0.55;
 /** Growth by what waits, before a capacity is known: at most to so much of what is asked for (and by the pace, in a minute). */
 const BOOTSTRAP_SHARE = 1.25;
 
+type Resident = Pick<DecodeInput, "kvTokens" | "kvPerInstance" | "running" | "waiting">;
+
 /** Resident KV and batches, with what one instance may hold. */
-function resident(
-  { parts, capacity, reference }: Basis,
-  batch: number,
-): { kvTokens: number; kvPerInstance: number; running: number; waiting: number } {
+function resident({ parts, capacity, reference }: Basis): Resident {
   const kvTokens = sumOf(parts, ({ kvUsage, kvCapacityTokens }) => kvUsage * positive(kvCapacityTokens));
   const kvPerInstance = reference.scaling.kvTarget * (capacity.kvTokens ?? Infinity);
   return {
     kvTokens,
     kvPerInstance,
     running: sumOf(parts, ({ running }) => running),
-    waiting: waitingOn(parts) * Number(batch > 0),
+    waiting: waitingOn(parts),
   };
 }
 

@@ -13,7 +13,6 @@ export interface Arrivals {
 }
 
 export type Field = keyof Arrivals;
-export const FIELDS: readonly Field[] = ["requests", "promptTokens", "answers", "generatedTokens"];
 
 export const NOTHING: Arrivals = { requests: 0, promptTokens: 0, answers: 0, generatedTokens: 0 };
 

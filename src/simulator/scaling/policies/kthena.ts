@@ -49,11 +49,11 @@ function correct(state: State, view: View, { role, target, limits }: Sizing): nu
   const wanted = within(recommend(view, role, target), role, limits);
   state.recommended.add(now, wanted);
   const past = state.corrected.filter(({ at }) => at >= now - PERIOD_MS).map(({ count }) => count);
-  const [lowest, highest] = [Math.min(current, ...past), Math.max(current, ...past)];
+  const lowest = Math.min(current, ...past);
   const count =
     wanted > current
       ? Math.min(wanted, Math.max(lowest + 4, 2 * lowest))
-      : Math.min(current, Math.max(state.recommended.since(now - DOWN_WINDOW_MS) ?? wanted, highest - highest));
+      : Math.min(current, state.recommended.since(now - DOWN_WINDOW_MS) ?? wanted);
   state.corrected.push({ at: now, count });
   if (state.corrected.length > 100) state.corrected.shift();
   return within(count, role, limits);
