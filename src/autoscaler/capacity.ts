@@ -47,6 +47,8 @@ interface Turn {
 }
 
 const TURN_MS = 60_000;
+/** Until anything is known: a rough idea soon is better than none for minutes. */
+const FIRST_TURN_MS = 15_000;
 
 interface Stretch {
   ms: number;
@@ -142,7 +144,7 @@ export class CapacityMemory {
     this.#turns.set(id, turn);
     // Idle now and then: its steps cannot be told apart from its pauses.
     if (engine.running < 1) this.#turns.delete(id);
-    else if (turn.ms >= TURN_MS) {
+    else if (turn.ms >= (this.steps.known ? TURN_MS : FIRST_TURN_MS)) {
       this.#turns.delete(id);
       this.steps.learn({ at: engine.at, ms: turn.ms, batch: turn.batchMs / turn.ms, generated: turn.generated });
     }

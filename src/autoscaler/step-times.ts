@@ -86,8 +86,12 @@ export class StepTimes {
     return { batch, tokensPerSecond: (1000 * batch) / (base + each * batch) };
   }
 
+  /** While the load still changes, as many samples as make a level do from any of them. */
   #counting(): readonly Level[] {
-    return [...this.#levels.values()].filter(({ count }) => count >= LEAST);
+    const all = [...this.#levels.values()];
+    const sure = all.filter(({ count }) => count >= LEAST);
+    if (sure.length > 0) return sure;
+    return all.reduce((sum, { count }) => sum + count, 0) >= LEAST ? all : [];
   }
 }
 
