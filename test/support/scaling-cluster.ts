@@ -382,10 +382,15 @@ export class ScalingCluster {
 }
 
 /** A process that runs the loop over the cluster, with whom it calls itself. */
-export function runLoop(cluster: ScalingCluster, by: string, isLeader: () => boolean = () => true): Autoscaler {
+export function runLoop(
+  cluster: ScalingCluster,
+  by: string,
+  isLeader: () => boolean = () => true,
+  flags: Readonly<Record<string, string>> = {},
+): Autoscaler {
   const client = cluster.client(by);
   return startAutoscaler({
-    config: loadConfig().autoscaler,
+    config: loadConfig({ flags }).autoscaler,
     observer: cluster.observer(),
     decider: cluster.decider(),
     snapshot: () => cluster.snapshot(),
