@@ -25,10 +25,10 @@ export type Started = Awaited<ReturnType<typeof startRole>>;
 const SLOW: TimingProfile = {
   ...H200_LLAMA_8B,
   name: "slow",
-  stepMs: 40,
+  stepMs: 80,
   prefillMsPerToken: 2,
   prefillMsPerTokenSquared: 0,
-  decodeMsPerSequence: 5,
+  decodeMsPerSequence: 1,
   decodeMsPerKvToken: 0,
   capacityTokens: 100_000,
 };

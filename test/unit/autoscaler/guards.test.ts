@@ -119,7 +119,7 @@ t.test("a cheaper arrangement is taken up after ten minutes", (t) => {
 
 t.test("step times: a line through the levels that were seen", (t) => {
   const steps = new StepTimes();
-  t.equal(steps.known, false);
+  t.equal(steps.knows(42), false);
   const itlMs = (batch: number): number => 12 + 0.2 * batch;
   for (const batch of [10, 20, 40, 80])
     for (let time = 0; time < 4; time++)
