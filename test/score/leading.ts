@@ -26,4 +26,3 @@ export interface LeadingReport {
   /** Reads on their way then, each of which a write follows. */
   readonly reading: number;
 }
-

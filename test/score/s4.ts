@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AUTOSCALING } from "../../src/kinds/names.ts";
-import { auditEvents, credentialIn } from "../e2e/cluster/audit.ts";
+import { auditEvents, credentialIn, credentialOf, lastAuditEvents } from "../e2e/cluster/audit.ts";
 import type { Cluster } from "../e2e/cluster/control-plane.ts";
 import { labelledDeployment } from "../e2e/cluster/load.ts";
 import { render, withoutPods } from "../e2e/cluster/manifests.ts";
@@ -85,18 +85,19 @@ const judged = (cluster: Cluster): Judged =>
     namespace === REAL ? REAL_LEASE : shortLeaseOf(name),
   );
 
-/** Who was last heard to write, of those. */
+const WRITE_MS = 1000;
+
+/** Who of those was heard to write within the last second. */
 const writingNow = (cluster: Cluster, among: readonly Replica[]): Promise<Replica> =>
   eventually(
     "one of the replicas writes",
     async () => {
-      const since = new Date(Date.now() - 3000).toISOString();
-      const last = auditEvents(cluster.folder).findLast(
-        ({ objectRef, requestReceivedTimestamp }) =>
-          objectRef.namespace === REAL && objectRef.resource !== "leases" && requestReceivedTimestamp > since,
+      await sleep(WRITE_MS);
+      const since = new Date(Date.now() - WRITE_MS).toISOString();
+      const late = lastAuditEvents(cluster.folder).filter(
+        ({ objectRef, requestReceivedTimestamp: at }) => objectRef.namespace === REAL && at > since,
       );
-      const by = last?.user.extra?.["authentication.kubernetes.io/credential-id"]?.[0];
-      return among.find(({ credential }) => credential === by);
+      return among.find(({ credential }) => late.some((event) => credentialOf(event) === credential));
     },
     90_000,
   );

@@ -1,5 +1,5 @@
 /** The audit log of the test cluster's API server: what admission told it, and who wrote what when. */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { KubeObject } from "../../../src/kinds/kube.ts";
 
@@ -55,7 +55,21 @@ export function auditEvents(folder: string): AuditEvent[] {
   if (!existsSync(logOf(folder))) return [];
   const lines = readFileSync(logOf(folder), "utf8").split("\n");
   // The last line may be half written.
-  return lines.slice(0, -1).map((line) => JSON.parse(line) as AuditEvent);
+  return lines.slice(0, -1).map(parsed);
+}
+
+const parsed = (line: string): AuditEvent => JSON.parse(line) as AuditEvent;
+const TAIL_BYTES = 256 * 1024;
+
+/** The last of them: some hundred. */
+export function lastAuditEvents(folder: string): AuditEvent[] {
+  const log = openSync(logOf(folder), "r");
+  const from = Math.max(0, fstatSync(log).size - TAIL_BYTES);
+  const tail = Buffer.alloc(TAIL_BYTES);
+  const read = readSync(log, tail, 0, TAIL_BYTES, from);
+  closeSync(log);
+  const lines = tail.toString("utf8", 0, read).split("\n");
+  return lines.slice(from === 0 ? 0 : 1, -1).map(parsed);
 }
 
 /** Which of the tokens of one ServiceAccount a request came with. */
