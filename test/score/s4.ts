@@ -65,17 +65,17 @@ async function addDeployments(cluster: Cluster): Promise<void> {
 
 /** The number that each Deployment is to have goes to and fro, so that there is always something to write. */
 function alternate(cluster: Cluster): () => Promise<void> {
-  const state = { on: true };
+  const ending = new AbortController();
   const running = (async () => {
-    for (let turn = 0; state.on; turn++)
-      for (let index = 0; index < REAL_DEPLOYMENTS && state.on; index++) {
-        const annotations = bounds(1 + ((turn + index) % 2));
-        await cluster.api.patch(`${DEPLOYMENTS}/${nameOf(index)}`, "merge-patch", { metadata: { annotations } });
-        await sleep(100);
-      }
+    for (let turn = 0; !ending.signal.aborted; turn++) {
+      const index = turn % REAL_DEPLOYMENTS;
+      const annotations = bounds(1 + ((Math.floor(turn / REAL_DEPLOYMENTS) + index) % 2));
+      await cluster.api.patch(`${DEPLOYMENTS}/${nameOf(index)}`, "merge-patch", { metadata: { annotations } });
+      await sleep(100);
+    }
   })();
   return () => {
-    state.on = false;
+    ending.abort();
     return running;
   };
 }

@@ -111,14 +111,16 @@ async function carryOut(job: Job): Promise<boolean> {
   const { state, view, plan } = job;
   const outcomes = new Set<Outcome>();
   for (const step of plan.steps)
-    if (!outcomes.has("stopped") && (!outcomes.has("failed") || isUrgent(step)) && !isHeld(job))
-      outcomes.add(await attempt(job, kindOf(step), () => write(job, step)));
+    if (isTried(job, step, outcomes)) outcomes.add(await attempt(job, kindOf(step), () => write(job, step)));
   // The first wait is over when the next look comes; conflicts without end must not make writes without end.
   const missed = outcomes.has("failed") || outcomes.has("conflict");
   if (missed) state.backoff.failed(view.seen.id, state.clock.monotonic(), state.random.next());
   else if (!outcomes.has("stopped")) state.backoff.succeeded(view.seen.id);
   return !outcomes.has("failed") && (outcomes.has("done") || outcomes.has("conflict"));
 }
+
+const isTried = (job: Job, step: Step, before: ReadonlySet<Outcome>): boolean =>
+  !before.has("stopped") && (!before.has("failed") || isUrgent(step)) && !isHeld(job);
 
 const isUrgent = (step: Step): boolean => step.do === "release" || (step.do === "scale" && step.to > step.from);
 const urgencyOf = (step: Step): Urgency => (isUrgent(step) ? "urgent" : "ordinary");

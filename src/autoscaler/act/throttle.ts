@@ -75,15 +75,18 @@ export function createThrottle(options: ThrottleOptions): Throttle {
       }
       const running = task();
       state.active.add(running);
-      return running
-        .catch((error: unknown) => {
-          throw isWithheld(error) ? new NotWritten((error as Error).message) : error;
-        })
-        .finally(() => {
-          state.active.delete(running);
-          sent.answeredAt = options.clock.monotonic();
-          serve(state);
-        });
+      return running.then(
+        (value) => {
+          answered(state, running, sent);
+          return value;
+        },
+        (error: unknown) => {
+          answered(state, running, sent);
+          if (!isWithheld(error)) throw error;
+          giveBack(state, sent);
+          throw new NotWritten((error as Error).message);
+        },
+      );
     },
     isFree: () => state.queues.ordinary.length === 0 && isOpen(state, "ordinary"),
     stop: async () => {
@@ -93,6 +96,12 @@ export function createThrottle(options: ThrottleOptions): Throttle {
       await Promise.allSettled(state.active);
     },
   };
+}
+
+function answered(state: State, running: Promise<unknown>, sent: Sent): void {
+  state.active.delete(running);
+  sent.answeredAt = state.clock.monotonic();
+  serve(state);
 }
 
 /** Nothing went out. */

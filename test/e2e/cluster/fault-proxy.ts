@@ -31,10 +31,10 @@ export interface FaultProxy {
   /** All so far, in the order in which they came. */
   readonly calls: readonly ProxiedCall[];
   /** What goes wrong from now on. */
-  become(faultOf: (call: Omit<ProxiedCall, "fault">) => Fault | undefined): void;
+  readonly become: (faultOf: (call: Omit<ProxiedCall, "fault">) => Fault | undefined) => void;
   /** Writes a copy of a kubeconfig that leads here; gives its path. */
-  before(kubeconfig: string): string;
-  stop(): Promise<void>;
+  readonly before: (kubeconfig: string) => string;
+  readonly stop: () => Promise<void>;
 }
 
 const REASONS = { 409: "Conflict", 429: "TooManyRequests", 500: "InternalError" } as const;
@@ -79,8 +79,9 @@ export async function startFaultProxy(target: Server): Promise<FaultProxy> {
 type Upstream = ReturnType<typeof request>;
 
 function passOn(target: Server, agent: Agent, incoming: IncomingMessage): Upstream {
-  const { host: _, ...headers } = incoming.headers;
-  const upstream = request(new URL(incoming.url ?? "/", target.url), { agent, method: incoming.method, headers });
+  const url = new URL(incoming.url ?? "/", target.url);
+  const headers = { ...incoming.headers, host: url.host };
+  const upstream = request(url, { agent, method: incoming.method, headers });
   incoming.pipe(upstream);
   return upstream;
 }
