@@ -76,13 +76,14 @@ function boundsOf({ observation }: RoleParts, workload: WorkloadSeen, mayBeZero:
 
 function targetOf(parts: RoleParts, sizing: Sizing, isBlocked: boolean): RoleTarget | undefined {
   const { memory, observation, role } = parts;
-  if (sizing.need === undefined) return undefined;
   const { at } = observation;
   const [asked, ready] = [askedOf(parts, sizing.speed), servingOf(parts, sizing.speed)];
   const known = memory.roles.get(role);
   const mine = known ?? new RoleMemory();
   if (known === undefined) mine.begin(at, asked);
   memory.roles.set(role, mine);
+  if (memory.traffic.source !== "routers") mine.unseen(at, asked);
+  if (sizing.need === undefined) return undefined;
   const need = isBlocked ? atMost(sizing.need, asked) : sizing.need;
   return mine.target({ at, need, noise: sizing.noise, asked, ready, ...carefulOf(parts.workloads) });
 }

@@ -51,6 +51,11 @@ export class RoleMemory {
     this.#delay.see(at, asked);
   }
 
+  /** What nobody saw may have needed all that stands: the delay begins anew. */
+  unseen(at: number, asked: number): void {
+    this.#delay.see(at, asked);
+  }
+
   target(input: RoleInput): RoleTarget {
     const { at, asked } = input;
     const need = finite(input.need);
