@@ -82,7 +82,7 @@ function targetOf(parts: RoleParts, sizing: Sizing, isBlocked: boolean): RoleTar
   const mine = known ?? new RoleMemory();
   if (known === undefined) mine.begin(at, asked);
   memory.roles.set(role, mine);
-  if (memory.traffic.source !== "routers") mine.unseen(at, asked);
+  mine.sight({ at, asked, isWhole: memory.traffic.source === "routers" && !sizing.isBootstrap });
   if (sizing.need === undefined) return undefined;
   const need = isBlocked ? atMost(sizing.need, asked) : sizing.need;
   return mine.target({ at, need, noise: sizing.noise, asked, ready, ...carefulOf(parts.workloads) });

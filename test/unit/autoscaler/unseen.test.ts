@@ -119,3 +119,16 @@ t.test("a group that may sleep does not as long as not all of its routers are he
   }
   t.end();
 });
+
+t.test("what a role can do becomes known while little comes: it shrinks no sooner than the delay says", (t) => {
+  const [group, memory, counts] = [new SteadyGroup(), createMemory(), { prefill: 4, decode: 4 }];
+  const decode = (rate: number): number | undefined =>
+    decide(memory, group.after(ROUND_MS, rate, counts)).workloads.find(({ workload }) => workload === "decode")?.to;
+  for (let round = 0; round < 120; round++) t.equal(decode(1), 4);
+  // Batches grow to one and more, and teach.
+  for (let round = 0; round < 55; round++) t.equal(decode(1.4), 4);
+  t.equal(decode(1.4), 4);
+  for (let round = 0; round < 20; round++) decode(1.4);
+  t.ok((decode(1.4) ?? 4) < 4, "then it does");
+  t.end();
+});
