@@ -142,6 +142,21 @@ export class ScalingCluster {
     if (!this.engines.has(pod.metadata.uid ?? "")) this.run(pod, 0);
   }
 
+  /** Its readiness is gone while its engine runs on: nobody reads its page. */
+  lapse(pod: Pod): void {
+    const [began, now] = [pod.metadata.creationTimestamp, new Date(this.time.now() + 1).toISOString()];
+    this.#put(pod, (copy) => {
+      copy.status = {
+        phase: "Running",
+        conditions: [{ type: "Ready", status: "False", lastTransitionTime: now }],
+        containerStatuses: [
+          { name: "engine", ready: false, restartCount: 0, state: { running: { startedAt: began } } },
+        ],
+      };
+    });
+    this.engines.delete(pod.metadata.uid ?? "");
+  }
+
   /** What its engine runs, from now on. */
   run(pod: Pod, running: number, more: Partial<EngineSeen> = {}): void {
     this.engines.set(pod.metadata.uid ?? "", { running, waiting: 0, kvUsage: 0, ...more });

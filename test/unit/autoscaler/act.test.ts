@@ -86,6 +86,27 @@ t.test("fewer: the least busy drains, and goes when it has been idle", async (t)
   );
 });
 
+t.test("readiness that comes and goes during a drain costs nobody an answer", async (t) => {
+  const cluster = new ScalingCluster();
+  const id = cluster.add("d", { replicas: 3 });
+  const [a, b, c] = cluster.pods(id) as [Pod, Pod, Pod];
+  for (const pod of [a, b, c]) cluster.run(pod, 5);
+  cluster.targets.set(id, 2);
+  start(t, cluster);
+  await cluster.pass(20_000);
+  cluster.lapse(a);
+  await cluster.pass(20_000);
+  t.same(cluster.deleted, [], "it may still run what it was given");
+  cluster.ready(a);
+  cluster.run(a, 5);
+  cluster.run(b, 0);
+  await cluster.pass(20_000);
+  t.same(
+    cluster.deleted.filter((uid) => uid !== b.metadata.uid),
+    [],
+  );
+});
+
 t.test("an engine that does not come to its end goes when its time is over", async (t) => {
   const cluster = new ScalingCluster();
   const id = cluster.add("d", { replicas: 2, scaling: { drainTimeoutMs: 30_000 } });
