@@ -35,7 +35,10 @@ export function decide(memory: GroupMemory, observation: Observation): Decision 
   const moved = [...keepRatio(guarded, observation.scaling), ...keepBudget(guarded, observation.scaling)];
   return {
     at: observation.at,
-    workloads: withinBudget(decisionsOf({ memory, observation, evidence, plans, guarded, moved }), observation),
+    workloads: withinBudget(
+      decisionsOf({ memory, observation, evidence, plans, guarded, moved, isAsleep: idle.zero }),
+      observation,
+    ),
     roles: plans.map(({ figures }) => figures),
     verdicts: [...evidence.verdicts, ...mixed(roles)],
   };
@@ -48,6 +51,7 @@ interface Settling {
   readonly plans: readonly RolePlan[];
   readonly guarded: readonly Guarded[];
   readonly moved: readonly Verdict[];
+  readonly isAsleep: boolean;
 }
 
 const decisionsOf = ({ plans, moved, guarded, ...rest }: Settling): readonly WorkloadDecision[] =>

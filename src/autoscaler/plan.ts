@@ -9,7 +9,8 @@ import type { Guarded } from "./guards.ts";
 import { workloadMemory } from "./memory.ts";
 import { RoleMemory, type RoleTarget } from "./role.ts";
 import { askedOf, servingOf, type RoleParts, type Sizing } from "./sizing.ts";
-import { ArrangementMemory, type Variant } from "./variants.ts";
+import { stopOfBoth } from "./settle.ts";
+import { ArrangementMemory, towards, type Variant } from "./variants.ts";
 import { whole } from "./words.ts";
 import type { Idleness } from "./zero.ts";
 
@@ -117,16 +118,33 @@ function counted(parts: RoleParts, sizing: Sizing, { target, full }: Counting): 
   const variants = parts.workloads.map((workload) => variantOf(parts, sizing, workload));
   const { at } = parts.observation;
   const { variants: order } = parts.observation.scaling;
-  if (order === "kthena") return kthenaArrangement(variants, Math.ceil(work - EPSILON));
+  if (order === "kthena") return inKthenasOrder(variants, Math.ceil(work - EPSILON));
   const arranged = parts.memory.arrangements.get(parts.role) ?? new ArrangementMemory();
   parts.memory.arrangements.set(parts.role, arranged);
   return arranged.choose(at, variants, { work, inPanic: target.isPanicking });
 }
 
+const inKthenasOrder = (variants: readonly Variant[], count: number): ReadonlyMap<string, number> => {
+  const alike = variants.map((variant) => ({ ...variant, speed: 1 }));
+  return towards(alike, kthenaArrangement(alike, count), count);
+};
+
+/** What cannot move, by its mode or by somebody else's hand, neither takes the share of one that can, nor gives its own. */
+function movable(parts: RoleParts, workload: WorkloadSeen): Bounds {
+  const { least, most } = boundsOf(parts, workload, false);
+  const stands = (one: WorkloadSeen): boolean =>
+    stopOfBoth(one, workloadMemory(parts.memory, one), parts.observation.at) !== undefined;
+  if (parts.workloads.every((one) => one === workload || stands(one))) return { least, most };
+  const { pausedScaleOut, pausedScaleIn, mode } = workload.scaling;
+  const now = Math.max(least, Math.min(most, workload.replicas));
+  const isKept = pausedScaleIn || mode === "scale-up-only" || stands(workload);
+  return { least: isKept ? now : least, most: pausedScaleOut || stands(workload) ? now : most };
+}
+
 function variantOf(parts: RoleParts, { speed }: Sizing, workload: WorkloadSeen): Variant {
   const { id, scaling, replicas, replicasPerInstance } = workload;
   const mine = workloadMemory(parts.memory, workload);
-  const bounds = boundsOf(parts, workload, false);
+  const bounds = movable(parts, workload);
   const isExhausted = isOutOfNodes(parts, workload);
   return {
     ...{ id, step: scaling.step, current: replicas, ...bounds, isExhausted },
@@ -134,6 +152,7 @@ function variantOf(parts: RoleParts, { speed }: Sizing, workload: WorkloadSeen):
     cost: scaling.cost * replicasPerInstance,
     speed: speed.get(id) ?? 1,
     startupMs: mine.capacity.of(workload).startupMs,
+    serving: parts.instances.filter(({ workload: of, state }) => of === id && state === "ready").length,
   };
 }
 
