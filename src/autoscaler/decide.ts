@@ -32,11 +32,12 @@ export function decide(memory: GroupMemory, observation: Observation): Decision 
     planRole({ parts: partsOf(memory, observation, sizing.role), sizing, idle, isDecodeFull, broken: evidence.broken }),
   );
   const guarded = plans.flatMap(({ workloads }) => workloads);
+  const sleep = { isAsleep: idle.zero, isWoken: idle.woken };
   const moved = [...keepRatio(guarded, observation.scaling), ...keepBudget(guarded, observation.scaling)];
   return {
     at: observation.at,
     workloads: withinBudget(
-      decisionsOf({ memory, observation, evidence, plans, guarded, moved, isAsleep: idle.zero }),
+      decisionsOf({ memory, observation, evidence, plans, guarded, moved, ...sleep }),
       observation,
     ),
     roles: plans.map(({ figures }) => figures),
@@ -52,6 +53,7 @@ interface Settling {
   readonly guarded: readonly Guarded[];
   readonly moved: readonly Verdict[];
   readonly isAsleep: boolean;
+  readonly isWoken: boolean;
 }
 
 const decisionsOf = ({ plans, moved, guarded, ...rest }: Settling): readonly WorkloadDecision[] =>

@@ -12,7 +12,7 @@ import { askedOf, servingOf, type RoleParts, type Sizing } from "./sizing.ts";
 import { stopOfBoth } from "./settle.ts";
 import { ArrangementMemory, towards, type Variant } from "./variants.ts";
 import { whole } from "./words.ts";
-import type { Idleness } from "./zero.ts";
+import { activation, type Idleness } from "./zero.ts";
 
 export interface RolePlan {
   readonly role: Role;
@@ -32,7 +32,7 @@ export interface PlanInput {
 
 export function planRole({ parts, sizing, idle, isDecodeFull, broken }: PlanInput): RolePlan {
   const isBlocked = sizing.role === "prefill" && isDecodeFull && sizing.busy < IDLE_PREFILL;
-  const target = idle.zero ? undefined : targetOf(parts, sizing, isBlocked);
+  const target = idle.zero ? undefined : targetOf(parts, sizing, { isBlocked, isWoken: idle.woken });
   const full = parts.instances.filter(({ id }) => broken.includes(id)).length;
   const counts = idle.zero ? new Map<string, number>() : counted(parts, sizing, { target, full });
   const workloads = parts.workloads.map((workload) => ({
@@ -61,8 +61,9 @@ export function planRole({ parts, sizing, idle, isDecodeFull, broken }: PlanInpu
 const IDLE_PREFILL = 0.5;
 const BLOCKED = kept("BottleneckDecode", "decode is full and prefill is not: prefill does not grow");
 
-const activation = ({ scaling, replicasPerInstance }: WorkloadSeen): number =>
-  Math.ceil(scaling.activationReplicas / replicasPerInstance);
+/** Reference instances that a group begins with. */
+const wokenOf = ({ workloads }: RoleParts, { speed }: Sizing): number =>
+  workloads.reduce((sum, workload) => sum + (speed.get(workload.id) ?? 1) * activation(workload), 0);
 
 /** In instances. Not below one while there is traffic: a role that stands at zero serves nobody. */
 function boundsOf({ observation }: RoleParts, workload: WorkloadSeen, mayBeZero: boolean): Bounds {
@@ -75,13 +76,19 @@ function boundsOf({ observation }: RoleParts, workload: WorkloadSeen, mayBeZero:
   };
 }
 
-function targetOf(parts: RoleParts, sizing: Sizing, isBlocked: boolean): RoleTarget | undefined {
+interface Circumstances {
+  readonly isBlocked: boolean;
+  readonly isWoken: boolean;
+}
+
+function targetOf(parts: RoleParts, sizing: Sizing, { isBlocked, isWoken }: Circumstances): RoleTarget | undefined {
   const { memory, observation, role } = parts;
   const { at } = observation;
   const [asked, ready] = [askedOf(parts, sizing.speed), servingOf(parts, sizing.speed)];
   const known = memory.roles.get(role);
   const mine = known ?? new RoleMemory();
-  if (known === undefined) mine.begin(at, asked);
+  // What is woken is needed for as long as what stands when a process begins: nothing of it has shown what it can do.
+  if (known === undefined || isWoken) mine.begin(at, isWoken ? Math.max(asked, wokenOf(parts, sizing)) : asked);
   memory.roles.set(role, mine);
   mine.sight({ at, asked, isWhole: memory.traffic.source === "routers" && !sizing.isBootstrap });
   if (sizing.need === undefined) return undefined;

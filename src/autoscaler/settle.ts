@@ -6,6 +6,7 @@ import { changed, kept, warned, type Verdict } from "../kinds/verdict.ts";
 import { boundsAt } from "./schedule.ts";
 import type { Evidence } from "./evidence.ts";
 import type { Observation, WorkloadDecision, WorkloadSeen } from "./group.ts";
+import { activation } from "./zero.ts";
 import { workloadMemory, type GroupMemory, type WorkloadMemory } from "./memory.ts";
 
 export interface SettleInput {
@@ -18,6 +19,8 @@ export interface SettleInput {
   readonly isPanicking: boolean;
   /** The whole group goes to zero: nobody is served by a part of it. */
   readonly isAsleep: boolean;
+  /** Requests wait for it to come back, with so many at once. */
+  readonly isWoken: boolean;
 }
 
 export function settle(input: SettleInput): WorkloadDecision {
@@ -66,7 +69,8 @@ function pace(input: SettleInput, mine: WorkloadMemory, { count, verdicts }: Cou
   const bounds = boundsAt(scaling, wallClock);
   const [least, most] = [Math.ceil(bounds.least / replicasPerInstance), Math.floor(bounds.most / replicasPerInstance)];
   const stepped = inSteps(count, replicas, scaling.step);
-  const up = Math.max(replicas, mine.pace.most(at, scaling.maxScaleOut, scaling.step));
+  const begun = input.isWoken ? activation(workload) : 0;
+  const up = Math.max(replicas, begun, mine.pace.most(at, scaling.maxScaleOut, scaling.step));
   const down = Math.min(replicas, mine.pace.least(at, scaling.maxScaleIn, scaling.step));
   const paced = input.isAsleep && count === 0 ? 0 : Math.max(down, Math.min(up, stepped));
   // A group that is awake has its floor of one from the plan.
