@@ -218,8 +218,11 @@ function again<Memory>(state: State<Memory>, name: string, round: Round): void {
 function wake<Memory>(state: State<Memory>, name: string): void {
   const { clock } = state.options;
   const round = { wokenAt: clock.monotonic() };
-  const since = clock.monotonic() - (state.groups.get(name)?.begunAt ?? -Infinity);
-  if (since >= WAKE_MS || state.groups.get(name)?.running !== undefined) again(state, name, round);
+  const group = state.groups.get(name);
+  const since = clock.monotonic() - (group?.begunAt ?? -Infinity);
+  // Clients that come and go make many such words: each would look at the whole group.
+  if (group?.running !== undefined) group.next = { ...group.next, ...round };
+  else if (since >= WAKE_MS) again(state, name, round);
   else later(state, name, { ms: WAKE_MS - since, round });
 }
 
@@ -339,15 +342,22 @@ function forget<Memory>(state: State<Memory>, observed: readonly Observed[]): vo
   options.onRound?.(workloads);
 }
 
-/** Pods that drain while nobody scales what they belong to: its mode was switched off, or its labels were taken off. */
+/**
+ * Pods that drain while nobody scales what they belong to: its mode was switched off, or its labels were taken off. Those of
+ * namespaces that are not ours may be another autoscaler's.
+ */
 function takeBackStrays<Memory>(state: State<Memory>, observed: readonly Observed[]): void {
   const { options, actor } = state;
   if (!options.isLeader() || state.strays !== undefined) return;
   const known = new Set(observed.flatMap(({ observation }) => observation.workloads.map(({ id }) => id)));
   const strays = options
     .snapshot()
-    .pods.filter((pod) => drainingOf(pod) !== undefined && !known.has(makerOf(pod) ?? keyOf(pod)));
+    .pods.filter((pod) => drainingOf(pod) !== undefined && isOurs(options.config, pod))
+    .filter((pod) => !known.has(makerOf(pod) ?? keyOf(pod)));
   if (strays.length === 0) return;
   const until = options.clock.monotonic() + options.config.intervalMs;
   state.strays = actor.takeBack(strays, until).then(() => (state.strays = undefined));
 }
+
+const isOurs = ({ namespaces }: Config["autoscaler"], { metadata }: Pod): boolean =>
+  namespaces.length === 0 || namespaces.includes(metadata.namespace ?? "default");

@@ -15,10 +15,14 @@ interface Running {
   readonly metrics: ReturnType<typeof createMetrics>;
 }
 
-function start(t: { teardown(fn: () => Promise<void>): void }, cluster: ScalingCluster): Running {
+function start(
+  t: { teardown(fn: () => Promise<void>): void },
+  cluster: ScalingCluster,
+  settings: object = {},
+): Running {
   const [observer, client, metrics] = [cluster.observer(), cluster.client("one"), createMetrics()];
   const autoscaler = startAutoscaler({
-    config: loadConfig().autoscaler,
+    config: { ...loadConfig().autoscaler, ...settings },
     observer,
     decider: cluster.decider(),
     snapshot: () => cluster.snapshot(),
@@ -302,6 +306,43 @@ t.test("a mode that is switched off in the middle gives back what drains", async
     t.equal(cluster.replicas(id), 3);
   }
 });
+
+t.test("what drains in the namespaces of another autoscaler is left to it", async (t) => {
+  for (const [namespaces, left] of [
+    [["b"], 1],
+    [["a"], 0],
+  ] as const) {
+    const cluster = new ScalingCluster();
+    const id = cluster.add("d", { replicas: 2 });
+    const [pod] = cluster.pods(id) as [Pod];
+    cluster.annotate(pod, { [AUTOSCALING_STATUS.draining]: new Date(EPOCH).toISOString(), [STATUS.drain]: "scale-in" });
+    cluster.forget(id);
+    start(t, cluster, { namespaces });
+    await cluster.pass(10_000);
+    t.equal(drained(cluster, id).length, left, `scales ${namespaces[0]}`);
+  }
+});
+
+t.test(
+  "words that requests wait, while a group's writes are under way, look at it once more and no more often",
+  async (t) => {
+    const cluster = new ScalingCluster();
+    const id = cluster.add("d", { replicas: 2 });
+    const { observer } = start(t, cluster);
+    await cluster.pass(6000);
+    cluster.targets.set(id, 3);
+    let looks = 0;
+    const { observe } = observer;
+    observer.observe = (only) => {
+      looks += 1;
+      return observe(only);
+    };
+    for (let word = 0; word < 1000; word += 1) observer.wake("a/m");
+    await cluster.pass(1000);
+    t.equal(cluster.replicas(id), 3);
+    t.ok(looks <= 4, `${looks} looks`);
+  },
+);
 
 t.test("a number that goes to and fro is told twice a minute at most", async (t) => {
   const cluster = new ScalingCluster();
