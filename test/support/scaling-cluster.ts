@@ -22,6 +22,7 @@ import type { KubeReader, KubeWriter } from "../../src/ports.ts";
 import { VirtualTime } from "../../src/simulator/engine/virtual-time.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { lapsed } from "./instances.ts";
 import { GROUP_SCALING, SCALING, type ScalingSpec } from "../../src/workload/scaling.ts";
 
 /** 2026-01-01; the monotonic clock of the tests starts here, too. */
@@ -144,16 +145,7 @@ export class ScalingCluster {
 
   /** Its readiness is gone while its engine runs on: nobody reads its page. */
   lapse(pod: Pod): void {
-    const [began, now] = [pod.metadata.creationTimestamp, new Date(this.time.now() + 1).toISOString()];
-    this.#put(pod, (copy) => {
-      copy.status = {
-        phase: "Running",
-        conditions: [{ type: "Ready", status: "False", lastTransitionTime: now }],
-        containerStatuses: [
-          { name: "engine", ready: false, restartCount: 0, state: { running: { startedAt: began } } },
-        ],
-      };
-    });
+    this.#put(pod, (copy) => (copy.status = lapsed(pod, new Date(this.time.now() + 1))));
     this.engines.delete(pod.metadata.uid ?? "");
   }
 
@@ -397,7 +389,12 @@ export class ScalingCluster {
 }
 
 /** A process that runs the loop over the cluster, with whom it calls itself. */
-export function runLoop(cluster: ScalingCluster, by: string, isLeader: () => boolean = () => true): Autoscaler {
+export function runLoop(
+  cluster: ScalingCluster,
+  by: string,
+  isLeader: () => boolean = () => true,
+  more: object = {},
+): Autoscaler {
   const client = cluster.client(by);
   return startAutoscaler({
     config: loadConfig().autoscaler,
@@ -406,13 +403,13 @@ export function runLoop(cluster: ScalingCluster, by: string, isLeader: () => boo
     snapshot: () => cluster.snapshot(),
     synced: () => true,
     isLeader,
-    reader: client,
-    writer: client,
+    ...{ reader: client, writer: client },
     clock: cluster.time,
     timers: cluster.time,
     random: { next: () => 0.5, id: () => "" },
     log: SILENT_LOG,
     metrics: createMetrics(),
+    ...more,
   });
 }
 

@@ -166,16 +166,18 @@ async function write(job: Job, step: Step): Promise<void> {
 interface Turn {
   readonly urgency: Urgency;
   readonly until: number;
+  readonly goesOn?: boolean;
 }
 
 /** What is gone needs no mark. */
-async function patch(state: State, { ref, body }: Patch, { urgency, until }: Turn): Promise<void> {
-  await state.throttle.write(urgency, async () => {
+async function patch(state: State, { ref, body }: Patch, { urgency, until, goesOn }: Turn): Promise<void> {
+  const task = async (): Promise<void> => {
     if (state.clock.monotonic() > until) throw new NotWritten("its turn came too late");
     await state.writer.patch(ref, "merge", body).catch((error: unknown) => {
       if (ref.plural !== "pods" || !hasStatus(error, 404)) throw error;
     });
-  });
+  };
+  await state.throttle.write(urgency, task, goesOn);
 }
 
 type ScaleStep = Extract<Step, { do: "scale" }>;
@@ -193,7 +195,7 @@ async function scale({ state, view, memory, plan, until }: Job, step: ScaleStep)
   if (read === undefined) throw new ChangedMeanwhile("the workload is gone");
   if (Math.ceil(replicasOf(read) / each) !== step.from)
     throw new ChangedMeanwhile(`${replicasOf(read)} replicas, not ${step.from * each}`);
-  await patch(state, scalePatch(workload, read, step.to * each), turn);
+  await patch(state, scalePatch(workload, read, step.to * each), { ...turn, goesOn: true });
   const { victims } = step;
   if (victims.length > 0) memory.shrunk = { victims, before: view.pods.filter(isActive), at: state.clock.monotonic() };
   const verdict = changeVerdict(decision, step);

@@ -11,8 +11,11 @@ export type Urgency = "urgent" | "ordinary";
 export class NotWritten extends Error {}
 
 export interface Throttle {
-  /** Runs the task in its turn. Throws NotWritten where it may not run any more by then. */
-  write<T>(urgency: Urgency, task: () => Promise<T>): Promise<T>;
+  /**
+   * Runs the task in its turn; what goes on with something that has begun is the next one as urgent as it, or many that
+   * begin at once would never end. Throws NotWritten where it may not run any more by then.
+   */
+  write<T>(urgency: Urgency, task: () => Promise<T>, goesOn?: boolean): Promise<T>;
   /** Whether an ordinary write would go out now. */
   isFree(): boolean;
   /** What waits is refused, and all that comes; resolves when the last write has been answered. */
@@ -57,8 +60,8 @@ export function createThrottle(options: ThrottleOptions): Throttle {
     stopped: false,
   };
   return {
-    write: async (urgency, task) => {
-      await turn(state, urgency);
+    write: async (urgency, task, goesOn = false) => {
+      await turn(state, urgency, goesOn);
       if (state.stopped || !options.mayWrite()) throw new NotWritten("this replica does not lead");
       const running = task();
       state.active.add(running);
@@ -74,12 +77,14 @@ export function createThrottle(options: ThrottleOptions): Throttle {
   };
 }
 
-function turn(state: State, urgency: Urgency): Promise<void> {
+function turn(state: State, urgency: Urgency, goesOn: boolean): Promise<void> {
   return new Promise((resolve, reject) => {
     const refuse = (): void => reject(new NotWritten("no write goes out any more"));
     if (state.stopped || state.queues[urgency].length >= MOST_WAITING) refuse();
     else {
-      state.queues[urgency].push({ go: resolve, refuse });
+      const waiting = { go: resolve, refuse };
+      if (goesOn) state.queues[urgency].unshift(waiting);
+      else state.queues[urgency].push(waiting);
       serve(state);
     }
   });

@@ -15,14 +15,10 @@ interface Running {
   readonly metrics: ReturnType<typeof createMetrics>;
 }
 
-function start(
-  t: { teardown(fn: () => Promise<void>): void },
-  cluster: ScalingCluster,
-  settings: object = {},
-): Running {
+function start(t: { teardown(fn: () => Promise<void>): void }, cluster: ScalingCluster): Running {
   const [observer, client, metrics] = [cluster.observer(), cluster.client("one"), createMetrics()];
   const autoscaler = startAutoscaler({
-    config: { ...loadConfig().autoscaler, ...settings },
+    config: loadConfig().autoscaler,
     observer,
     decider: cluster.decider(),
     snapshot: () => cluster.snapshot(),
@@ -87,27 +83,6 @@ t.test("fewer: the least busy drains, and goes when it has been idle", async (t)
   t.same(
     kinds(cluster).filter((what) => what !== "annotate" && what !== "event"),
     ["drain", "mark", "scale"],
-  );
-});
-
-t.test("readiness that comes and goes during a drain costs nobody an answer", async (t) => {
-  const cluster = new ScalingCluster();
-  const id = cluster.add("d", { replicas: 3 });
-  const [a, b, c] = cluster.pods(id) as [Pod, Pod, Pod];
-  for (const pod of [a, b, c]) cluster.run(pod, 5);
-  cluster.targets.set(id, 2);
-  start(t, cluster);
-  await cluster.pass(20_000);
-  cluster.lapse(a);
-  await cluster.pass(20_000);
-  t.same(cluster.deleted, [], "it may still run what it was given");
-  cluster.ready(a);
-  cluster.run(a, 5);
-  cluster.run(b, 0);
-  await cluster.pass(20_000);
-  t.same(
-    cluster.deleted.filter((uid) => uid !== b.metadata.uid),
-    [],
   );
 });
 
@@ -305,55 +280,6 @@ t.test("a mode that is switched off in the middle gives back what drains", async
     t.same(drained(cluster, id), [], end);
     t.equal(cluster.replicas(id), 3);
   }
-});
-
-t.test("what drains in the namespaces of another autoscaler is left to it", async (t) => {
-  for (const [namespaces, left] of [
-    [["b"], 1],
-    [["a"], 0],
-  ] as const) {
-    const cluster = new ScalingCluster();
-    const id = cluster.add("d", { replicas: 2 });
-    const [pod] = cluster.pods(id) as [Pod];
-    cluster.annotate(pod, { [AUTOSCALING_STATUS.draining]: new Date(EPOCH).toISOString(), [STATUS.drain]: "scale-in" });
-    cluster.forget(id);
-    start(t, cluster, { namespaces });
-    await cluster.pass(10_000);
-    t.equal(drained(cluster, id).length, left, `scales ${namespaces[0]}`);
-  }
-});
-
-t.test(
-  "words that requests wait, while a group's writes are under way, look at it once more and no more often",
-  async (t) => {
-    const cluster = new ScalingCluster();
-    const id = cluster.add("d", { replicas: 2 });
-    const { observer } = start(t, cluster);
-    await cluster.pass(6000);
-    cluster.targets.set(id, 3);
-    let looks = 0;
-    const { observe } = observer;
-    observer.observe = (only) => {
-      looks += 1;
-      return observe(only);
-    };
-    for (let word = 0; word < 1000; word += 1) observer.wake("a/m");
-    await cluster.pass(1000);
-    t.equal(cluster.replicas(id), 3);
-    t.ok(looks <= 4, `${looks} looks`);
-  },
-);
-
-t.test("a number that goes to and fro is told twice a minute at most", async (t) => {
-  const cluster = new ScalingCluster();
-  const id = cluster.add("d", { replicas: 3, scaling: { mode: "recommend" } });
-  start(t, cluster);
-  for (let at = 0; at < 24; at += 1) {
-    cluster.targets.set(id, 3 + (at % 2));
-    await cluster.pass(5000);
-  }
-  t.ok(cluster.writes.length <= 5, `${cluster.writes.length} writes in two minutes`);
-  t.ok(cluster.writes.length >= 2);
 });
 
 t.test("a budget of somebody else spares instances; Tandem's own is not asked", async (t) => {

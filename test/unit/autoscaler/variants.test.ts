@@ -22,7 +22,7 @@ interface Course {
 }
 
 /** Least that served in an hour, and what stands at its end. */
-function course({ begin, dear = {}, cheap = {}, seen = {}, starts = true, load = [45, 45] }: Course) {
+function course({ begin, dear, cheap, seen, starts = true, load = [45, 45] }: Course) {
   const memory = createMemory();
   const counts = { dear: begin[0], cheap: begin[1] };
   let [at, requests, least] = [0, 0, Infinity];
@@ -32,7 +32,10 @@ function course({ begin, dear = {}, cheap = {}, seen = {}, starts = true, load =
     const engine = { ...IDLE_ENGINE, at, running: 1 };
     const serving = (id: string, count: number): InstanceSeen[] =>
       Array.from({ length: count }, (_, index) => instance(id, index, engine));
-    const failing = ({ engine: _, ...rest }: InstanceSeen): InstanceSeen => ({ ...rest, state: "failing" });
+    const failing = (_: unknown, index: number): InstanceSeen => ({
+      ...instance("cheap", index, undefined),
+      state: "failing",
+    });
     const others = serving("cheap", counts.cheap);
     const { workloads } = decide(
       memory,
