@@ -74,7 +74,8 @@ function withinBudget(
   if (scaling.maxAccelerators === undefined) return decisions;
   const devices = new Map(workloads.map(({ id, acceleratorsPerInstance }) => [id, acceleratorsPerInstance]));
   const of = ({ workload }: WorkloadDecision, count: number): number => (devices.get(workload) ?? 0) * count;
-  let room = scaling.maxAccelerators - decisions.reduce((sum, each) => sum + of(each, each.from), 0);
+  const standing = workloads.reduce((sum, each) => sum + each.acceleratorsPerInstance * each.replicas, 0);
+  let room = scaling.maxAccelerators - standing;
   return decisions.map((decision) => {
     const grows = Math.max(0, decision.to - decision.from);
     const each = of(decision, 1);

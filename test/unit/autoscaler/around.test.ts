@@ -95,6 +95,25 @@ t.test("who sets the replicas between our look and our write is not overruled", 
   t.equal(cluster.replicas(id), 7);
 });
 
+t.test("a pod that changed between our look and our write is not marked by what was read before", async (t) => {
+  const cluster = new ScalingCluster();
+  const id = cluster.add("d", { replicas: 2 });
+  cluster.targets.set(id, 1);
+  let isChanged = false;
+  cluster.refuse = ({ what, name }) => {
+    const pod = cluster.pods(id).find(({ metadata }) => metadata.name === name);
+    if (what === "drain" && pod !== undefined && !isChanged) {
+      isChanged = true;
+      cluster.annotate(pod, { "status.tandem.sh/drain": "false" });
+    }
+    return "pass";
+  };
+  run(t, cluster);
+  await cluster.pass(250);
+  t.ok(isChanged);
+  t.same(drained(cluster, id), []);
+});
+
 t.test("many that grow or shrink at once all come to their end", async (t) => {
   for (const [to, ms] of [
     [4, 120_000],

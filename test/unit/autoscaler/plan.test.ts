@@ -168,6 +168,22 @@ t.test("a budget takes from all by the same share, and from nobody below its min
   t.end();
 });
 
+t.test("what no number is decided of, because roles are mixed, takes its part of the budget", (t) => {
+  const both = { ...workload("decode", 6), id: "both", role: "both" } as const;
+  const bend = (whole: Observation): Observation => ({
+    ...whole,
+    scaling: { ...whole.scaling, maxAccelerators: 9 },
+    workloads: [...whole.workloads, both],
+  });
+  const group = new Group();
+  const counts = { prefill: 1, decode: 1 };
+  for (let round = 0; round < 200; round++)
+    for (const { workload: id, to } of group.round({ ...counts, rate: 70, bend }).workloads)
+      counts[id as "prefill"] = to;
+  t.equal(counts.prefill + counts.decode + both.replicas, 9);
+  t.end();
+});
+
 t.test("variants: by the price of work and not of an instance; those without a node last", (t) => {
   const variant = (id: string, rest: Partial<Variant>): Variant => ({
     ...{ id, least: 0, most: 9, step: 1, cost: 1, speed: 1, startupMs: 1, isExhausted: false, current: 0, serving: 0 },
