@@ -6,7 +6,7 @@
 import type { EngineSeen, InstanceSeen, Observation, WorkloadSeen } from "./group.ts";
 import { FRESH_MS, positive } from "./traffic.ts";
 import { grown, quantile } from "./windows.ts";
-import { StepTimes } from "./step-times.ts";
+import { isNear, StepTimes } from "./step-times.ts";
 
 /** Of one instance of a workload. Undefined: not known yet. */
 export interface Capacity {
@@ -47,7 +47,7 @@ interface Turn {
 }
 
 const TURN_MS = 60_000;
-/** Until anything is known: a rough idea soon is better than none for minutes. */
+/** While nothing is known and tokens come late: a rough idea soon is better than none for minutes. */
 const FIRST_TURN_MS = 15_000;
 
 interface Stretch {
@@ -68,9 +68,11 @@ export class CapacityMemory {
   readonly #startups = new Map<string, number>();
   #kvTokens: number | undefined;
   #maxSequences: number | undefined;
+  #tpotMs = 0;
 
   learn(workload: WorkloadSeen, observation: Observation): void {
     const mine = observation.instances.filter((instance) => instance.workload === workload.id);
+    this.#tpotMs = observation.scaling.tpotSloMs;
     for (const instance of mine) {
       // Readiness that comes and goes is no start.
       if (instance.readyAt !== undefined && !this.#startups.has(instance.id))
@@ -144,10 +146,15 @@ export class CapacityMemory {
     this.#turns.set(id, turn);
     // Idle now and then: its steps cannot be told apart from its pauses.
     if (engine.running < 1) this.#turns.delete(id);
-    else if (turn.ms >= (this.steps.known ? TURN_MS : FIRST_TURN_MS)) {
+    else if (turn.ms >= this.#leastMs(turn)) {
       this.#turns.delete(id);
       this.steps.learn({ at: engine.at, ms: turn.ms, batch: turn.batchMs / turn.ms, generated: turn.generated });
     }
+  }
+
+  #leastMs({ batchMs, generated }: Turn): number {
+    const isUrgent = !this.steps.knows(this.#tpotMs) && isNear(batchMs / generated, this.#tpotMs);
+    return isUrgent ? FIRST_TURN_MS : TURN_MS;
   }
 
   #learnPrompts(id: string, before: EngineSeen, engine: EngineSeen): void {

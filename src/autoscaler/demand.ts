@@ -33,6 +33,8 @@ export interface FlowWindows {
 
 /** Four minutes make a trend; it counts where it explains more than this of their variance (chance does so once in 5000). */
 const TREND_SLOTS = 16;
+/** Of slow starts, a trend as long as what it is to foretell, and half as much again. */
+const TREND_STARTUPS = 1.5;
 const FIT = 0.6;
 /** Of a rise that goes on, so much is believed; and never more than half of what comes now. */
 const BELIEVED = 0.7;
@@ -40,13 +42,16 @@ const MOST_RISE = 0.5;
 /** After a start an instance takes so long until work reaches it. */
 const SETTLE_MS = 30_000;
 
+const trendSlots = (startupMs: number, slotMs: number): number =>
+  Math.max(TREND_SLOTS, Math.ceil((TREND_STARTUPS * startupMs) / slotMs));
+
 /** Of one counter; undefined where nothing was heard in the stable window. */
 export function flowOf(slots: Slots, rounds: Slots, field: Field, windows: FlowWindows): Flow | undefined {
   const { at, stableMs, panicMs, startupMs, headroom } = windows;
   const mean = rounds.rate(field, at - stableMs);
   if (mean === undefined) return undefined;
   const latest = rounds.rate(field, at - panicMs) ?? mean;
-  const { slope, fit } = trendOf(slots.rates(field, TREND_SLOTS));
+  const { slope, fit } = trendOf(slots.rates(field, trendSlots(startupMs, slots.slotMs)));
   const perMs = slope / slots.slotMs;
   const rise = fit > FIT && slope > 0 ? Math.min(perMs * (startupMs + SETTLE_MS) * BELIEVED, MOST_RISE * mean) : 0;
   const burst = headroom.burst > 0 ? (quantile(slots.rates(field), headroom.burst) ?? 0) : 0;

@@ -41,7 +41,7 @@ export interface WorkloadSeen {
 }
 
 /**
- * `unschedulable`: no node for over a minute. `draining`: gets no new work, and can be taken back. `leaving`: is being
+ * `unschedulable`: no node for over a minute. `draining`: is ready, gets no new work, and can be taken back. `leaving`: is being
  * deleted. `failing`: restarted or broken; neither supply nor evidence.
  */
 export type InstanceState = "unschedulable" | "pending" | "starting" | "ready" | "failing" | "draining" | "leaving";

@@ -342,22 +342,20 @@ function forget<Memory>(state: State<Memory>, observed: readonly Observed[]): vo
   options.onRound?.(workloads);
 }
 
-/**
- * Pods that drain while nobody scales what they belong to: its mode was switched off, or its labels were taken off. Those of
- * namespaces that are not ours may be another autoscaler's.
- */
+/** What drains in other namespaces may drain for another autoscaler. */
+const isOurs = ({ namespaces }: Config["autoscaler"], namespace = "default"): boolean =>
+  namespaces.length === 0 || namespaces.includes(namespace);
+
+/** Pods that drain while nobody scales what they belong to: its mode was switched off, or its labels were taken off. */
 function takeBackStrays<Memory>(state: State<Memory>, observed: readonly Observed[]): void {
   const { options, actor } = state;
   if (!options.isLeader() || state.strays !== undefined) return;
   const known = new Set(observed.flatMap(({ observation }) => observation.workloads.map(({ id }) => id)));
   const strays = options
     .snapshot()
-    .pods.filter((pod) => drainingOf(pod) !== undefined && isOurs(options.config, pod))
-    .filter((pod) => !known.has(makerOf(pod) ?? keyOf(pod)));
+    .pods.filter((pod) => drainingOf(pod) !== undefined && !known.has(makerOf(pod) ?? keyOf(pod)))
+    .filter(({ metadata }) => isOurs(options.config, metadata.namespace));
   if (strays.length === 0) return;
   const until = options.clock.monotonic() + options.config.intervalMs;
   state.strays = actor.takeBack(strays, until).then(() => (state.strays = undefined));
 }
-
-const isOurs = ({ namespaces }: Config["autoscaler"], { metadata }: Pod): boolean =>
-  namespaces.length === 0 || namespaces.includes(metadata.namespace ?? "default");

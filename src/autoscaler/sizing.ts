@@ -184,7 +184,8 @@ function limitOf({ parts, capacity, reference }: Basis, share = NEAR_TPOT): Deco
   const most = Math.min(capacity.maxSequences, byMemory);
   const declared = parts.role === "decode" ? reference.scaling.capacityTokensPerSecond : undefined;
   if (declared !== undefined) return { tokensPerSecond: declared, batch: most };
-  return capacity.steps.known ? capacity.steps.limit(share * parts.observation.scaling.tpotSloMs, most) : undefined;
+  const { tpotSloMs } = parts.observation.scaling;
+  return capacity.steps.knows(tpotSloMs) ? capacity.steps.limit(share * tpotSloMs, most) : undefined;
 }
 
 /** Of the promised time between tokens, the share that a full batch takes. */
@@ -296,9 +297,10 @@ function variantsOf({ parts, capacity, reference }: Basis): Pick<Sizing, "speed"
 }
 
 function decodeSpeed(reference: Capacity, other: Capacity, { observation }: RoleParts): number {
-  if (reference === other || !reference.steps.known || !other.steps.known) return 1;
+  const { tpotSloMs } = observation.scaling;
+  if (reference === other || !reference.steps.knows(tpotSloMs) || !other.steps.knows(tpotSloMs)) return 1;
   const [a, b] = [other, reference].map(
-    ({ steps, maxSequences }) => steps.limit(NEAR_TPOT * observation.scaling.tpotSloMs, maxSequences).tokensPerSecond,
+    ({ steps, maxSequences }) => steps.limit(NEAR_TPOT * tpotSloMs, maxSequences).tokensPerSecond,
   );
   return ratio(a, b);
 }

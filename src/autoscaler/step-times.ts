@@ -53,12 +53,23 @@ export interface Line {
   readonly each: number;
 }
 
+const NEAR = 0.5;
+
+/** A step takes at least half of what it may: the engine is nearly full, or too full. */
+export const isNear = (itlMs: number, tpotMs: number): boolean => itlMs >= NEAR * tpotMs;
+
 export class StepTimes {
   readonly #levels = new Map<number, Level>();
   #mostBatch = 0;
 
-  get known(): boolean {
-    return this.#counting().length > 0;
+  /**
+   * @param tpotMs what a step may take. Samples of different levels are enough where one comes near it: an engine that is
+   * nearly full tells of its limit whatever its batch was, and is not to wait until its load is steady.
+   */
+  knows(tpotMs: number): boolean {
+    const all = [...this.#levels.values()];
+    const isFull = all.some(({ itlMs }) => isNear(itlMs, tpotMs));
+    return this.#sure().length > 0 || (isFull && all.reduce((sum, { count }) => sum + count, 0) >= LEAST);
   }
 
   /** What an engine did in a while: its batch on average, and the tokens that it generated. */
@@ -76,22 +87,19 @@ export class StepTimes {
     });
   }
 
-  /** @param most sequences that memory and the engine allow */
+  /** @param most sequences that memory and the engine allow. Only where it knows. */
   limit(tpotMs: number, most: number): DecodeLimit {
-    const levels = this.#counting();
+    const sure = this.#sure();
+    const levels = sure.length > 0 ? sure : [...this.#levels.values()];
     const { base, each } = lineThrough(levels);
     const byTime = each > 0 ? (tpotMs - base) / each : Infinity;
-    const seen = REACH * this.#mostBatch;
-    const batch = Math.max(1, Math.min(most, Math.max(LEAST_BATCH, Math.min(byTime, seen))));
+    const believed = Math.max(LEAST_BATCH, REACH * this.#mostBatch);
+    const batch = Math.max(1, Math.min(most, byTime, believed));
     return { batch, tokensPerSecond: (1000 * batch) / (base + each * batch) };
   }
 
-  /** While the load still changes, as many samples as make a level do from any of them. */
-  #counting(): readonly Level[] {
-    const all = [...this.#levels.values()];
-    const sure = all.filter(({ count }) => count >= LEAST);
-    if (sure.length > 0) return sure;
-    return all.reduce((sum, { count }) => sum + count, 0) >= LEAST ? all : [];
+  #sure(): readonly Level[] {
+    return [...this.#levels.values()].filter(({ count }) => count >= LEAST);
   }
 }
 

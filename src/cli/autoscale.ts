@@ -1,5 +1,5 @@
 /** `tandem autoscale simulate`: a workload over scaling policies and simulated pods, in virtual time. Pure figures. */
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { basename } from "node:path";
 import { parseArrivals } from "../simulator/scaling/arrivals.ts";
 import { runScalingCell, type ScalingCell, type ScalingOutcome, type Workload } from "../simulator/scaling/cells.ts";
@@ -32,7 +32,9 @@ ${SHAPES.map(({ name, description }) => `  ${name.padEnd(10)}${description}`).jo
 A trace is CSV with the head TIMESTAMP,ContextTokens,GeneratedTokens (Azure's), or a JSON object a line (Mooncake's).
 
 Pods are simulated: prefill 12,000 tokens/s, a decode step 12 ms and 0.12 ms more for each sequence and 0.06 us for each
-token of KV, 250,000 tokens of KV, 256 sequences. All policies begin with 4 prefill and 3 decode pods, of 1 to 24 each.
+token of KV, 250,000 tokens of KV, 256 sequences. All policies begin with 4 prefill and 3 decode pods, of 1 to 24 each;
+static asks for 12 and 7 at once, which the shapes need at their peaks. A small or short trace says little of tandem-*:
+while nothing is known of what a pod can do, they take none of the first seven away; --copies makes the load larger.
 SLO is the share of requests with their first token within ${LIMITS.ttftMs} ms and the others within ${LIMITS.tpotMs} ms each; GPU-h counts pods that
 start and drain; flips are changes in the other direction than the one before.
 
@@ -105,7 +107,8 @@ function workloadOf({ trace, copies }: AutoscaleOptions): Workload {
     if (times > 1) throw new UsageError(`shape ${trace} has a load of its own: --copies is for traces`);
     return { kind: "shape", shape };
   }
-  if (!existsSync(trace)) throw new UsageError(`--trace ${trace}: neither a file nor a shape; shapes are ${names}`);
+  if (statSync(trace, { throwIfNoEntry: false })?.isFile() !== true)
+    throw new UsageError(`--trace ${trace}: neither a file nor a shape; shapes are ${names}`);
   return {
     kind: "trace",
     name: basename(trace).replace(/\.(jsonl|csv)$/, ""),

@@ -25,6 +25,15 @@ export interface KubeClientOptions {
   readonly clock: Clock;
   /** Field manager of creates and patches; applies name their own. Default: the controller's. */
   readonly manager?: string;
+  readonly fence?: Fence;
+}
+
+/** For writes of one of several replicas: none of them is carried out once another one may have taken over. */
+export interface Fence {
+  /** Asked as the last thing before a write leaves; false: it fails with `Withheld`. */
+  readonly mayWrite: () => boolean;
+  /** The server gives up by itself what it has not carried out by then, in milliseconds: nobody may be there to abort it. */
+  readonly withinMs: number;
 }
 
 /** Objects of one page of a list. */
@@ -93,9 +102,10 @@ function reader(transport: Transport): KubeReader {
   };
 }
 
-function writer(transport: Transport, { clock, manager = FIELD_MANAGER.controller }: KubeClientOptions): KubeWriter {
+function writer(to: Transport, { clock, manager = FIELD_MANAGER.controller, fence }: KubeClientOptions): KubeWriter {
   const ledger = createEventLedger(() => clock.monotonic());
   const query = { fieldManager: manager };
+  const transport = fence === undefined ? to : fenced(to, fence);
   const create = async (object: KubeObject): Promise<KubeObject> => {
     const path = collectionPath(refOf(object));
     return asObject(await transport.call({ method: "POST", path, query, body: object }));
@@ -134,6 +144,12 @@ function writer(transport: Transport, { clock, manager = FIELD_MANAGER.controlle
     },
   };
 }
+
+const fenced = (transport: Transport, { mayWrite, withinMs }: Fence): Transport => ({
+  ...transport,
+  call: (call) =>
+    transport.call({ ...call, mayLeave: mayWrite, query: { ...call.query, timeout: `${Math.ceil(withinMs)}ms` } }),
+});
 
 /** The uid makes sure that a successor of the same name is not bound in its predecessor's place. */
 const binder = (transport: Transport): PodBinder => ({

@@ -35,6 +35,8 @@ export interface LeaseTimes {
 export interface Lease {
   /** True while acting is safe. Ask right before every write. */
   isLeader(): boolean;
+  /** From the last moment at which this one leads to the first at which another one can, in milliseconds. */
+  readonly marginMs: number;
   /** Gives the lease back, so that the next holder need not wait for it to run out. */
   stop(): Promise<void>;
 }
@@ -43,7 +45,11 @@ export interface Lease {
 export const LEASE_TIMES: LeaseTimes = { durationMs: 15_000, renewMs: 10_000, retryMs: 2000 };
 
 /** Leads always: for a single replica without a Lease. */
-export const ALWAYS_LEADER: Lease = { isLeader: () => true, stop: () => Promise.resolve() };
+export const ALWAYS_LEADER: Lease = {
+  isLeader: () => true,
+  marginMs: LEASE_TIMES.durationMs - LEASE_TIMES.renewMs,
+  stop: () => Promise.resolve(),
+};
 
 /** What we know of the Lease: as it was when we last saw it change, and when that was. */
 interface Observation {
@@ -70,6 +76,7 @@ export function createLease(options: LeaseOptions): Lease {
   const running = campaign(options, times, election, abort.signal);
   return {
     isLeader,
+    marginMs: times.durationMs - times.renewMs,
     stop: async () => {
       abort.abort();
       await running;

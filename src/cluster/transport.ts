@@ -2,8 +2,9 @@
  * HTTP towards the API server: JSON in, JSON out, lines of a watch. Every answer is bounded, every failure is a
  * KubeError. It knows paths and bytes only; what they mean is said in `client.ts` and `reflector.ts`.
  */
-import { request as httpRequest, type IncomingMessage, type OutgoingHttpHeaders } from "node:http";
+import { request as httpRequest, type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders } from "node:http";
 import { request as httpsRequest, type RequestOptions } from "node:https";
+import type { Socket } from "node:net";
 import { KubeError } from "../kinds/kube-error.ts";
 import { isObject } from "../kinds/kube.ts";
 
@@ -17,6 +18,11 @@ export interface Call {
   readonly signal?: AbortSignal;
   /** Told the beginning of a good answer before all of it is decoded: what is asked for then is on its way meanwhile. */
   readonly early?: (beginning: string) => void;
+  /**
+   * Asked once a connection stands, as the last thing before the first byte leaves; false: nothing is sent, and the call
+   * fails with `Withheld`. Whatever was asked before may be seconds old: a connection had to be made, a token to be read.
+   */
+  readonly mayLeave?: () => boolean;
 }
 
 export interface Transport {
@@ -134,9 +140,25 @@ function send(call: Call, { server, options }: Connection): Promise<IncomingMess
       error.stale = request.reusedSocket && (error as NodeJS.ErrnoException).code === "ECONNRESET";
       reject(error);
     });
-    request.end(body);
+    if (call.mayLeave === undefined) request.end(body);
+    else onConnection(request, () => (call.mayLeave?.() === true ? request.end(body) : request.destroy(withheld())));
   });
 }
+
+/** Of Node's TLS sockets: true until the handshake is over. */
+type Connecting = Socket & { readonly secureConnecting?: boolean };
+
+/** Once the connection stands; a request that fails before is told so by its own error. */
+function onConnection(request: ClientRequest, go: () => void): void {
+  request.once("socket", (socket: Connecting) => {
+    if (socket.secureConnecting === true) socket.once("secureConnect", go);
+    else if (socket.connecting) socket.once("connect", go);
+    else go();
+  });
+}
+
+const withheld = (): KubeError =>
+  new KubeError({ status: 0, reason: "Withheld", message: "not sent: who writes it leads no more" });
 
 const headersOf = (call: Call, body: Buffer | undefined): Record<string, string | number> => ({
   accept: "application/json",
@@ -201,7 +223,14 @@ function failureOf(answer: IncomingMessage, body: Buffer): KubeError {
     status,
     reason: decoded.reason ?? answer.statusMessage ?? "",
     message: decoded.message ?? `${status} ${text.slice(0, 200).trim()}`,
+    ...retryAfter(answer),
   });
+}
+
+/** Seconds, as the API server writes it; never a date (RFC 9110, 10.2.3). */
+function retryAfter({ headers }: IncomingMessage): { retryAfterMs?: number } {
+  const seconds = Number(headers["retry-after"]);
+  return Number.isFinite(seconds) && seconds > 0 ? { retryAfterMs: seconds * 1000 } : {};
 }
 
 function statusObject(text: string): { reason?: string; message?: string } {
@@ -220,8 +249,11 @@ function statusObject(text: string): { reason?: string; message?: string } {
 
 function named(error: unknown, call: Call, reason: string): KubeError {
   const prefix = `${call.method} ${call.path}`;
-  if (error instanceof KubeError)
-    return new KubeError({ status: error.status, reason: error.reason, message: `${prefix}: ${error.message}` });
+  if (error instanceof KubeError) {
+    const { status, reason, retryAfterMs } = error;
+    const message = `${prefix}: ${error.message}`;
+    return new KubeError({ status, reason, message, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) });
+  }
   const aborted = call.signal?.aborted === true;
   const message = `${prefix}: ${aborted ? "aborted" : (error as Error).message}`;
   return new KubeError({ status: 0, reason: aborted ? "Aborted" : reason, message });

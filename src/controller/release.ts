@@ -10,18 +10,19 @@
  * 3. Workloads are stripped under the field manager `tandem-release`. Admission leaves updates of this manager as they
  *    are, so a webhook that an API server still calls changes nothing. Pods bring their contract along in what was
  *    injected into the template, so a stripped workload makes plain pods even then.
- * 4. Labels come off live pods of `route` workloads, gates off pods that wait; PodGroups, ConfigMaps and Services of ours
- *    are deleted.
+ * 4. Labels come off live pods of `route` workloads, gates off pods that wait, drains of the autoscaler off pods that it
+ *    would give up, its answers off workloads; PodGroups, ConfigMaps and Services of ours are deleted.
  *
  * Field ownership that these patches create is given back: a later server-side apply by the user must not conflict with
  * a manager that is gone.
  */
 import jsonpatch from "fast-json-patch";
 import { annotationOf, keyOf, type KubeObject, type Pod, type Workload } from "../kinds/kube.ts";
-import { FIELD_MANAGER, GATE, STATUS } from "../kinds/names.ts";
+import { AUTOSCALING_STATUS, FIELD_MANAGER, GATE, STATUS } from "../kinds/names.ts";
 import { refOf } from "../kinds/resource.ts";
 import { selectorMatches } from "../kinds/selector.ts";
 import { changed, warned, type Verdict } from "../kinds/verdict.ts";
+import { drainingOf, releaseAnnotations, type Annotations } from "../workload/draining.ts";
 import type { Action } from "./action.ts";
 import { unlabelPod } from "./labels.ts";
 import { hooksOf, NAMESPACE_LABEL } from "./reach.ts";
@@ -55,6 +56,8 @@ export function releasePlan(facts: ReleaseFacts): ReleasePlan {
       ...workloads.flatMap(({ actions }) => actions),
       ...facts.pods.flatMap(unlabelPod),
       ...facts.pods.flatMap(liftGates),
+      ...facts.pods.flatMap(takeBackDrain),
+      ...facts.workloads.flatMap(forgetAnswers),
       ...facts.owned.map(drop),
     ],
     notes: workloads.flatMap(({ notes }) => notes),
@@ -136,6 +139,28 @@ function liftGates(pod: Pod): Action[] {
     },
   ];
 }
+
+/** A pod that nobody gives up any more gets work again, and is deleted first no longer. */
+const takeBackDrain = (pod: Pod): Action[] =>
+  drainingOf(pod) === undefined ? [] : [annotate(pod, releaseAnnotations(pod), "its drain was taken back")];
+
+/** The autoscaler's word on a workload; its replicas stay as they are. */
+function forgetAnswers(workload: Workload): Action[] {
+  const told = Object.values(AUTOSCALING_STATUS).filter((key) => annotationOf(workload, key) !== undefined);
+  const gone = Object.fromEntries(told.map((key) => [key, null]));
+  return told.length === 0 ? [] : [annotate(workload, gone, "what the autoscaler said was taken off")];
+}
+
+const annotate = (object: KubeObject, annotations: Annotations, message: string): Action => ({
+  do: "patch",
+  key: `scaling/${object.kind.toLowerCase()}/${keyOf(object)}`,
+  verdict: changed("Released", message, { subject: keyOf(object) }),
+  about: [],
+  kind: object.kind,
+  ref: refOf(object),
+  type: "merge",
+  body: { metadata: { uid: object.metadata.uid, annotations } },
+});
 
 const drop = (object: KubeObject): Action => ({
   do: "remove",

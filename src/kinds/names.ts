@@ -84,7 +84,7 @@ export const AUTOSCALING = {
 
 /** The autoscaler's answers. */
 export const AUTOSCALING_STATUS = {
-  /** On workloads: what it would have, and why. */
+  /** On workloads: the instances that it would have. */
   recommendation: "autoscaling.tandem.sh/recommendation",
   /** On workloads: the replicas that it wrote last, and when. */
   lastScale: "autoscaling.tandem.sh/last-scale",

@@ -2,10 +2,10 @@
  * Scaling policies in virtual time: named shapes and a real trace, several start-up times, three seeds.
  * `npm run bench:autoscale -- --help`.
  */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { paretoTable } from "../../src/cli/autoscale/report.ts";
 import { namesOf, numberOf, integerOf } from "../../src/cli/numbers.ts";
-import type { ScalingOutcome } from "../../src/simulator/scaling/cells.ts";
+import type { ScalingOutcome, ScalingRow } from "../../src/simulator/scaling/cells.ts";
 import { REQUESTS_GRID, SCALING_POLICIES, TARGET_GRID } from "../../src/simulator/scaling/policies/index.ts";
 import { SHAPES } from "../../src/simulator/scaling/shapes.ts";
 import { parsed } from "../support/arguments.ts";
@@ -22,6 +22,7 @@ const HELP = `Scaling policies over simulated pods: requests in time, GPU-hours,
   --startups SECONDS  from a pod's creation until it serves (15,120,300)
   --seeds N           runs of each (3)
   --file FILE         in Azure's form (${TRACE.replace(/.*\/shared/, "../shared")})
+  --beside FILE       what --json printed before: its rows of policies that do not run now count as if they had
   --json              machine-readable rows, and the targets (docs/reference/benchmarks.md)
 
 Grid of hpa-best and kthena-best (waiting requests, KV): ${TARGET_GRID.map(({ waiting, kv }) => `${waiting}/${kv}`).join(" ")}
@@ -38,6 +39,7 @@ const { values } = parsed({
     startups: { ...text, default: "15,120,300" },
     seeds: { ...text, default: "3" },
     file: { ...text, default: TRACE },
+    beside: { ...text, default: "" },
     json: { type: "boolean", default: false },
     help: { type: "boolean", short: "h", default: false },
   },
@@ -66,16 +68,26 @@ function plans(): readonly Plan[] {
   );
 }
 
-function given(): readonly Plan[] {
+function given<T>(read: () => T): T {
   try {
-    return plans();
+    return read();
   } catch (error) {
     console.error((error as Error).message);
     process.exit(2);
   }
 }
 
-const asks = given();
+/** Baselines take most of the time, and stay as they are while Tandem's policies are worked on. */
+function rowsBeside(asks: readonly Plan[]): readonly ScalingRow[] {
+  if (values.beside === "") return [];
+  const { rows } = JSON.parse(readFileSync(values.beside, "utf8")) as { rows?: readonly ScalingRow[] };
+  if (rows === undefined) throw new RangeError(`--beside ${values.beside}: not what --json prints`);
+  const policies = new Set(asks.map(({ policy }) => policy));
+  return rows.filter(({ policy }) => !policies.has(policy));
+}
+
+const asks = given(plans);
+const others = given(() => rowsBeside(asks));
 let done = 0;
 const outcomes = await onThreads<ScalingOutcome>(asks, {
   worker: new URL("./autoscale/worker.ts", import.meta.url),
@@ -86,7 +98,7 @@ const outcomes = await onThreads<ScalingOutcome>(asks, {
   },
 });
 if (process.stderr.isTTY) process.stderr.write("\n");
-const rows = outcomes.map(({ row }) => row);
+const rows = [...outcomes.map(({ row }) => row), ...others];
 const targets = targetsOf(rows);
 if (values.json) console.log(JSON.stringify({ rows, targets }, null, 2));
 else {

@@ -4,6 +4,7 @@ import { startAutoscaler, type Autoscaler } from "../../src/autoscaler/loop.ts";
 import type { Observation } from "../../src/autoscaler/group.ts";
 import { createClientOver } from "../../src/cluster/client.ts";
 import { loadConfig } from "../../src/config/load.ts";
+import { isWithheld } from "../../src/kinds/kube-error.ts";
 import type { Pod, Workload } from "../../src/kinds/kube.ts";
 import { AUTOSCALING_STATUS, FIELD_MANAGER, STATUS } from "../../src/kinds/names.ts";
 import { EMPTY_SNAPSHOT } from "../../src/kinds/snapshot.ts";
@@ -127,8 +128,10 @@ t.test("replicas go through the scale subresource, as they were read, under the 
     .filter(({ path }) => path.includes("deployments"))
     .map((one) => `${one.method} ${one.path}`);
   const own = SCALE.replace("/scale", "");
-  t.same(paths, [`PATCH ${own}`, `GET ${SCALE}`, `PATCH ${SCALE}`]);
-  t.match(patches(own)[0]?.body, { metadata: { annotations: { [AUTOSCALING_STATUS.lastScale]: /^2 -> 4 / } } });
+  t.same(paths, [`GET ${SCALE}`, `PATCH ${own}`, `GET ${SCALE}`, `PATCH ${SCALE}`]);
+  t.match(patches(own)[0]?.body, {
+    metadata: { resourceVersion: /^\d+$/, annotations: { [AUTOSCALING_STATUS.lastScale]: /^2 -> 4 / } },
+  });
   await until("the Event", () => server.all("events").length === 1);
   t.match(server.all("events")[0], { reason: "ScaledOut", involvedObject: { kind: "Deployment", name: "d" } });
 });
@@ -146,6 +149,45 @@ t.test("what changed between reading and writing is a conflict, and read again",
   start(t);
   await until("four replicas", () => replicas() === 4);
   t.equal(patches(SCALE).length, 2, "refused once, then written");
+});
+
+t.test("what the server asks to wait for is waited for, by each workload", async (t) => {
+  target = 4;
+  let refused: number | undefined;
+  let again: number | undefined;
+  server.intercept = ({ method, path }) => {
+    if (method !== "PATCH" || !path.includes("deployments")) return undefined;
+    if (refused !== undefined) {
+      again ??= time.now();
+      return undefined;
+    }
+    refused = time.now();
+    return { status: 429, body: {}, headers: { "retry-after": "12" } };
+  };
+  start(t);
+  await until("four replicas", () => replicas() === 4);
+  t.ok((again ?? 0) - (refused ?? 0) >= 12_000, `${(again ?? 0) - (refused ?? 0)} ms`);
+});
+
+t.test("who no longer leads when a write is about to leave sends nothing, and is told so", async (t) => {
+  let leads = true;
+  const client = createClientOver(server.transport(), {
+    clock: time,
+    fence: { mayWrite: () => leads, withinMs: 5000 },
+  });
+  const ref = { apiVersion: "apps/v1", plural: "deployments", namespace: "a", name: "d" };
+  await client.patch(ref, "merge", { spec: { replicas: 3 } });
+  t.match(server.requests.at(-1), { method: "PATCH", query: { timeout: "5000ms" } });
+  const before = server.requests.length;
+  leads = false;
+  const refused = (by: typeof client): Promise<boolean> =>
+    by.patch(ref, "merge", { spec: { replicas: 5 } }).then(() => false, isWithheld);
+  t.ok(await refused(client), "over a connection that stands");
+  const fresh = createClientOver(server.transport(), { clock: time, fence: { mayWrite: () => leads, withinMs: 1 } });
+  t.ok(await refused(fresh), "over one that is made for it");
+  t.ok(await fresh.get(ref), "reading is free");
+  t.equal(server.requests.slice(before).filter(({ method }) => method === "PATCH").length, 0);
+  t.equal(replicas(), 3);
 });
 
 t.test("a drain: marked pods, cost, and then fewer", async (t) => {

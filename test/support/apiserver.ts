@@ -28,7 +28,11 @@ interface Watcher {
 }
 
 /** What an intercepting test answers instead of the server: a status with a body, `hang`, or `reset`. */
-export type Intercepted = { readonly status: number; readonly body: unknown } | "hang" | "reset" | undefined;
+export type Intercepted =
+  | { readonly status: number; readonly body: unknown; readonly headers?: Readonly<Record<string, string>> }
+  | "hang"
+  | "reset"
+  | undefined;
 
 export interface FakeApiServer {
   readonly url: string;
@@ -185,6 +189,7 @@ class Fake implements FakeApiServer {
       return;
     }
     if (intercepted !== undefined) {
+      for (const [name, value] of Object.entries(intercepted.headers ?? {})) response.setHeader(name, value);
       reply(response, intercepted.status, intercepted.body);
       return;
     }

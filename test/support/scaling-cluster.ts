@@ -393,11 +393,11 @@ export function runLoop(
   cluster: ScalingCluster,
   by: string,
   isLeader: () => boolean = () => true,
-  more: object = {},
+  flags: Readonly<Record<string, string>> = {},
 ): Autoscaler {
   const client = cluster.client(by);
   return startAutoscaler({
-    config: loadConfig().autoscaler,
+    config: loadConfig({ flags }).autoscaler,
     observer: cluster.observer(),
     decider: cluster.decider(),
     snapshot: () => cluster.snapshot(),
@@ -409,7 +409,6 @@ export function runLoop(
     random: { next: () => 0.5, id: () => "" },
     log: SILENT_LOG,
     metrics: createMetrics(),
-    ...more,
   });
 }
 

@@ -3,7 +3,7 @@
  * replica leads. What fails waits, longer with each failure, and stops no other workload; what another changed meanwhile
  * is read again and planned anew. It decides nothing.
  */
-import { hasStatus } from "../../kinds/kube-error.ts";
+import { hasStatus, retryAfterOf } from "../../kinds/kube-error.ts";
 import { keyOf, type KubeObject, type Pod } from "../../kinds/kube.ts";
 import { AUTOSCALING_STATUS } from "../../kinds/names.ts";
 import { warned, type Verdict } from "../../kinds/verdict.ts";
@@ -111,8 +111,7 @@ async function carryOut(job: Job): Promise<boolean> {
   const { state, view, plan } = job;
   const outcomes = new Set<Outcome>();
   for (const step of plan.steps)
-    if (!outcomes.has("stopped") && (!outcomes.has("failed") || isUrgent(step)))
-      outcomes.add(await attempt(job, kindOf(step), () => write(job, step)));
+    if (isTried(job, step, outcomes)) outcomes.add(await attempt(job, kindOf(step), () => write(job, step)));
   // The first wait is over when the next look comes; conflicts without end must not make writes without end.
   const missed = outcomes.has("failed") || outcomes.has("conflict");
   if (missed) state.backoff.failed(view.seen.id, state.clock.monotonic(), state.random.next());
@@ -120,9 +119,14 @@ async function carryOut(job: Job): Promise<boolean> {
   return !outcomes.has("failed") && (outcomes.has("done") || outcomes.has("conflict"));
 }
 
+const isTried = (job: Job, step: Step, before: ReadonlySet<Outcome>): boolean =>
+  !before.has("stopped") && (!before.has("failed") || isUrgent(step)) && !isHeld(job);
+
 const isUrgent = (step: Step): boolean => step.do === "release" || (step.do === "scale" && step.to > step.from);
 const urgencyOf = (step: Step): Urgency => (isUrgent(step) ? "urgent" : "ordinary");
 const kindOf = (step: Step): string => (step.do === "scale" ? "Scale" : "Pod");
+
+const isHeld = ({ state, view }: Job): boolean => state.backoff.isHeld(view.seen.id, state.clock.monotonic());
 
 type Outcome = "done" | "conflict" | "failed" | "stopped";
 
@@ -146,6 +150,8 @@ function outcomeOf(state: State, { workload, seen }: WorkloadView, error: unknow
     return "conflict";
   }
   state.log.warn("not written", { workload: seen.id, why });
+  const retryAfterMs = retryAfterOf(error);
+  if (retryAfterMs > 0) state.backoff.held(seen.id, state.clock.monotonic(), retryAfterMs);
   if (LASTING.some((status) => hasStatus(error, status)))
     tellEvent(state, workload, warned("ScaleRefused", `${seen.id}: ${why}`, { subject: seen.id }));
   return "failed";
@@ -160,7 +166,15 @@ async function write(job: Job, step: Step): Promise<void> {
     return;
   }
   const { state, until } = job;
-  await patch(state, podPatch(step.do, step.pod, state.wallClock()), { urgency: urgencyOf(step), until });
+  const { do: what, pod } = step;
+  await patch(state, () => podPatch(what, pod, state.wallClock()), { urgency: urgencyOf(step), until });
+}
+
+/** The workload's Scale as it is now. */
+async function readScale({ state, view: { workload } }: Job): Promise<KubeObject> {
+  const read = await state.reader.get(scaleRef(workload));
+  if (read === undefined) throw new ChangedMeanwhile("the workload is gone");
+  return read;
 }
 
 interface Turn {
@@ -169,10 +183,15 @@ interface Turn {
   readonly goesOn?: boolean;
 }
 
-/** What is gone needs no mark. */
-async function patch(state: State, { ref, body }: Patch, { urgency, until, goesOn }: Turn): Promise<void> {
+/** Made in its turn: what it is fenced by is read right before it leaves. What is gone needs no mark. */
+async function patch(
+  state: State,
+  make: () => Patch | Promise<Patch>,
+  { urgency, until, goesOn }: Turn,
+): Promise<void> {
   const task = async (): Promise<void> => {
     if (state.clock.monotonic() > until) throw new NotWritten("its turn came too late");
+    const { ref, body } = await make();
     await state.writer.patch(ref, "merge", body).catch((error: unknown) => {
       if (ref.plural !== "pods" || !hasStatus(error, 404)) throw error;
     });
@@ -183,19 +202,22 @@ async function patch(state: State, { ref, body }: Patch, { urgency, until, goesO
 type ScaleStep = Extract<Step, { do: "scale" }>;
 
 /** First what is about to be asked for, so that the number is known for ours whatever happens next; then the number. */
-async function scale({ state, view, memory, plan, until }: Job, step: ScaleStep): Promise<void> {
+async function scale(job: Job, step: ScaleStep): Promise<void> {
+  const { state, view, memory, plan, until } = job;
   const { workload, seen, decision } = view;
   const each = replicasPerInstance({ kind: workload.kind, nodesPerInstance: seen.nodesPerInstance });
   const turn = { urgency: urgencyOf(step), until };
+  const standing = async (): Promise<KubeObject> => {
+    const read = await readScale(job);
+    const replicas = replicasOf(read);
+    if (Math.ceil(replicas / each) === step.from) return read;
+    throw new ChangedMeanwhile(`${replicas} replicas, not ${step.from * each}`);
+  };
   const last = lastScaleText(step.from * each, step.to * each, state.wallClock());
   const answers = { ...answersOf(seen, decision, plan), [AUTOSCALING_STATUS.lastScale]: last };
-  await patch(state, workloadPatch(workload, answers), turn);
+  await patch(state, async () => workloadPatch(workload, await standing(), answers), turn);
   memory.toldAt = state.clock.monotonic();
-  const read = await state.reader.get(scaleRef(workload));
-  if (read === undefined) throw new ChangedMeanwhile("the workload is gone");
-  if (Math.ceil(replicasOf(read) / each) !== step.from)
-    throw new ChangedMeanwhile(`${replicasOf(read)} replicas, not ${step.from * each}`);
-  await patch(state, scalePatch(workload, read, step.to * each), { ...turn, goesOn: true });
+  await patch(state, async () => scalePatch(workload, await standing(), step.to * each), { ...turn, goesOn: true });
   const { victims } = step;
   if (victims.length > 0) memory.shrunk = { victims, before: view.pods.filter(isActive), at: state.clock.monotonic() };
   const verdict = changeVerdict(decision, step);
@@ -231,15 +253,17 @@ async function tellPeople(job: Job): Promise<void> {
   const { state, view, memory, plan, until } = job;
   const now = state.clock.monotonic();
   const told = untold(view.workload, answersOf(view.seen, view.decision, plan), { toldAt: memory.toldAt, now });
-  if (told === undefined || !state.throttle.isFree()) return;
+  if (told === undefined || !state.throttle.isFree() || isHeld(job)) return;
   memory.toldAt = now;
-  const task = (): Promise<void> => patch(state, workloadPatch(view.workload, told), { urgency: "ordinary", until });
+  const turn = { urgency: "ordinary", until } as const;
+  const task = (): Promise<void> =>
+    patch(state, async () => workloadPatch(view.workload, await readScale(job), told), turn);
   const outcome = await attempt(job, view.workload.kind, task);
   if (outcome === "failed") state.backoff.failed(view.seen.id, now, state.random.next());
 }
 
 async function takeBack(state: State, pod: Pod, until: number): Promise<void> {
-  const written = podPatch("release", pod, state.wallClock());
+  const written = (): Patch => podPatch("release", pod, state.wallClock());
   const outcome = await patch(state, written, { urgency: "ordinary", until }).then(
     () => "done" as const,
     (error: unknown) => {

@@ -1,7 +1,11 @@
 /**
  * When a write may go out: so many within any second for the whole process, asked for in turn, and only while this replica
  * leads, asked right before each write. Writes that people wait for come before all others, and others leave them room.
+ *
+ * A write counts from its turn until a second after its answer: when between the two it reached the API server nobody here
+ * knows, and a server that answers late is asked for less.
  */
+import { isWithheld } from "../../kinds/kube-error.ts";
 import type { Cancel, Clock, Timers } from "../../ports.ts";
 
 /** `urgent`: more replicas, and instances taken back. */
@@ -35,14 +39,20 @@ const MOST_WAITING = 10_000;
 /** Share of the writes that only urgent ones may use: the two of a group that wakes. */
 const KEPT_SHARE = 0.4;
 
+interface Sent {
+  readonly urgency: Urgency;
+  /** Monotonic; undefined while it is on its way. */
+  answeredAt: number | undefined;
+}
+
 interface Waiting {
-  readonly go: () => void;
+  readonly go: (sent: Sent) => void;
   readonly refuse: () => void;
 }
 
 interface State extends ThrottleOptions {
-  /** Times of the writes of the last second, with what they were. */
-  sent: readonly { readonly at: number; readonly urgency: Urgency }[];
+  /** On their way, or answered within the last second. */
+  sent: readonly Sent[];
   readonly queues: Readonly<Record<Urgency, Waiting[]>>;
   /** Not answered yet. */
   readonly active: Set<Promise<unknown>>;
@@ -61,11 +71,25 @@ export function createThrottle(options: ThrottleOptions): Throttle {
   };
   return {
     write: async (urgency, task, goesOn = false) => {
-      await turn(state, urgency, goesOn);
-      if (state.stopped || !options.mayWrite()) throw new NotWritten("this replica does not lead");
+      const sent = await turn(state, urgency, goesOn);
+      if (state.stopped || !options.mayWrite()) {
+        giveBack(state, sent);
+        throw new NotWritten("this replica does not lead");
+      }
       const running = task();
       state.active.add(running);
-      return running.finally(() => state.active.delete(running));
+      return running.then(
+        (value) => {
+          answered(state, running, sent);
+          return value;
+        },
+        (error: unknown) => {
+          answered(state, running, sent);
+          if (!isWithheld(error)) throw error;
+          giveBack(state, sent);
+          throw new NotWritten((error as Error).message);
+        },
+      );
     },
     isFree: () => state.queues.ordinary.length === 0 && isOpen(state, "ordinary"),
     stop: async () => {
@@ -77,7 +101,19 @@ export function createThrottle(options: ThrottleOptions): Throttle {
   };
 }
 
-function turn(state: State, urgency: Urgency, goesOn: boolean): Promise<void> {
+function answered(state: State, running: Promise<unknown>, sent: Sent): void {
+  state.active.delete(running);
+  sent.answeredAt = state.clock.monotonic();
+  serve(state);
+}
+
+/** Nothing went out. */
+function giveBack(state: State, sent: Sent): void {
+  state.sent = state.sent.filter((one) => one !== sent);
+  serve(state);
+}
+
+function turn(state: State, urgency: Urgency, goesOn: boolean): Promise<Sent> {
   return new Promise((resolve, reject) => {
     const refuse = (): void => reject(new NotWritten("no write goes out any more"));
     if (state.stopped || state.queues[urgency].length >= MOST_WAITING) refuse();
@@ -93,13 +129,16 @@ function turn(state: State, urgency: Urgency, goesOn: boolean): Promise<void> {
 function serve(state: State): void {
   for (const urgency of ["urgent", "ordinary"] as const)
     while (state.queues[urgency].length > 0 && isOpen(state, urgency)) {
-      state.sent = [...state.sent, { at: state.clock.monotonic(), urgency }];
-      state.queues[urgency].shift()?.go();
+      const sent: Sent = { urgency, answeredAt: undefined };
+      state.sent = [...state.sent, sent];
+      state.queues[urgency].shift()?.go(sent);
     }
   const waits = Object.values(state.queues).some((queue) => queue.length > 0);
   if (!waits || state.cancel !== undefined || state.stopped) return;
-  const [oldest] = state.sent;
-  const left = (oldest?.at ?? 0) + SECOND_MS - state.clock.monotonic();
+  // Where all are on their way, the first answer serves those that wait.
+  const oldest = Math.min(...state.sent.map(({ answeredAt }) => answeredAt ?? Infinity));
+  if (oldest === Infinity) return;
+  const left = oldest + SECOND_MS - state.clock.monotonic();
   state.cancel = state.timers.after(Math.max(1, Math.ceil(left)), () => {
     state.cancel = undefined;
     serve(state);
@@ -111,7 +150,7 @@ const ordinaryOf = (perSecond: number): number => Math.max(1, Math.floor(perSeco
 
 function isOpen(state: State, urgency: Urgency): boolean {
   const begun = state.clock.monotonic() - SECOND_MS;
-  state.sent = state.sent.filter(({ at }) => at > begun);
+  state.sent = state.sent.filter(({ answeredAt = Infinity }) => answeredAt > begun);
   if (state.sent.length >= state.perSecond) return false;
   const ordinary = state.sent.filter((one) => one.urgency === "ordinary").length;
   return urgency === "urgent" || ordinary < ordinaryOf(state.perSecond);

@@ -27,9 +27,10 @@ function annotationsFor(what: "release" | "drain" | "mark", pod: Pod, wallClock:
   return what === "drain" ? drainAnnotations(pod, wallClock) : costAnnotations(pod, wallClock);
 }
 
-export const workloadPatch = (workload: Workload, annotations: Annotations): Patch => ({
+/** Of an incarnation of a workload, as its Scale was read: who led before may wake up and write what was true for him. */
+export const workloadPatch = (workload: Workload, read: KubeObject, annotations: Annotations): Patch => ({
   ref: refOf(workload),
-  body: { metadata: { uid: workload.metadata.uid, annotations } },
+  body: { metadata: { uid: workload.metadata.uid, resourceVersion: read.metadata.resourceVersion, annotations } },
 });
 
 export const scaleRef = (workload: Workload): ObjectRef => ({ ...refOf(workload), subresource: "scale" });

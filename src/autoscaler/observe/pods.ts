@@ -164,7 +164,8 @@ function stateOf(facts: readonly PodFacts[], isWhole: boolean, now: Moment): Ins
   const isRestarted = ({ restartedAt: at }: PodFacts): boolean => at !== undefined && !lasts(at, RESTARTED_MS);
   if (facts.some(({ isLeaving }) => isLeaving)) return "leaving";
   if (facts.some((fact) => fact.isBroken || isRestarted(fact))) return "failing";
-  if (facts.some(({ isDraining }) => isDraining)) return "draining";
+  // One that serves nobody is marked only for Kubernetes to take it first: no metrics of it are waited for.
+  if (isWhole && facts.some(({ isDraining }) => isDraining)) return "draining";
   if (facts.some(({ unfitSince }) => lasts(unfitSince, UNSCHEDULABLE_MS))) return "unschedulable";
   if (facts.some(({ isBound }) => !isBound)) return "pending";
   return isWhole ? "ready" : "starting";

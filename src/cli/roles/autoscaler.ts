@@ -37,7 +37,11 @@ async function compose(ports: RolePorts, access: ClusterAccess, started: Started
   const lease = leaseOf(ports, access);
   started.add(() => lease.stop());
   // Replicas that it writes are told from those of others by its name.
-  const client = createClientOver(access.client.transport, { clock, manager: FIELD_MANAGER.autoscaler });
+  const isLeader = (): boolean => lease.isLeader();
+  const client = createClientOver(access.client.transport, {
+    ...{ clock, manager: FIELD_MANAGER.autoscaler },
+    fence: { mayWrite: isLeader, withinMs: lease.marginMs },
+  });
   const autoscaler = startAutoscaler({
     ...ports,
     config: config.autoscaler,
@@ -45,7 +49,7 @@ async function compose(ports: RolePorts, access: ClusterAccess, started: Started
     decider: { createMemory, decide },
     snapshot,
     synced: () => cluster.synced(),
-    isLeader: () => lease.isLeader(),
+    isLeader,
     reader: client,
     writer: client,
     serverNow,

@@ -36,10 +36,11 @@ function parseAzure(text: string): readonly Arrival[] {
 
 function azureLine(line: string, number: number): Arrival {
   const [time = "", prompt = "", answer = ""] = line.split(",").map((part) => part.trim());
-  // Seven digits of a second; Date reads three.
-  const at = Date.parse(`${time.replace(" ", "T").replace(/(\.\d{3})\d*$/, "$1")}Z`);
+  // Up to seven digits of a second, of which Date reads three; in the files of 2024 a zone follows.
+  const [, local = "", zone = "Z"] = /^(.*?)([+-]\d\d:\d\d|Z)?$/.exec(time) ?? [];
+  const at = Date.parse(`${local.replace(" ", "T").replace(/(\.\d{3})\d*$/, "$1")}${zone}`);
   if (!Number.isFinite(at))
-    throw new RangeError(`line ${number}: ${time || "nothing"} is no time as 2023-11-16 18:15:46.6805900`);
+    throw new RangeError(`line ${number}: ${time || "an empty field"} is no time as 2023-11-16 18:15:46.6805900`);
   return {
     at,
     promptTokens: tokens(prompt, number, "ContextTokens"),
@@ -50,7 +51,7 @@ function azureLine(line: string, number: number): Arrival {
 function tokens(text: string, number: number, column: string): number {
   const value = Number(text);
   if (!/^\d{1,9}$/.test(text))
-    throw new RangeError(`line ${number}: ${column} is to be an integer, not ${text || "nothing"}`);
+    throw new RangeError(`line ${number}: ${column} is to be an integer of 0 or more, not ${text || "empty"}`);
   return Math.max(1, value);
 }
 

@@ -45,7 +45,7 @@ export interface Cluster {
   readonly kubectl: Kubectl;
   /** Like `kubectl`, but a non-zero exit is an error with its output. Resolves to stdout. */
   readonly must: (args: readonly string[], stdin?: string) => Promise<string>;
-  /** Path of a kubeconfig with a real token of a ServiceAccount, which must exist. */
+  /** Path of a kubeconfig with a real token of a ServiceAccount, which must exist; each call makes another of both. */
   kubeconfigFor(namespace: string, serviceAccount: string): Promise<string>;
   /** Server-side apply of YAML text or objects, as field manager `harness`. */
   apply(objects: string | readonly object[]): Promise<void>;
@@ -138,6 +138,7 @@ function clusterOf(parts: Parts): Cluster {
     await must(["apply", "--server-side", "--force-conflicts", "--field-manager=harness", "-f", "-"], text);
   };
   const nodes = addNodes(api, apply);
+  let tokensMade = 0;
   return {
     folder: place.folder,
     server,
@@ -150,7 +151,8 @@ function clusterOf(parts: Parts): Cluster {
       const path = `/api/v1/namespaces/${namespace}/serviceaccounts/${name}/token`;
       const reply = await api.post(path, { spec: { expirationSeconds: TOKEN_SECONDS } });
       const { token } = reply["status"] as { token: string };
-      return writeKubeconfig(join(place.folder, `${namespace}-${name}.kubeconfig`), server, token);
+      const file = `${namespace}-${name}-${(tokensMade += 1)}.kubeconfig`;
+      return writeKubeconfig(join(place.folder, file), server, token);
     },
     applyCrds: async () => {
       await apply(await volcanoCrds());

@@ -21,6 +21,8 @@ export interface ProcessSpec {
   readonly args: readonly string[];
   /** Folder of the log file. */
   readonly folder: string;
+  /** Beside the environment of this process. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 export interface Running {
@@ -40,7 +42,8 @@ export interface Running {
 export function startProcess(spec: ProcessSpec): Running {
   const log = join(spec.folder, `${spec.name}.log`);
   const output = openSync(log, "a");
-  const child = spawn(spec.command, spec.args, { stdio: ["ignore", output, output] });
+  const env = { ...process.env, ...spec.environment };
+  const child = spawn(spec.command, spec.args, { stdio: ["ignore", output, output], env });
   closeSync(output);
   const { pid } = child;
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()).once("error", () => resolve()));

@@ -1,8 +1,8 @@
 /**
  * Between Volcano and its extender: passes calls on, counts and keeps them, and can refuse them or let them hang.
  */
-import { createServer, request, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { request, type IncomingMessage, type ServerResponse } from "node:http";
+import { serveOnLoopback, textOf } from "./loopback.ts";
 
 export interface RelayedCall {
   readonly verb: string;
@@ -28,7 +28,7 @@ export interface Relay {
 export async function startRelay(port: number): Promise<Relay> {
   let calls: RelayedCall[] = [];
   let mode: Parameters<Relay["become"]>[0] = "pass";
-  const server = createServer((incoming, outgoing) => {
+  const server = await serveOnLoopback((incoming, outgoing) => {
     if (mode === "refuse") incoming.socket.resetAndDestroy();
     if (mode === "pass")
       passOn(port, incoming, outgoing).then(
@@ -36,21 +36,17 @@ export async function startRelay(port: number): Promise<Relay> {
         () => outgoing.destroy(),
       );
   });
-  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/volcano`,
+    url: `${server.url}/volcano`,
     calls: (verb) => calls.filter((call) => verb === undefined || call.verb === verb),
     clear: () => {
       calls = [];
     },
     become: (next) => {
       mode = next;
-      server.closeAllConnections();
+      server.closeConnections();
     },
-    stop: async () => {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
+    stop: () => server.stop(),
   };
 }
 
@@ -69,10 +65,4 @@ async function passOn(port: number, incoming: IncomingMessage, outgoing: ServerR
   outgoing.writeHead(status, { ...answer.headers }).end(reply);
   const verb = incoming.url?.split("/").at(-1) ?? "";
   return { verb, bytes: Buffer.byteLength(body), ms, status, request: body, reply };
-}
-
-async function textOf(message: IncomingMessage): Promise<string> {
-  const pieces: Buffer[] = [];
-  for await (const piece of message) pieces.push(piece as Buffer);
-  return Buffer.concat(pieces).toString("utf8");
 }

@@ -93,14 +93,18 @@ export interface RoleSpec {
   readonly roles: string;
   readonly file: string;
   readonly set: readonly string[];
+  /** Beside the environment of this process. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Path of the kubeconfig, made from that of its ServiceAccount; default: that itself. */
+  readonly kubeconfigOf?: (own: string) => string;
 }
 
 /** One process; resolves when it is ready. */
 export async function startRole(
   cluster: Cluster,
-  { role, roles, file, set }: RoleSpec,
-): Promise<{ role: Role; running: Running; metrics: string }> {
-  const kubeconfig = await cluster.kubeconfigFor(NAMESPACE, `tandem-${role}`);
+  { role, roles, file, set, environment = {}, kubeconfigOf = (own) => own }: RoleSpec,
+): Promise<{ role: Role; running: Running; metrics: string; kubeconfig: string }> {
+  const kubeconfig = kubeconfigOf(await cluster.kubeconfigFor(NAMESPACE, `tandem-${role}`));
   const [metrics = 0, admin = 0] = await freePorts(2);
   const settings = [
     `cluster.kubeconfig=${kubeconfig}`,
@@ -109,9 +113,10 @@ export async function startRole(
     ...set,
   ];
   const args = [PROGRAM, "serve", "--config", file, "--role", roles, ...settings.flatMap((each) => ["--set", each])];
-  const running = startProcess({ name: `tandem-${role}`, command: process.execPath, args, folder: cluster.folder });
+  const program = { name: `tandem-${role}`, command: process.execPath, args };
+  const running = startProcess({ ...program, folder: cluster.folder, environment });
   await ready(running, async () => (await fetch(`http://127.0.0.1:${admin}/readyz`)).ok);
-  return { role, running, metrics: `http://127.0.0.1:${metrics}/metrics` };
+  return { role, running, metrics: `http://127.0.0.1:${metrics}/metrics`, kubeconfig };
 }
 
 /** The bundle that the controller wrote into the webhook configuration. */

@@ -1,9 +1,8 @@
 /** What happens around the actions: readiness that flaps, others that write, words without end, plans that grow old. */
 import t, { type Test } from "tap";
 import type { Observed } from "../../../src/autoscaler/loop.ts";
-import { loadConfig } from "../../../src/config/load.ts";
 import type { Pod } from "../../../src/kinds/kube.ts";
-import { AUTOSCALING_STATUS, STATUS } from "../../../src/kinds/names.ts";
+import { AUTOSCALING_STATUS } from "../../../src/kinds/names.ts";
 import { EPOCH, runLoop, ScalingCluster } from "../../support/scaling-cluster.ts";
 
 function run(t: Test, cluster: ScalingCluster): void {
@@ -35,25 +34,6 @@ t.test("readiness that comes and goes during a drain costs nobody an answer", as
   );
 });
 
-t.test("what drains in the namespaces of another autoscaler is left to it", async (t) => {
-  for (const [namespaces, left] of [
-    [["b"], 1],
-    [["a"], 0],
-  ] as const) {
-    const cluster = new ScalingCluster();
-    const id = cluster.add("d", { replicas: 2 });
-    const [pod] = cluster.pods(id) as [Pod];
-    cluster.annotate(pod, { [AUTOSCALING_STATUS.draining]: new Date(EPOCH).toISOString(), [STATUS.drain]: "scale-in" });
-    cluster.forget(id);
-    const loop = runLoop(cluster, "one", undefined, {
-      config: { ...loadConfig().autoscaler, namespaces: [...namespaces] },
-    });
-    t.teardown(() => loop.stop());
-    await cluster.pass(10_000);
-    t.equal(drained(cluster, id).length, left, `scales ${namespaces[0]}`);
-  }
-});
-
 t.test("words that requests wait cost a group whose writes are under way one look, however many come", async (t) => {
   const cluster = new ScalingCluster();
   const id = cluster.add("d", { replicas: 2 });
@@ -63,8 +43,8 @@ t.test("words that requests wait cost a group whose writes are under way one loo
     looks += 1;
     return observer.observe(only);
   };
-  const loop = runLoop(cluster, "one", undefined, { observer: { ...observer, observe } });
-  t.teardown(() => loop.stop());
+  cluster.observer = () => ({ ...observer, observe });
+  run(t, cluster);
   await cluster.pass(6000);
   cluster.targets.set(id, 3);
   looks = 0;

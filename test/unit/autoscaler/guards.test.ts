@@ -140,7 +140,7 @@ t.test("what does not serve relieves no other variant, and goes before what does
 
 t.test("step times: a line through the levels that were seen", (t) => {
   const steps = new StepTimes();
-  t.equal(steps.known, false);
+  t.equal(steps.knows(42), false);
   const itlMs = (batch: number): number => 12 + 0.2 * batch;
   for (const batch of [10, 20, 40, 80])
     for (let time = 0; time < 4; time++)

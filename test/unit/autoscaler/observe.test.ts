@@ -127,6 +127,7 @@ t.test("the state of an instance", (t) => {
     ["was restarted, and goes well", { status: restarted(60) }, "ready"],
     ["ended", { status: { phase: "Failed" } }, "failing"],
     ["is to be scaled in", { annotations: { draining: "" } }, "draining"],
+    ["is marked, and not ready", { annotations: { draining: "" }, status: { conditions: [] } }, "starting"],
     ["gets no new work", { annotations: { "status.tandem.sh/drain": "true" } }, "draining"],
     ["says that it does get work", { annotations: { "status.tandem.sh/drain": "false" } }, "ready"],
     ["waits for a member", { annotations: { "status.tandem.sh/drain": "instance-unready" } }, "ready"],

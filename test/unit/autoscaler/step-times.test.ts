@@ -9,13 +9,14 @@ const sample = (at: number, batch: number): Parameters<StepTimes["learn"]>[0] =>
   ...{ at, ms: 60_000, batch, generated: (60_000 * batch) / itlMs(batch) },
 });
 
-t.test("it is known from three samples, be the batch another in each of them", (t) => {
+t.test("it is known from three samples of any batch, where one is near what a step may take", (t) => {
   const steps = new StepTimes();
   for (const [index, batch] of [4, 12, 30].entries()) {
-    t.equal(steps.known, false, `${index} samples`);
+    t.equal(steps.knows(50), false, `${index} samples`);
     steps.learn(sample(index * 60_000, batch));
   }
-  t.equal(steps.known, true);
+  t.equal(steps.knows(50), true, "35 of 50 ms");
+  t.equal(steps.knows(100), false, "35 of 100 ms say little of what is possible");
   // 45 ms allow 50 sequences: 1111 tokens/s.
   const { batch, tokensPerSecond } = steps.limit(45, MOST);
   t.ok(Math.abs(batch - 50) < 5, String(batch));
@@ -38,15 +39,18 @@ t.test("an engine that idled teaches nothing", (t) => {
     steps.learn(sample(index, 0.4));
     steps.learn({ at: index, ms: 60_000, batch: 4, generated: 0 });
   }
-  t.equal(steps.known, false);
+  t.equal(steps.knows(42), false);
   t.end();
 });
 
-t.test("no more sequences than memory allows, and at most four times what was seen", (t) => {
+t.test("no more sequences than memory and the promise allow, and at most four times what was seen", (t) => {
   const steps = new StepTimes();
   for (let index = 0; index < 3; index++) steps.learn(sample(index, 20));
   t.equal(steps.limit(1e6, MOST).batch, 80);
   t.equal(steps.limit(1e6, 12).batch, 12);
-  t.equal(steps.limit(1, MOST).batch, 32, "and 32 are believed possible whatever the promise");
+  t.ok(steps.limit(25, MOST).batch < 15, "nor more than the promise allows");
+  const small = new StepTimes();
+  for (let index = 0; index < 3; index++) small.learn(sample(index, 2));
+  t.equal(small.limit(1e6, MOST).batch, 32, "32 are believed possible, however few were seen");
   t.end();
 });

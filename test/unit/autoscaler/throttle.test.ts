@@ -2,6 +2,7 @@ import fc from "fast-check";
 import t from "tap";
 import { createBackoff } from "../../../src/autoscaler/act/backoff.ts";
 import { createThrottle, NotWritten, type Throttle, type Urgency } from "../../../src/autoscaler/act/throttle.ts";
+import { KubeError } from "../../../src/kinds/kube-error.ts";
 import { VirtualTime } from "../../../src/simulator/engine/virtual-time.ts";
 
 interface Rig {
@@ -60,6 +61,40 @@ t.test("at most so many in any second, whenever they are asked for", async (t) =
   t.pass();
 });
 
+t.test("what is not answered keeps its place, and a second more", async (t) => {
+  const { time, throttle, send, pass, sent } = rig(2);
+  let answer: () => void = () => undefined;
+  const slow = throttle.write("urgent", () => new Promise<void>((resolve) => (answer = resolve)));
+  await pass(2);
+  for (const name of ["a", "b", "c"]) void send("urgent", name);
+  await pass(1998);
+  t.same(
+    sent.map(({ at, name }) => `${name} ${at}`),
+    ["a 2", "b 1002"],
+    "one place is left",
+  );
+  answer();
+  await slow;
+  await pass(2);
+  void send("urgent", "d");
+  await pass(1100);
+  t.ok(time.now() > 3000);
+  t.same(
+    sent.slice(2).map(({ at }) => at),
+    [2002, 3000],
+  );
+});
+
+t.test("what is withheld at the last moment was not written, and leaves its place to others at once", async (t) => {
+  const { throttle, send, pass, sent } = rig(1);
+  const withheld = new KubeError({ status: 0, reason: "Withheld", message: "not sent" });
+  const outcome = await throttle.write("urgent", () => Promise.reject(withheld)).catch((error: unknown) => error);
+  t.ok(outcome instanceof NotWritten);
+  void send("urgent", "a");
+  await pass(2);
+  t.equal(sent.length, 1);
+});
+
 t.test("others leave room for urgent ones, which go first", async (t) => {
   const { send, pass, sent, throttle } = rig();
   for (let at = 0; at < 6; at += 1) void send("ordinary", `o${at}`);
@@ -111,5 +146,20 @@ t.test("what failed waits longer each time, at most a quarter of a minute", (t) 
   t.ok(backoff.due("a", 0));
   backoff.keep(new Set());
   t.ok(backoff.due("b", 0));
+  t.end();
+});
+
+t.test("what the server asks to wait for is waited for, success or not; at most half a minute", (t) => {
+  const backoff = createBackoff();
+  backoff.held("a", 0, 4000);
+  backoff.succeeded("a");
+  t.ok(backoff.isHeld("a", 3999));
+  t.notOk(backoff.due("a", 3999));
+  t.ok(backoff.due("a", 4000));
+  backoff.held("a", 0, 3_600_000);
+  t.ok(backoff.due("a", 30_000));
+  backoff.held("a", 0, 3_600_000);
+  backoff.keep(new Set());
+  t.ok(backoff.due("a", 0));
   t.end();
 });

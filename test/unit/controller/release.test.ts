@@ -72,6 +72,37 @@ t.test("pods that were changed at creation and do not roll are named, with the c
   t.end();
 });
 
+t.test("drains of the autoscaler are taken back, and its answers go", (t) => {
+  const draining = "2026-01-01T00:00:00.000Z cost=7";
+  const cost = "controller.kubernetes.io/pod-deletion-cost";
+  const marks = {
+    "autoscaling.tandem.sh/draining": draining,
+    "status.tandem.sh/drain": "scale-in",
+    [cost]: "-2147483648",
+  };
+  t.match(plan({ pods: [pod(marks)] }).rest, [
+    {
+      do: "patch",
+      type: "merge",
+      body: {
+        metadata: {
+          uid: "u",
+          annotations: { "autoscaling.tandem.sh/draining": null, "status.tandem.sh/drain": null, [cost]: "7" },
+        },
+      },
+    },
+  ]);
+  const told = structuredClone(bare);
+  told.metadata.annotations = { "autoscaling.tandem.sh/mode": "auto", "autoscaling.tandem.sh/status": "{}" };
+  const { rest } = plan({ workloads: [told], strip: (object) => object });
+  t.same(
+    rest.map((action) => (action as { body: { metadata: { annotations: object } } }).body.metadata.annotations),
+    [{ "autoscaling.tandem.sh/status": null }],
+    "the user's own stay",
+  );
+  t.end();
+});
+
 t.test("what we made is deleted, this incarnation of it", (t) => {
   const owned = [{ apiVersion: "v1", kind: "ConfigMap", metadata: { name: "c", namespace: "a", uid: "x" } }];
   t.match(plan({ owned }).rest, [{ do: "remove", ref: { plural: "configmaps", name: "c" }, uid: "x" }]);

@@ -151,3 +151,12 @@ t.test("webhooks are narrow, open, fast, and lead to the Service in the certific
   t.ok(named("Service", service));
   t.end();
 });
+
+t.test("with cert-manager all is configured as without, but for certificates", (t) => {
+  const file = join(BASE, "..", "overlays", "cert-manager", "tandem.yaml");
+  const other = loadConfig({ text: readText(file), name: file });
+  t.equal(other.admission.certificates.issuer, "external");
+  t.same({ ...other, admission: config.admission }, config);
+  t.same({ ...other.admission, certificates: config.admission.certificates }, config.admission);
+  t.end();
+});
