@@ -32,10 +32,14 @@ export function decide(memory: GroupMemory, observation: Observation): Decision 
     planRole({ parts: partsOf(memory, observation, sizing.role), sizing, idle, isDecodeFull, broken: evidence.broken }),
   );
   const guarded = plans.flatMap(({ workloads }) => workloads);
+  const sleep = { isAsleep: idle.zero, isWoken: idle.woken };
   const moved = [...keepRatio(guarded, observation.scaling), ...keepBudget(guarded, observation.scaling)];
   return {
     at: observation.at,
-    workloads: withinBudget(decisionsOf({ memory, observation, evidence, plans, guarded, moved }), observation),
+    workloads: withinBudget(
+      decisionsOf({ memory, observation, evidence, plans, guarded, moved, ...sleep }),
+      observation,
+    ),
     roles: plans.map(({ figures }) => figures),
     verdicts: [...evidence.verdicts, ...mixed(roles)],
   };
@@ -48,6 +52,8 @@ interface Settling {
   readonly plans: readonly RolePlan[];
   readonly guarded: readonly Guarded[];
   readonly moved: readonly Verdict[];
+  readonly isAsleep: boolean;
+  readonly isWoken: boolean;
 }
 
 const decisionsOf = ({ plans, moved, guarded, ...rest }: Settling): readonly WorkloadDecision[] =>
@@ -68,7 +74,8 @@ function withinBudget(
   if (scaling.maxAccelerators === undefined) return decisions;
   const devices = new Map(workloads.map(({ id, acceleratorsPerInstance }) => [id, acceleratorsPerInstance]));
   const of = ({ workload }: WorkloadDecision, count: number): number => (devices.get(workload) ?? 0) * count;
-  let room = scaling.maxAccelerators - decisions.reduce((sum, each) => sum + of(each, each.from), 0);
+  const standing = workloads.reduce((sum, each) => sum + each.acceleratorsPerInstance * each.replicas, 0);
+  let room = scaling.maxAccelerators - standing;
   return decisions.map((decision) => {
     const grows = Math.max(0, decision.to - decision.from);
     const each = of(decision, 1);

@@ -9,9 +9,10 @@ import type { Guarded } from "./guards.ts";
 import { workloadMemory } from "./memory.ts";
 import { RoleMemory, type RoleTarget } from "./role.ts";
 import { askedOf, servingOf, type RoleParts, type Sizing } from "./sizing.ts";
-import { ArrangementMemory, type Variant } from "./variants.ts";
+import { stopOfBoth } from "./settle.ts";
+import { ArrangementMemory, towards, type Variant } from "./variants.ts";
 import { whole } from "./words.ts";
-import type { Idleness } from "./zero.ts";
+import { activation, type Idleness } from "./zero.ts";
 
 export interface RolePlan {
   readonly role: Role;
@@ -31,7 +32,7 @@ export interface PlanInput {
 
 export function planRole({ parts, sizing, idle, isDecodeFull, broken }: PlanInput): RolePlan {
   const isBlocked = sizing.role === "prefill" && isDecodeFull && sizing.busy < IDLE_PREFILL;
-  const target = idle.zero ? undefined : targetOf(parts, sizing, isBlocked);
+  const target = idle.zero ? undefined : targetOf(parts, sizing, { isBlocked, isWoken: idle.woken });
   const full = parts.instances.filter(({ id }) => broken.includes(id)).length;
   const counts = idle.zero ? new Map<string, number>() : counted(parts, sizing, { target, full });
   const workloads = parts.workloads.map((workload) => ({
@@ -60,8 +61,9 @@ export function planRole({ parts, sizing, idle, isDecodeFull, broken }: PlanInpu
 const IDLE_PREFILL = 0.5;
 const BLOCKED = kept("BottleneckDecode", "decode is full and prefill is not: prefill does not grow");
 
-const activation = ({ scaling, replicasPerInstance }: WorkloadSeen): number =>
-  Math.ceil(scaling.activationReplicas / replicasPerInstance);
+/** Reference instances that a group begins with. */
+const wokenOf = ({ workloads }: RoleParts, { speed }: Sizing): number =>
+  workloads.reduce((sum, workload) => sum + (speed.get(workload.id) ?? 1) * activation(workload), 0);
 
 /** In instances. Not below one while there is traffic: a role that stands at zero serves nobody. */
 function boundsOf({ observation }: RoleParts, workload: WorkloadSeen, mayBeZero: boolean): Bounds {
@@ -74,15 +76,22 @@ function boundsOf({ observation }: RoleParts, workload: WorkloadSeen, mayBeZero:
   };
 }
 
-function targetOf(parts: RoleParts, sizing: Sizing, isBlocked: boolean): RoleTarget | undefined {
+interface Circumstances {
+  readonly isBlocked: boolean;
+  readonly isWoken: boolean;
+}
+
+function targetOf(parts: RoleParts, sizing: Sizing, { isBlocked, isWoken }: Circumstances): RoleTarget | undefined {
   const { memory, observation, role } = parts;
-  if (sizing.need === undefined) return undefined;
   const { at } = observation;
   const [asked, ready] = [askedOf(parts, sizing.speed), servingOf(parts, sizing.speed)];
   const known = memory.roles.get(role);
   const mine = known ?? new RoleMemory();
-  if (known === undefined) mine.begin(at, asked);
+  // What is woken is needed for as long as what stands when a process begins: nothing of it has shown what it can do.
+  if (known === undefined || isWoken) mine.begin(at, isWoken ? Math.max(asked, wokenOf(parts, sizing)) : asked);
   memory.roles.set(role, mine);
+  mine.sight({ at, asked, isWhole: memory.traffic.source === "routers" && !sizing.isBootstrap });
+  if (sizing.need === undefined) return undefined;
   const need = isBlocked ? atMost(sizing.need, asked) : sizing.need;
   return mine.target({ at, need, noise: sizing.noise, asked, ready, ...carefulOf(parts.workloads) });
 }
@@ -116,16 +125,33 @@ function counted(parts: RoleParts, sizing: Sizing, { target, full }: Counting): 
   const variants = parts.workloads.map((workload) => variantOf(parts, sizing, workload));
   const { at } = parts.observation;
   const { variants: order } = parts.observation.scaling;
-  if (order === "kthena") return kthenaArrangement(variants, Math.ceil(work - EPSILON));
+  if (order === "kthena") return inKthenasOrder(variants, Math.ceil(work - EPSILON));
   const arranged = parts.memory.arrangements.get(parts.role) ?? new ArrangementMemory();
   parts.memory.arrangements.set(parts.role, arranged);
   return arranged.choose(at, variants, { work, inPanic: target.isPanicking });
 }
 
+const inKthenasOrder = (variants: readonly Variant[], count: number): ReadonlyMap<string, number> => {
+  const alike = variants.map((variant) => ({ ...variant, speed: 1 }));
+  return towards(alike, kthenaArrangement(alike, count), count);
+};
+
+/** What cannot move, by its mode or by somebody else's hand, neither takes the share of one that can, nor gives its own. */
+function movable(parts: RoleParts, workload: WorkloadSeen): Bounds {
+  const { least, most } = boundsOf(parts, workload, false);
+  const stands = (one: WorkloadSeen): boolean =>
+    stopOfBoth(one, workloadMemory(parts.memory, one), parts.observation.at) !== undefined;
+  if (parts.workloads.every((one) => one === workload || stands(one))) return { least, most };
+  const { pausedScaleOut, pausedScaleIn, mode } = workload.scaling;
+  const now = Math.max(least, Math.min(most, workload.replicas));
+  const isKept = pausedScaleIn || mode === "scale-up-only" || stands(workload);
+  return { least: isKept ? now : least, most: pausedScaleOut || stands(workload) ? now : most };
+}
+
 function variantOf(parts: RoleParts, { speed }: Sizing, workload: WorkloadSeen): Variant {
   const { id, scaling, replicas, replicasPerInstance } = workload;
   const mine = workloadMemory(parts.memory, workload);
-  const bounds = boundsOf(parts, workload, false);
+  const bounds = movable(parts, workload);
   const isExhausted = isOutOfNodes(parts, workload);
   return {
     ...{ id, step: scaling.step, current: replicas, ...bounds, isExhausted },
@@ -133,6 +159,7 @@ function variantOf(parts: RoleParts, { speed }: Sizing, workload: WorkloadSeen):
     cost: scaling.cost * replicasPerInstance,
     speed: speed.get(id) ?? 1,
     startupMs: mine.capacity.of(workload).startupMs,
+    serving: parts.instances.filter(({ workload: of, state }) => of === id && state === "ready").length,
   };
 }
 

@@ -47,6 +47,7 @@ export class RoleMemory {
   readonly #seen = new WindowMaximum();
   #panicUntil: number | undefined;
   #panicSince = 0;
+  #wasWhole = true;
 
   /** A process that begins knows nothing of the last minutes: it takes nothing away for one hold. */
   begin(at: number, asked: number): void {
@@ -54,6 +55,12 @@ export class RoleMemory {
     this.#panicUntil = at + PANIC_HOLD_MS;
     this.#seen.add(at, asked);
     this.#delay.see(at, asked);
+  }
+
+  /** What nobody saw, or could measure, may have needed all that stood: once all is seen the delay begins anew. */
+  sight({ at, asked, isWhole }: Pick<RoleInput, "at" | "asked"> & { readonly isWhole: boolean }): void {
+    if (isWhole && !this.#wasWhole) this.#delay.see(at, asked);
+    this.#wasWhole = isWhole;
   }
 
   target(input: RoleInput): RoleTarget {

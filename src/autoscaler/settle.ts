@@ -6,6 +6,7 @@ import { changed, kept, warned, type Verdict } from "../kinds/verdict.ts";
 import { boundsAt } from "./schedule.ts";
 import type { Evidence } from "./evidence.ts";
 import type { Observation, WorkloadDecision, WorkloadSeen } from "./group.ts";
+import { activation } from "./zero.ts";
 import { workloadMemory, type GroupMemory, type WorkloadMemory } from "./memory.ts";
 
 export interface SettleInput {
@@ -16,6 +17,10 @@ export interface SettleInput {
   readonly wanted: number;
   readonly chain: readonly Verdict[];
   readonly isPanicking: boolean;
+  /** The whole group goes to zero: nobody is served by a part of it. */
+  readonly isAsleep: boolean;
+  /** Requests wait for it to come back, with so many at once. */
+  readonly isWoken: boolean;
 }
 
 export function settle(input: SettleInput): WorkloadDecision {
@@ -64,10 +69,10 @@ function pace(input: SettleInput, mine: WorkloadMemory, { count, verdicts }: Cou
   const bounds = boundsAt(scaling, wallClock);
   const [least, most] = [Math.ceil(bounds.least / replicasPerInstance), Math.floor(bounds.most / replicasPerInstance)];
   const stepped = inSteps(count, replicas, scaling.step);
-  const up = Math.max(replicas, mine.pace.most(at, scaling.maxScaleOut, scaling.step));
+  const begun = input.isWoken ? activation(workload) : 0;
+  const up = Math.max(replicas, begun, mine.pace.most(at, scaling.maxScaleOut, scaling.step));
   const down = Math.min(replicas, mine.pace.least(at, scaling.maxScaleIn, scaling.step));
-  const asleep = count === 0 && least === 0;
-  const paced = asleep ? 0 : Math.max(down, Math.min(up, stepped));
+  const paced = input.isAsleep && count === 0 ? 0 : Math.max(down, Math.min(up, stepped));
   // A group that is awake has its floor of one from the plan.
   const bounded = Math.max(least, Math.min(most, paced));
   return {
@@ -102,17 +107,23 @@ function noticeHand(mine: WorkloadMemory, { replicas, lastScaled, scaling }: Wor
 
 const OVERRIDE_MS = 600_000;
 
-function stopOf(input: SettleInput, mine: WorkloadMemory, to: number): Verdict | undefined {
-  const { workload, observation } = input;
+/** What holds it in both directions. */
+export function stopOfBoth(workload: WorkloadSeen, mine: WorkloadMemory, at: number): Verdict | undefined {
   const { scaling, contestedBy } = workload;
   if (contestedBy !== undefined) return warned("ScaleContested", `${contestedBy} writes the replicas as well`);
   if (scaling.mode === "recommend" || scaling.mode === "off") return kept("ScaleRecommended", `mode ${scaling.mode}`);
-  if ((mine.overriddenUntil ?? -Infinity) > observation.at)
+  if ((mine.overriddenUntil ?? -Infinity) > at)
     return kept(
       "ScaleOverridden",
       `${workload.replicas} were set by hand less than ${OVERRIDE_MS / 60_000} minutes ago`,
     );
-  return to > workload.replicas ? stopOut(workload) : stopIn(input);
+  return undefined;
+}
+
+function stopOf(input: SettleInput, mine: WorkloadMemory, to: number): Verdict | undefined {
+  const { workload, observation } = input;
+  const stop = stopOfBoth(workload, mine, observation.at);
+  return stop ?? (to > workload.replicas ? stopOut(workload) : stopIn(input));
 }
 
 const stopOut = ({ scaling }: WorkloadSeen): Verdict | undefined =>

@@ -28,7 +28,6 @@ export class TrafficMemory {
   readonly #routers = new Map<string, RouterSeen>();
   readonly #engines = new Map<string, EngineSeen>();
   #lengths = { prompt: 0, answer: 0 };
-  #at: number | undefined;
   source: Source = "none";
   /** When any counter was last heard; undefined: never. */
   heardAt: number | undefined;
@@ -42,12 +41,13 @@ export class TrafficMemory {
 
   add(observation: Observation): void {
     const { at } = observation;
-    const spanMs = this.#at === undefined ? 0 : at - this.#at;
-    this.#at = at;
+    const spanMs = this.#spanMs(at);
     const fresh = observation.routers.filter((router) => at - router.at <= FRESH_MS);
-    const byRouters = this.#fromRouters(fresh, at);
-    const byEngines = this.#fromEngines(observation, at);
+    const byRouters = this.#fromRouters(fresh, at, spanMs);
+    const byEngines = this.#fromEngines(observation, at, spanMs);
     this.source = sourceOf(observation.routers.length, fresh.length, byEngines.heard);
+    // Who is not heard may have been asked.
+    if (this.source !== "routers" || backlogOf(observation).requests > 0) this.requestAt = at;
     if (this.source === "none") return;
     this.heardAt = at;
     if (spanMs <= 0) return;
@@ -58,13 +58,20 @@ export class TrafficMemory {
     if (fresh.length > 0) this.#learnLengths(at, spanMs, sums);
   }
 
-  #fromRouters(fresh: readonly RouterSeen[], at: number): Arrivals {
+  /** Counters grow while nobody hears them: what they grew by came in since they were heard, unless that is forgotten. */
+  #spanMs(at: number): number {
+    const spanMs = at - (this.heardAt ?? at);
+    return spanMs > FORGET_MS ? 0 : spanMs;
+  }
+
+  #fromRouters(fresh: readonly RouterSeen[], at: number, spanMs: number): Arrivals {
     let sums = NOTHING;
     for (const router of fresh) {
       const before = this.#routers.get(router.id);
       if (before !== undefined && router.at > before.at) {
         const grew = growth(before, router);
-        sums = mapFields((field) => sums[field] + grew[field]);
+        const share = shareOf(router.at - before.at, spanMs);
+        sums = mapFields((field) => sums[field] + share * grew[field]);
         this.ttft.add(at, differenceOf(before.ttft, router.ttft));
         this.tpot.add(at, differenceOf(before.tpot, router.tpot));
       }
@@ -77,11 +84,12 @@ export class TrafficMemory {
   #fromEngines(
     { instances, workloads }: Observation,
     at: number,
+    spanMs: number,
   ): { readonly sums: Arrivals; readonly heard: boolean } {
     const roles = new Map(workloads.map(({ id, role }) => [id, role]));
     let [promptTokens, generatedTokens, heard] = [0, 0, false];
     for (const instance of instances) {
-      const grew = this.#grownEngine(instance, at);
+      const grew = this.#grownEngine(instance, at, spanMs);
       if (grew === undefined) continue;
       heard = true;
       // Decode engines count the prompts whose KV they were handed as well.
@@ -92,20 +100,21 @@ export class TrafficMemory {
     return { sums: { ...NOTHING, promptTokens, generatedTokens }, heard };
   }
 
-  #grownEngine({ id, engine }: InstanceSeen, at: number): EngineCounts | undefined {
+  #grownEngine({ id, engine }: InstanceSeen, at: number, spanMs: number): EngineCounts | undefined {
     if (engine === undefined || at - engine.at > FRESH_MS) return undefined;
     const before = this.#engines.get(id);
     if (before !== undefined && engine.at <= before.at) return { promptTokens: 0, generatedTokens: 0 };
     const now = countsOf(engine);
     const last = before === undefined ? now : countsOf(before);
+    const share = shareOf(engine.at - (before?.at ?? engine.at), spanMs);
     this.#engines.set(id, {
       ...engine,
       promptTokens: lastCount(last.promptTokens, now.promptTokens),
       generatedTokens: lastCount(last.generatedTokens, now.generatedTokens),
     });
     return {
-      promptTokens: grown(last.promptTokens, now.promptTokens),
-      generatedTokens: grown(last.generatedTokens, now.generatedTokens),
+      promptTokens: share * grown(last.promptTokens, now.promptTokens),
+      generatedTokens: share * grown(last.generatedTokens, now.generatedTokens),
     };
   }
 
@@ -154,6 +163,12 @@ const FORGET_MS = 300_000;
 function keepRecent(sources: Map<string, { readonly at: number }>, now: number): void {
   for (const [id, { at }] of sources) if (now - at > FORGET_MS) sources.delete(id);
 }
+
+/**
+ * Of what a source counted since it was heard last, what belongs to the time that is added now: one that was silent for
+ * longer than it counts as fresh would else bring minutes of work as if they were seconds.
+ */
+const shareOf = (gapMs: number, spanMs: number): number => Math.min(1, (FRESH_MS + spanMs) / Math.max(1, gapMs));
 
 /** Latest state of the routers together: work that waits. Silent ones count with what they said last, up to a minute. */
 export function backlogOf({ routers, at }: Observation): {

@@ -18,6 +18,8 @@ export interface Variant {
   /** No node for more of it: others first. */
   readonly isExhausted: boolean;
   readonly current: number;
+  /** Of those, what serves: what is only asked for relieves no other variant. */
+  readonly serving: number;
 }
 
 export interface Required {
@@ -31,16 +33,25 @@ export type Allocation = ReadonlyMap<string, number>;
 
 /** How many of each, from what stands now; never beyond their bounds. */
 export function allocate(variants: readonly Variant[], required: Required): Allocation {
-  const standing = variants.map(
-    ({ id, least, most, current }) => [id, Math.min(most, Math.max(least, current))] as const,
-  );
-  return shrink(variants, grow(variants, new Map(standing), required), required.work);
+  return shrink(variants, grow(variants, standingOf(variants), required), required.work);
+}
+
+const standingOf = (variants: readonly Variant[]): Allocation =>
+  new Map(variants.map(({ id, least, most, current }) => [id, Math.min(most, Math.max(least, current))]));
+
+/** On the way to another arrangement: what is to come comes at once, and what is to go stays until that serves. */
+export function towards(variants: readonly Variant[], goal: Allocation, work: number): Allocation {
+  const standing = standingOf(variants);
+  const bound = variants.map((variant) => ({ ...variant, least: goal.get(variant.id) ?? variant.least }));
+  const both = bound.map(({ id, least }) => [id, Math.max(least, standing.get(id) ?? 0)] as const);
+  return shrink(bound, new Map(both), work);
 }
 
 /** As if nothing stood: the cheapest way to carry the work. */
 export function arrangement(variants: readonly Variant[], work: number): Allocation {
   const floor = new Map(variants.map(({ id, least }) => [id, least]));
-  return shrink(variants, grow(variants, floor, { work, inPanic: false }), work);
+  const served = variants.map((variant) => ({ ...variant, serving: Infinity }));
+  return shrink(served, grow(variants, floor, { work, inPanic: false }), work);
 }
 
 export const costOf = (variants: readonly Variant[], of: Allocation): number =>
@@ -63,7 +74,7 @@ export class ArrangementMemory {
       return kept;
     }
     this.#since ??= at;
-    return at - this.#since >= SAVING_MS ? better : kept;
+    return at - this.#since >= SAVING_MS ? towards(variants, better, required.work) : kept;
   }
 }
 
@@ -82,16 +93,16 @@ function grow(variants: readonly Variant[], from: Allocation, required: Required
   return of;
 }
 
-/** From the dearest on, as long as what remains carries the work. */
+/** From the dearest on, as long as what remains carries the work: of the others, what serves. */
 function shrink(variants: readonly Variant[], from: Allocation, work: number): Allocation {
   const of = new Map(from);
-  for (const { id, least, step, speed } of [...variants].sort(order({ work, inPanic: false })).reverse())
-    for (
-      let count = of.get(id) ?? 0;
-      count - step >= least && missing(variants, of, work) + step * speed <= EPSILON;
-      count = of.get(id) ?? 0
-    )
+  for (const { id, least, step, speed } of [...variants].sort(order({ work, inPanic: false })).reverse()) {
+    const others = variants.filter((variant) => variant.id !== id);
+    const served = new Map(others.map((other) => [other.id, Math.min(other.serving, of.get(other.id) ?? 0)]));
+    const left = missing(others, served, work);
+    for (let count = of.get(id) ?? 0; count - step >= least && left <= (count - step) * speed + EPSILON; count -= step)
       of.set(id, count - step);
+  }
   return of;
 }
 

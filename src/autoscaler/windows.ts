@@ -1,6 +1,6 @@
 /**
- * What came, by time: counters of several routers and engines, differentiated and summed in slots. A counter that falls was
- * reset and counts from zero; a source that is new teaches nothing before its second word; what is not a number is not heard.
+ * What came, by time: counters of several routers and engines, differentiated and summed in slots. A source that is new, or
+ * whose counter falls, teaches nothing before its next word; what is not a number is not heard.
  */
 
 /** Sums of one stretch of time. */
@@ -21,11 +21,12 @@ export function growth(before: Arrivals, now: Arrivals): Arrivals {
   return mapFields((field) => grown(before[field], now[field]));
 }
 
-/** How much one counter grew: all of it where it fell, since it began anew; nothing where one of both is no number. */
-export function grown(before: number, now: number): number {
-  if (!isCount(now) || !isCount(before)) return 0;
-  return now >= before ? now - before : now;
-}
+/**
+ * How much one counter grew; nothing where it fell, or where one of both is no number. One that began anew has counted for
+ * seconds, but a sum of many falls by the part of one that is gone, and what is left of it may be the work of weeks.
+ */
+export const grown = (before: number, now: number): number =>
+  isCount(now) && isCount(before) ? Math.max(0, now - before) : 0;
 
 const isCount = (value: number): boolean => Number.isFinite(value) && value >= 0;
 

@@ -4,7 +4,7 @@
  */
 import { changed, kept, type Verdict } from "../kinds/verdict.ts";
 import { boundsAt } from "./schedule.ts";
-import type { Observation } from "./group.ts";
+import type { Observation, WorkloadSeen } from "./group.ts";
 import type { GroupMemory } from "./memory.ts";
 import { backlogOf, FRESH_MS, positive } from "./traffic.ts";
 
@@ -13,6 +13,10 @@ export interface Idleness {
   readonly woken: boolean;
   readonly verdicts: readonly Verdict[];
 }
+
+/** Instances with which a workload comes back. */
+export const activation = ({ scaling, replicasPerInstance }: WorkloadSeen): number =>
+  Math.ceil(scaling.activationReplicas / replicasPerInstance);
 
 const AWAKE: Idleness = { zero: false, woken: false, verdicts: [] };
 

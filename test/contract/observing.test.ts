@@ -27,7 +27,7 @@ interface Rig {
   readonly address: string;
   readonly routers: Routers;
   /** Groups in the order in which they were to be woken, with the time. */
-  readonly woken: { readonly group: string; readonly at: number }[];
+  readonly woken: { readonly group: string; readonly at: number; readonly held: number }[];
   /** Begins a request; its first reply comes once there is one. */
   readonly ask: () => ProcessStream;
   endpoints: readonly Endpoint[];
@@ -58,7 +58,10 @@ async function rig(t: Test, more: object = {}): Promise<Rig> {
     ...ports,
     resolve: () => Promise.resolve([address]),
     token: () => "secret",
-    onWake: (group) => void woken.push({ group, at: performance.now() }),
+    onWake: (group) => {
+      const held = routers.seen().get(group)?.[0]?.heldRequests ?? 0;
+      woken.push({ group, at: performance.now(), held });
+    },
   });
   const client = new ProcessClient(role.address);
   const streams: ProcessStream[] = [];
@@ -147,8 +150,9 @@ t.test("a group is woken at once, and its requests are served once an engine is 
   const asked = await calm(self);
   const streams = [self.ask(), self.ask(), self.ask()];
   await until(() => self.woken.length > 0);
-  const { group, at } = self.woken[0]!;
+  const { group, at, held: counted } = self.woken[0]!;
   t.equal(group, GROUP);
+  t.ok(counted >= 1, "and is known to be waited for by then");
   t.ok(at - asked < 100, `${at - asked} ms`);
   await until(async () => (await heldRequests(self.address)) === 3);
   const { backlogTokens = 0, ...waiting } = await figuresOf(self.address);
@@ -196,14 +200,14 @@ t.test("whoever follows later hears of what waits, and is told again after a bre
   const ports = createPorts(loadConfig(), SILENT_LOG);
   const second = startRouters({
     ...ports,
-    resolve: () => Promise.resolve([self.address]),
+    resolve: () => Promise.resolve([self.address, "127.0.0.1:1"]),
     token: () => "secret",
     onWake: (group) => void woken.push(group),
   });
   await until(() => woken.length > 0);
   t.same(woken, [GROUP]);
   await until(() => second.seen().has(GROUP));
-  t.match(second.seen().get(GROUP), [{ heldRequests: 1 }]);
+  t.match(second.seen().get(GROUP), [{ heldRequests: 1 }, { at: -Infinity }], "one never answers: it is silent");
   await second.stop();
   const refused = startRouters({
     ...ports,

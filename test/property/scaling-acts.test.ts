@@ -12,14 +12,14 @@ const OURS = [AUTOSCALING_STATUS.draining, STATUS.drain, POD_DELETION_COST];
 
 type Event =
   | { readonly kind: "target"; readonly to: number }
-  | { readonly kind: "fail" | "recover" | "work" | "rest"; readonly at: number }
+  | { readonly kind: "fail" | "lapse" | "recover" | "work" | "rest"; readonly at: number }
   | { readonly kind: "freeze" | "thaw" | "roll" | "rolled" };
 
 const event: fc.Arbitrary<Event> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ kind: fc.constant("target" as const), to: fc.nat(6) }) },
   {
     weight: 5,
-    arbitrary: fc.record({ kind: fc.constantFrom("fail", "recover", "work", "rest"), at: fc.nat(20) }),
+    arbitrary: fc.record({ kind: fc.constantFrom("fail", "lapse", "recover", "work", "rest"), at: fc.nat(20) }),
   },
   { weight: 2, arbitrary: fc.record({ kind: fc.constantFrom("freeze", "thaw", "roll", "rolled") }) },
 );
@@ -46,6 +46,7 @@ function sceneOf(options: WorkloadOptions): Scene {
 
 const APPLY: Readonly<Record<string, (scene: Scene, pod: Pod | undefined) => void>> = {
   fail: ({ cluster }, pod) => pod && cluster.ready(pod, false),
+  lapse: ({ cluster }, pod) => pod && cluster.lapse(pod),
   recover: ({ cluster }, pod) => pod && cluster.ready(pod),
   work: ({ cluster }, pod) => pod && cluster.run(pod, 3, { kvUsage: 0.3 }),
   rest: ({ cluster }, pod) => pod && cluster.run(pod, 0),

@@ -144,3 +144,10 @@ export function settle(world: World, passes = 20): void {
       .join(", ")}`,
   );
 }
+
+/** The kubelet's word on a pod that was ready until then, and whose engine runs on. */
+export const lapsed = ({ metadata: { creationTimestamp: startedAt } }: Pod, at: Date): NonNullable<Pod["status"]> => ({
+  phase: "Running",
+  conditions: [{ type: "Ready", status: "False", lastTransitionTime: at.toISOString() }],
+  containerStatuses: [{ name: "engine", ready: false, restartCount: 0, state: { running: { startedAt } } }],
+});

@@ -22,6 +22,7 @@ import type { KubeReader, KubeWriter } from "../../src/ports.ts";
 import { VirtualTime } from "../../src/simulator/engine/virtual-time.ts";
 import { SILENT_LOG } from "../../src/telemetry/log.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { lapsed } from "./instances.ts";
 import { GROUP_SCALING, SCALING, type ScalingSpec } from "../../src/workload/scaling.ts";
 
 /** 2026-01-01; the monotonic clock of the tests starts here, too. */
@@ -140,6 +141,12 @@ export class ScalingCluster {
       copy.status = { phase: "Running", conditions: [{ type: "Ready", status: ready ? "True" : "False" }] };
     });
     if (!this.engines.has(pod.metadata.uid ?? "")) this.run(pod, 0);
+  }
+
+  /** Its readiness is gone while its engine runs on: nobody reads its page. */
+  lapse(pod: Pod): void {
+    this.#put(pod, (copy) => (copy.status = lapsed(pod, new Date(this.time.now() + 1))));
+    this.engines.delete(pod.metadata.uid ?? "");
   }
 
   /** What its engine runs, from now on. */
@@ -396,8 +403,7 @@ export function runLoop(
     snapshot: () => cluster.snapshot(),
     synced: () => true,
     isLeader,
-    reader: client,
-    writer: client,
+    ...{ reader: client, writer: client },
     clock: cluster.time,
     timers: cluster.time,
     random: { next: () => 0.5, id: () => "" },

@@ -180,17 +180,23 @@ async function readScale({ state, view: { workload } }: Job): Promise<KubeObject
 interface Turn {
   readonly urgency: Urgency;
   readonly until: number;
+  readonly goesOn?: boolean;
 }
 
 /** Made in its turn: what it is fenced by is read right before it leaves. What is gone needs no mark. */
-async function patch(state: State, make: () => Patch | Promise<Patch>, { urgency, until }: Turn): Promise<void> {
-  await state.throttle.write(urgency, async () => {
+async function patch(
+  state: State,
+  make: () => Patch | Promise<Patch>,
+  { urgency, until, goesOn }: Turn,
+): Promise<void> {
+  const task = async (): Promise<void> => {
     if (state.clock.monotonic() > until) throw new NotWritten("its turn came too late");
     const { ref, body } = await make();
     await state.writer.patch(ref, "merge", body).catch((error: unknown) => {
       if (ref.plural !== "pods" || !hasStatus(error, 404)) throw error;
     });
-  });
+  };
+  await state.throttle.write(urgency, task, goesOn);
 }
 
 type ScaleStep = Extract<Step, { do: "scale" }>;
@@ -211,7 +217,7 @@ async function scale(job: Job, step: ScaleStep): Promise<void> {
   const answers = { ...answersOf(seen, decision, plan), [AUTOSCALING_STATUS.lastScale]: last };
   await patch(state, async () => workloadPatch(workload, await standing(), answers), turn);
   memory.toldAt = state.clock.monotonic();
-  await patch(state, async () => scalePatch(workload, await standing(), step.to * each), turn);
+  await patch(state, async () => scalePatch(workload, await standing(), step.to * each), { ...turn, goesOn: true });
   const { victims } = step;
   if (victims.length > 0) memory.shrunk = { victims, before: view.pods.filter(isActive), at: state.clock.monotonic() };
   const verdict = changeVerdict(decision, step);

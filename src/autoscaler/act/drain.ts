@@ -28,7 +28,7 @@ export interface DrainMemory {
   readonly doneAt?: number;
 }
 
-/** `idle`: nothing is lost; `late`: the time was over before; `unserving`: it was not ready, and ran nothing. */
+/** `idle`: nothing is lost; `late`: the time was over before; `unserving`: it was not ready, and was given nothing. */
 export type DrainEnd = "idle" | "late" | "unserving";
 
 export interface DrainState {
@@ -84,7 +84,7 @@ interface Judged {
 }
 
 function endOf(instance: Instance, memory: DrainMemory, judged: Judged): DrainEnd | undefined {
-  if (!instance.ready && !isBusy(instance.engine, judged.moment)) return "unserving";
+  if (!instance.ready && !instance.lapsed && !isBusy(instance.engine, judged.moment)) return "unserving";
   if (isQuiet(instance.engine, memory, judged)) return "idle";
   return elapsed(memory, judged) >= judged.rules.drainTimeoutMs ? "late" : undefined;
 }

@@ -2,10 +2,10 @@
  * The pods of a workload as instances, as far as they count for its replicas: what is being deleted, or has ended, does
  * not. From the pods alone; nothing is decided.
  */
-import { isReady } from "../../workload/endpoint.ts";
+import { engineStatus, isReady } from "../../workload/endpoint.ts";
 import { drainingOf } from "../../workload/draining.ts";
 import { firstOrdinal, groupPlace, ordinalOf } from "../../workload/instance.ts";
-import { labelOf, type Pod, type Workload } from "../../kinds/kube.ts";
+import { isObject, labelOf, type Pod, type Workload } from "../../kinds/kube.ts";
 import { LABEL } from "../../kinds/names.ts";
 import type { EngineSeen, InstanceSeen } from "../group.ts";
 
@@ -17,6 +17,8 @@ export interface Instance {
   /** Its number, where the kind of the workload gives it one: the highest goes first. */
   readonly index?: number;
   readonly ready: boolean;
+  /** It was ready, is not now, and its engine's process is the same: what it was given may still run, and nobody reads its page. */
+  readonly lapsed: boolean;
   /** Any of its pods carries the mark of a scale-in. */
   readonly draining: boolean;
   readonly engine?: EngineSeen;
@@ -54,10 +56,25 @@ function instance(key: string, pods: readonly Pod[], engines: ReadonlyMap<string
     pods,
     ...(index === undefined ? {} : { index: Number(index) }),
     ready: pods.every(isReady),
+    lapsed: pods.some(hasLapsed),
     draining: pods.some((pod) => drainingOf(pod) !== undefined),
     ...(engine === undefined ? {} : { engine }),
   };
 }
+
+/** One that was never ready became unready before its engine began. Both times are the kubelet's. */
+function hasLapsed(pod: Pod): boolean {
+  const ready = pod.status?.conditions?.find(({ type }) => type === "Ready");
+  const state = engineStatus(pod)?.["state"];
+  const running = isObject(state) ? state["running"] : undefined;
+  return (
+    ready?.status !== "True" &&
+    timeOf(ready?.["lastTransitionTime"]) > timeOf(isObject(running) && running["startedAt"])
+  );
+}
+
+/** NaN where none is told: no comparison holds. */
+const timeOf = (text: unknown): number => (typeof text === "string" ? Date.parse(text) : NaN);
 
 const NUMBERED = /^#(\d+)$/;
 

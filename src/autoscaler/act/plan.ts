@@ -129,7 +129,7 @@ const isMarked = (pod: Pod): boolean => drainingOf(pod) !== undefined;
 /** Its pods are out of routing, by the drain or because it is not ready. */
 const isUnderWay = ({ pods, ready }: Instance): boolean => !ready || pods.every(isHeldBack);
 
-/** What is not ready and runs nothing need not drain. */
+/** What was not ready and runs nothing need not drain. */
 const serves = (victim: Instance, states: ReadonlyMap<Instance, DrainState>): boolean =>
   states.get(victim)?.end !== "unserving";
 

@@ -15,8 +15,11 @@ export type Urgency = "urgent" | "ordinary";
 export class NotWritten extends Error {}
 
 export interface Throttle {
-  /** Runs the task in its turn. Throws NotWritten where it may not run any more by then. */
-  write<T>(urgency: Urgency, task: () => Promise<T>): Promise<T>;
+  /**
+   * Runs the task in its turn; what goes on with something that has begun is the next one as urgent as it, or many that
+   * begin at once would never end. Throws NotWritten where it may not run any more by then.
+   */
+  write<T>(urgency: Urgency, task: () => Promise<T>, goesOn?: boolean): Promise<T>;
   /** Whether an ordinary write would go out now. */
   isFree(): boolean;
   /** What waits is refused, and all that comes; resolves when the last write has been answered. */
@@ -67,8 +70,8 @@ export function createThrottle(options: ThrottleOptions): Throttle {
     stopped: false,
   };
   return {
-    write: async (urgency, task) => {
-      const sent = await turn(state, urgency);
+    write: async (urgency, task, goesOn = false) => {
+      const sent = await turn(state, urgency, goesOn);
       if (state.stopped || !options.mayWrite()) {
         giveBack(state, sent);
         throw new NotWritten("this replica does not lead");
@@ -110,12 +113,14 @@ function giveBack(state: State, sent: Sent): void {
   serve(state);
 }
 
-function turn(state: State, urgency: Urgency): Promise<Sent> {
+function turn(state: State, urgency: Urgency, goesOn: boolean): Promise<Sent> {
   return new Promise((resolve, reject) => {
     const refuse = (): void => reject(new NotWritten("no write goes out any more"));
     if (state.stopped || state.queues[urgency].length >= MOST_WAITING) refuse();
     else {
-      state.queues[urgency].push({ go: resolve, refuse });
+      const waiting = { go: resolve, refuse };
+      if (goesOn) state.queues[urgency].unshift(waiting);
+      else state.queues[urgency].push(waiting);
       serve(state);
     }
   });

@@ -282,18 +282,6 @@ t.test("a mode that is switched off in the middle gives back what drains", async
   }
 });
 
-t.test("a number that goes to and fro is told twice a minute at most", async (t) => {
-  const cluster = new ScalingCluster();
-  const id = cluster.add("d", { replicas: 3, scaling: { mode: "recommend" } });
-  start(t, cluster);
-  for (let at = 0; at < 24; at += 1) {
-    cluster.targets.set(id, 3 + (at % 2));
-    await cluster.pass(5000);
-  }
-  t.ok(cluster.writes.length <= 5, `${cluster.writes.length} writes in two minutes`);
-  t.ok(cluster.writes.length >= 2);
-});
-
 t.test("a budget of somebody else spares instances; Tandem's own is not asked", async (t) => {
   const budget = (labels: Record<string, string>, allowed: number): KubeObject => ({
     apiVersion: "policy/v1",

@@ -1,7 +1,7 @@
 /** The decision core in its typical situations: what it says, and what holds it back. */
 import t from "tap";
 import { createMemory, decide, type GroupMemory } from "../../../src/autoscaler/decide.ts";
-import type { Decision, Observation, WorkloadDecision } from "../../../src/autoscaler/group.ts";
+import type { Decision, InstanceSeen, Observation, WorkloadDecision } from "../../../src/autoscaler/group.ts";
 import type { ScalingSpec } from "../../../src/workload/scaling.ts";
 import { instance, observation, router, SteadyGroup, workload } from "../../support/observations.ts";
 
@@ -142,6 +142,28 @@ t.test("a group that may sleep goes to zero together, and wakes for the first re
     [1, 1],
   );
   t.ok(reasons(of(woken, "prefill")).includes("ScaleWoken"));
+  t.end();
+});
+
+t.test("a group comes back with as many as it should at once, and keeps them until they had their time", (t) => {
+  const zero = { minReplicas: 0, activationReplicas: 3 };
+  const grown = settled(2, zero);
+  for (let round = 0; round < 200; round++) follow(grown, next(grown, 0, zero));
+  t.strictSame(grown.counts, { prefill: 0, decode: 0 });
+  // A router that has just begun: its first word teaches nothing, and yet somebody waits there.
+  for (let round = 1; round <= 30; round++) {
+    const at = 1e7 + round * ROUND_MS;
+    const { prefill, decode } = grown.counts;
+    const starting = (role: "prefill" | "decode"): InstanceSeen[] =>
+      Array.from({ length: grown.counts[role] }, (_, index) => ({
+        ...{ id: `${role}-${index}`, workload: role, state: "starting", createdAt: at },
+      }));
+    const workloads = [workload("prefill", prefill, zero), workload("decode", decode, zero)];
+    const said = { id: "new", requests: 1, promptTokens: 1000, heldRequests: 1, backlogRequests: 1 };
+    const instances = [...starting("prefill"), ...starting("decode")];
+    follow(grown, decide(grown.memory, observation(at, { workloads, instances, routers: [router(at, said)] })));
+    t.strictSame(grown.counts, { prefill: 3, decode: 3 }, `round ${round}`);
+  }
   t.end();
 });
 

@@ -13,15 +13,16 @@ interface Look {
   readonly now: number;
   readonly page?: Partial<EngineSeen>;
   readonly ready?: boolean;
+  readonly lapsed?: boolean;
 }
 
 /** What each look says, `-` while it drains; a capital for ripe. */
 function looks(all: readonly Look[], rules: Partial<DrainRules> = {}, since: number | undefined = 0): string {
   let before: DrainMemory | undefined;
   return all
-    .map(({ now, page, ready = true }) => {
+    .map(({ now, page, ready = true, lapsed = false }) => {
       const engine = page === undefined ? undefined : { at: now, running: 0, waiting: 0, kvUsage: 0, ...page };
-      const instance: Instance = { id: "i", pods: [], ready, draining: true, ...(engine && { engine }) };
+      const instance: Instance = { id: "i", pods: [], ready, lapsed, draining: true, ...(engine && { engine }) };
       const moment = { now, wallClock: now };
       const { memory, end, ripe } = drainState(instance, { since, before }, { ...RULES, ...rules }, moment);
       before = memory;
@@ -83,6 +84,15 @@ t.test("standby, and what is not ready", (t) => {
       { now: 1, ready: false },
     ]),
     "- UNSERVING",
+  );
+  const lapsed = { ready: false, lapsed: true };
+  t.equal(
+    looks([
+      { now: 0, ...lapsed },
+      { now: 59_999, ...lapsed },
+      { now: 60_000, ...lapsed },
+    ]),
+    "- - LATE",
   );
   t.end();
 });

@@ -4,7 +4,7 @@ import { keepBudget, keepRatio, type Guarded } from "../../../src/autoscaler/gua
 import { boundsAt } from "../../../src/autoscaler/schedule.ts";
 import { kthenaArrangement } from "../../../src/autoscaler/kthena-order.ts";
 import { StepTimes } from "../../../src/autoscaler/step-times.ts";
-import { allocate, ArrangementMemory, type Variant } from "../../../src/autoscaler/variants.ts";
+import { allocate, ArrangementMemory, towards, type Variant } from "../../../src/autoscaler/variants.ts";
 import { GROUP_SCALING, SCALING } from "../../../src/workload/scaling.ts";
 
 const guarded = (role: "prefill" | "decode", wanted: number, rest: Partial<Guarded> = {}): Guarded => ({
@@ -71,7 +71,7 @@ t.test("schedules go by the clock of their place, over midnight, in summer as in
 
 const variant = (id: string, rest: Partial<Variant> = {}): Variant => ({
   ...{ id, least: 0, most: 10, step: 1, cost: 1, speed: 1, startupMs: 1000, isExhausted: false, current: 0 },
-  ...rest,
+  ...{ serving: rest.current ?? 0, ...rest },
 });
 
 t.test("variants: more where work is cheapest, less where it is dearest, none where there is no node", (t) => {
@@ -113,7 +113,28 @@ t.test("a cheaper arrangement is taken up after ten minutes", (t) => {
     Object.fromEntries(memory.choose(at, [dear, variant("cheap")], { work: 4, inPanic: false }));
   t.strictSame(choose(0), { dear: 4, cheap: 0 });
   t.strictSame(choose(599_000), { dear: 4, cheap: 0 });
-  t.strictSame(choose(600_000), { dear: 0, cheap: 4 });
+  t.strictSame(choose(600_000), { dear: 4, cheap: 4 }, "what is to go stays until the others serve");
+  t.end();
+});
+
+t.test("what does not serve relieves no other variant, and goes before what does", (t) => {
+  const of = (variants: readonly Variant[], work: number): object =>
+    Object.fromEntries(allocate(variants, { work, inPanic: false }));
+  const dear = variant("dear", { cost: 3, current: 4 });
+  t.strictSame(of([dear, variant("cheap", { current: 2, serving: 2 })], 4), { dear: 2, cheap: 2 });
+  t.strictSame(of([dear, variant("cheap", { current: 2, serving: 0 })], 4), { dear: 4, cheap: 0 });
+  t.strictSame(of([dear, variant("cheap", { current: 3, serving: 1 })], 4), { dear: 3, cheap: 1 });
+  const goal = new Map([
+    ["dear", 0],
+    ["cheap", 4],
+  ]);
+  const way = (serving: number): object =>
+    Object.fromEntries(towards([dear, variant("cheap", { current: 4, serving })], goal, 4));
+  t.strictSame([0, 1, 4].map(way), [
+    { dear: 4, cheap: 4 },
+    { dear: 3, cheap: 4 },
+    { dear: 0, cheap: 4 },
+  ]);
   t.end();
 });
 

@@ -35,7 +35,7 @@ const engine = (over: Partial<EngineSeen>): EngineSeen => ({ at: 0, running: 0, 
 
 const instance = (name: string, over: Partial<Instance> & { readonly shape?: Shape } = {}): Instance => {
   const { shape, ...rest } = over;
-  return { id: name, pods: [pod(name, shape)], ready: shape?.ready ?? true, draining: false, ...rest };
+  return { id: name, pods: [pod(name, shape)], ready: shape?.ready ?? true, lapsed: false, draining: false, ...rest };
 };
 
 const chosen = (instances: readonly Instance[], wanted: Partial<Wanted>): string[] =>

@@ -8,7 +8,7 @@ const NONE = { requests: 0, promptTokens: 0, answers: 0, generatedTokens: 0 };
 
 t.test("counters", (t) => {
   t.equal(grown(10, 15), 5, "grows");
-  t.equal(grown(10, 4), 4, "began anew");
+  t.equal(grown(10, 4), 0, "began anew, or lost one of its parts");
   t.equal(grown(10, NaN), 0, "no number now");
   t.equal(grown(NaN, 10), 0, "no number before");
   t.equal(grown(10, -1), 0, "negative");

@@ -71,6 +71,16 @@ t.test("held until there is an endpoint, in the order of arrival", async (t) => 
   t.same(woken, ["n/g", "n/g"], "the next first one is told again");
 });
 
+t.test("bytes of one model, and of all together", (t) => {
+  const hold = (limits: Partial<HoldLimits>, ...all: readonly (readonly [string, number])[]): readonly boolean[] => {
+    const { holding } = rig({ ...LIMITS, ...limits });
+    return all.map(([model, bytes]) => isHeld(holding.hold(request(model, bytes), () => undefined)));
+  };
+  t.same(hold({ maxTotalBytes: 1e9 }, ["m", 900], ["m", 101], ["m", 100], ["l", 900]), [true, false, true, true]);
+  t.same(hold({ maxBytes: 1e9 }, ["m", 1400], ["l", 101], ["l", 100]), [true, false, true]);
+  t.end();
+});
+
 t.test("the time is over, the client goes, the router goes", async (t) => {
   const { time, counts, holding } = rig();
   const late = holding.hold(request("m"), () => undefined);

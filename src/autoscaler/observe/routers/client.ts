@@ -2,11 +2,13 @@
  * The router's replicas, as the autoscaler hears them: statistics asked of each every five seconds, groups that requests
  * wait for as soon as a replica says so, and each told which groups may be woken.
  *
- * A replica that does not answer keeps what it said last, with the time of it, until its address is gone.
+ * A replica that does not answer keeps what it said last, with the time of it, until its address is gone; one that never
+ * answered counts as silent for every group that others tell of.
  */
 import { Agent, request, type Dispatcher } from "undici";
 import {
   KEEPALIVE_MS,
+  MAX_GROUPS,
   SCALED_PATH,
   STATISTICS_PATH,
   WAKES_PATH,
@@ -61,7 +63,15 @@ interface Replica {
   /** What it was told last of groups that may be woken. */
   told: string;
   failures: number;
+  /** Groups that requests wait for, of which the page does not tell yet. */
+  readonly woken: Set<string>;
 }
+
+/** Of a replica that was never heard: what it would say is not known, and not nothing. */
+const unheard = (id: string): RouterSeen => ({
+  ...{ id, at: -Infinity, requests: 0, promptTokens: 0, answers: 0, generatedTokens: 0 },
+  ...{ backlogTokens: 0, backlogRequests: 0, heldRequests: 0, ttft: [], tpot: [] },
+});
 
 export function startRouters(options: RoutersOptions): Routers {
   return new Polling(options);
@@ -86,8 +96,10 @@ class Polling implements Routers {
     const rows = [...this.#replicas.values()].flatMap(({ page, at }) =>
       Object.entries(page?.groups ?? {}).map(([group, said]) => ({ group, seen: { id: page?.id ?? "", at, ...said } })),
     );
+    const silent = [...this.#replicas.values()].filter(({ page }) => page === undefined);
+    const unknown = silent.map(({ address }) => unheard(address));
     const groups = Map.groupBy(rows, ({ group }) => group);
-    return new Map([...groups].map(([group, all]) => [group, all.map(({ seen }) => seen)]));
+    return new Map([...groups].map(([group, all]) => [group, [...all.map(({ seen }) => seen), ...unknown]]));
   };
 
   readonly tell = (groups: readonly WakeableGroup[]): void => {
@@ -131,7 +143,14 @@ class Polling implements Routers {
   }
 
   #begin(address: string): void {
-    const replica: Replica = { address, abort: new AbortController(), at: -Infinity, told: "", failures: 0 };
+    const replica: Replica = {
+      address,
+      abort: new AbortController(),
+      at: -Infinity,
+      told: "",
+      failures: 0,
+      woken: new Set(),
+    };
     this.#replicas.set(address, replica);
     void this.#follow(replica);
   }
@@ -212,8 +231,23 @@ class Polling implements Routers {
       for (const line of lines.push(chunk)) {
         replica.failures = 0;
         const group = wokenGroup(line);
-        if (group !== undefined) this.#options.onWake(group);
+        if (group !== undefined) void this.#wake(replica, group);
       }
+  }
+
+  /** The page says how much waits, and is read first: once for all groups that are woken until it has come. */
+  async #wake(replica: Replica, group: string): Promise<void> {
+    const { woken } = replica;
+    const isAsking = woken.size > 0;
+    if (woken.size < MAX_GROUPS) woken.add(group);
+    while (!isAsking && woken.size > 0 && !this.#isStopped) {
+      const groups = [...woken];
+      await this.#poll(replica);
+      for (const one of groups) {
+        woken.delete(one);
+        this.#options.onWake(one);
+      }
+    }
   }
 
   /** Half of it is jitter, so that replicas that come back together are not asked together. */
