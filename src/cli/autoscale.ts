@@ -68,6 +68,8 @@ const OUTPUTS: Readonly<Record<string, (outcomes: readonly ScalingOutcome[]) => 
 
 /** Each takes a second or ten. */
 const MOST_CELLS = 10_000;
+/** Of a run, which keeps them all: some 200 bytes each. */
+const MOST_REQUESTS = 5_000_000;
 
 function simulateScaling(options: AutoscaleOptions): number {
   const print = Object.hasOwn(OUTPUTS, options.output) ? OUTPUTS[options.output] : undefined;
@@ -109,12 +111,12 @@ function workloadOf({ trace, copies }: AutoscaleOptions): Workload {
   }
   if (statSync(trace, { throwIfNoEntry: false })?.isFile() !== true)
     throw new UsageError(`--trace ${trace}: neither a file nor a shape; shapes are ${names}`);
-  return {
-    kind: "trace",
-    name: basename(trace).replace(/\.(jsonl|csv)$/, ""),
-    arrivals: readArrivals(trace),
-    copies: times,
-  };
+  const arrivals = readArrivals(trace);
+  if (arrivals.length * times > MOST_REQUESTS)
+    throw new UsageError(
+      `--copies ${times}: ${times} of each of ${arrivals.length} requests are more than ${MOST_REQUESTS}`,
+    );
+  return { kind: "trace", name: basename(trace).replace(/\.(jsonl|csv)$/, ""), arrivals, copies: times };
 }
 
 function readArrivals(file: string): ReturnType<typeof parseArrivals> {

@@ -27,12 +27,9 @@ export function coursePlot(outcomes: readonly ScalingOutcome[]): string {
 
 function panelOf({ row, course }: ScalingOutcome): readonly string[] {
   const most = {
-    at: Math.max(...course.map(({ at }) => at), 1),
-    pods: Math.max(
-      ...course.flatMap(({ ready, asked }) => POOL_ROLES.flatMap((role) => [ready[role], asked[role]])),
-      1,
-    ),
-    load: Math.max(...course.map(({ requestsPerSecond }) => requestsPerSecond), 1),
+    at: greatest(course, ({ at }) => at),
+    pods: greatest(course, ({ ready, asked }) => Math.max(...POOL_ROLES.flatMap((role) => [ready[role], asked[role]]))),
+    load: greatest(course, ({ requestsPerSecond }) => requestsPerSecond),
   };
   const x = ({ at }: Moment): number => LEFT + Math.round(((WIDTH - LEFT - RIGHT) * at) / most.at);
   const y = (share: number): number => TOP + Math.round(HEIGHT * (1 - share));
@@ -54,6 +51,10 @@ function panelOf({ row, course }: ScalingOutcome): readonly string[] {
     text([WIDTH - RIGHT - 20, TOP + HEIGHT + 16], `${(most.at / 3_600_000).toFixed(1)} h`),
   ];
 }
+
+/** Of each moment, 1 or more; a trace of days has more moments than a call may have arguments. */
+const greatest = (course: readonly Moment[], of: (moment: Moment) => number): number =>
+  course.reduce((most, moment) => Math.max(most, of(moment)), 1);
 
 type Place = (moment: Moment) => number;
 

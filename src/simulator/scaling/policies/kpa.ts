@@ -17,17 +17,22 @@ const DOWN_RATE = 2;
 
 interface State {
   readonly heard: { readonly at: number; readonly value: number }[];
-  panicUntil: number;
+  /** When it was over the threshold last; -Infinity out of panic. */
+  panicAt: number;
   panicPods: number;
 }
 
+/** With more than one pod it begins in panic: nothing is taken away before a stable window is heard. */
+const begin = (now: number, ready: number): State => ({
+  ...{ heard: [], panicAt: ready > 1 ? now : -Infinity, panicPods: ready },
+});
+
 export function kpa(target: Concurrency, limits: Limits): ScalingPolicy {
-  const states: Record<PoolRole, State> = {
-    prefill: { heard: [], panicUntil: STABLE_MS, panicPods: 0 },
-    decode: { heard: [], panicUntil: STABLE_MS, panicPods: 0 },
+  const states: Partial<Record<PoolRole, State>> = {};
+  const size = (view: View, role: PoolRole): number => {
+    const state = (states[role] ??= begin(view.now, metricsOf(view, role).length));
+    return within(step(state, view, { role, target: target[role] }), role, limits);
   };
-  const size = (view: View, role: PoolRole): number =>
-    within(step(states[role], view, { role, target: target[role] }), role, limits);
   return {
     ...{ intervalMs: TICK_MS, scrapeMs: TICK_MS, shrinking: REPLICA_SET },
     decide: (view) => ({ prefill: size(view, "prefill"), decode: size(view, "decode") }),
@@ -52,9 +57,9 @@ function step(
     Math.min(Math.ceil(UP_RATE * ready), Math.max(Math.floor(ready / DOWN_RATE), count));
   const stable = clamp(Math.ceil(mean(state, now - STABLE_MS) / target));
   const panic = clamp(Math.ceil(mean(state, now - PANIC_MS) / target));
-  if (panic / ready >= PANIC_THRESHOLD) state.panicUntil = now + STABLE_MS;
-  if (now >= state.panicUntil) {
-    state.panicPods = 0;
+  if (panic / ready >= PANIC_THRESHOLD) state.panicAt = now;
+  if (state.panicAt + STABLE_MS < now) {
+    Object.assign(state, { panicAt: -Infinity, panicPods: 0 });
     return stable;
   }
   state.panicPods = Math.max(state.panicPods, stable, panic);
@@ -62,6 +67,6 @@ function step(
 }
 
 function mean({ heard }: State, from: number): number {
-  const values = heard.filter(({ at }) => at >= from);
+  const values = heard.filter(({ at }) => at > from);
   return values.reduce((sum, { value }) => sum + value, 0) / Math.max(1, values.length);
 }

@@ -3,12 +3,14 @@
  * token-aware one on uncached tokens in flight and KV usage, with the rates of their P/D examples.
  */
 import { differenceOf, LatencyWindow } from "../../../autoscaler/latency.ts";
-import { quantile, WindowMaximum } from "../../../autoscaler/windows.ts";
+import { WindowMaximum } from "../../../autoscaler/windows.ts";
 import type { RouterSeen } from "../../../autoscaler/group.ts";
 import { metricsOf, REPLICA_SET, within, type Limits, type ScalingPolicy, type View } from "../policy.ts";
 import type { PoolRole } from "../world.ts";
 
 const SYNC_MS = 15_000;
+/** Of the HPA that KEDA makes. */
+const TOLERANCE = 0.1;
 const UP_AT = 0.55;
 const DOWN_AT = 0.4;
 
@@ -16,17 +18,19 @@ const DOWN_AT = 0.4;
 export function llmDSlo(limits: Limits): ScalingPolicy {
   const scores: Record<PoolRole, { readonly at: number; readonly value: number }[]> = { prefill: [], decode: [] };
   const latencies = { prefill: new LatencyWindow(), decode: new LatencyWindow() };
-  const movers = { prefill: new Mover(SLO_PACE), decode: new Mover(SLO_PACE) };
+  const movers = moversOf(SLO_PACE, limits);
   let before: RouterSeen | undefined;
   const size = (view: View, role: PoolRole): number => {
+    // Four reads: the answers of a minute.
     const p90 = latencies[role].quantile(view.now - 45_000, 0.9, 1) ?? 0;
     const heard = scores[role];
     heard.push({ at: view.now, value: Math.min(2, p90 / (role === "prefill" ? limits.ttftMs : limits.tpotMs)) });
     while ((heard[0]?.at ?? view.now) <= view.now - 45_000) heard.shift();
     const score = heard.reduce((sum, { value }) => sum + value, 0) / heard.length;
     const asked = view.asked[role];
-    const credit = metricsOf(view, role).length / Math.max(1, asked);
-    return within(movers[role].move(view.now, asked, byLaw(asked, score, credit)), role, limits);
+    const ready = metricsOf(view, role).length;
+    const credit = ready > 0 && ready < asked ? ready / asked : 1;
+    return movers[role].move(view.now, asked, byLaw(asked, score, credit));
   };
   return {
     ...{ intervalMs: SYNC_MS, scrapeMs: SYNC_MS, shrinking: REPLICA_SET },
@@ -50,14 +54,13 @@ function byLaw(count: number, score: number, credit: number): number {
 const GUIDE = { tokensPerSecond: 15_928, seconds: 1.2, kv: 0.8 } as const;
 
 export function llmDTokens(limits: Limits): ScalingPolicy {
-  const movers = { prefill: new Mover(TOKENS_PACE), decode: new Mover(TOKENS_PACE) };
+  const movers = moversOf(TOKENS_PACE, limits);
   return {
     ...{ intervalMs: SYNC_MS, scrapeMs: SYNC_MS, shrinking: REPLICA_SET },
     decide: (view) => {
-      const prefill = Math.ceil(view.router.backlogTokens / GUIDE.tokensPerSecond / GUIDE.seconds);
-      const decode = Math.ceil(metricsOf(view, "decode").reduce((sum, { kvUsage }) => sum + kvUsage, 0) / GUIDE.kv);
-      const move = (role: PoolRole, wanted: number): number =>
-        within(movers[role].move(view.now, view.asked[role], wanted), role, limits);
+      const prefill = view.router.backlogTokens / GUIDE.tokensPerSecond / GUIDE.seconds;
+      const decode = metricsOf(view, "decode").reduce((sum, { kvUsage }) => sum + kvUsage, 0) / GUIDE.kv;
+      const move = (role: PoolRole, value: number): number => movers[role].move(view.now, view.asked[role], value);
       return { prefill: move("prefill", prefill), decode: move("decode", decode) };
     },
   };
@@ -81,35 +84,60 @@ const TOKENS_PACE: MoverPace = {
   up: (count) => count + 1,
 };
 
-/** An HPA's behaviour: the least that was wanted within the up window, the most within the down window, at a pace. */
+const moversOf = (pace: MoverPace, limits: Limits): Readonly<Record<PoolRole, Mover>> => ({
+  prefill: new Mover(pace, (count) => within(count, "prefill", limits)),
+  decode: new Mover(pace, (count) => within(count, "decode", limits)),
+});
+
+/**
+ * An HPA on an external metric: within the tolerance nothing; the least that was wanted within the up window, the most within
+ * the down window; and no further from where a period began than the pace allows.
+ */
 class Mover {
   readonly #pace: MoverPace;
+  readonly #clip: (count: number) => number;
   readonly #wanted: { readonly at: number; readonly count: number }[] = [];
   readonly #most = new WindowMaximum();
-  #upAt = -Infinity;
-  #downAt = -Infinity;
+  readonly #changes: { readonly at: number; readonly by: number }[] = [];
 
-  constructor(pace: MoverPace) {
+  constructor(pace: MoverPace, clip: (count: number) => number) {
     this.#pace = pace;
+    this.#clip = clip;
   }
 
-  move(now: number, current: number, wanted: number): number {
+  /** @param value of the metric, in pods */
+  move(now: number, current: number, value: number): number {
     const { upWindowMs, downWindowMs, up, upPeriodMs, downPeriodMs } = this.#pace;
-    this.#wanted.push({ at: now, count: wanted });
-    while ((this.#wanted[0]?.at ?? now) < now - upWindowMs) this.#wanted.shift();
-    this.#most.add(now, wanted);
-    const least =
-      quantile(
-        this.#wanted.map(({ count }) => count),
-        0,
-      ) ?? wanted;
-    if (least > current && now - this.#upAt >= upPeriodMs) {
-      this.#upAt = now;
-      return Math.min(least, up(current));
-    }
-    const most = this.#most.since(now - downWindowMs) ?? wanted;
-    if (most >= current || now - this.#downAt < downPeriodMs) return current;
-    this.#downAt = now;
-    return current - 1;
+    // Its first recommendation is what it finds.
+    if (this.#wanted.length === 0) this.#note(now, current);
+    const isSteady = Math.abs(value / Math.max(1, current) - 1) <= TOLERANCE;
+    const wanted = this.#clip(isSteady ? current : Math.ceil(value));
+    const past = this.#wanted.filter(({ at }) => at > now - upWindowMs).map(({ count }) => count);
+    this.#note(now, wanted);
+    const least = Math.min(wanted, ...past);
+    const most = this.#most.since(now - downWindowMs + 1) ?? wanted;
+    const limits = {
+      up: up(this.#began(now - upPeriodMs, current)),
+      down: this.#began(now - downPeriodMs, current) - 1,
+    };
+    if (least > current) return this.#change(now, current, Math.max(current, Math.min(least, limits.up)));
+    return this.#change(now, current, Math.min(current, Math.max(most, limits.down)));
+  }
+
+  #note(at: number, count: number): void {
+    this.#wanted.push({ at, count });
+    this.#most.add(at, count);
+    if (this.#wanted.length > 20) this.#wanted.shift();
+  }
+
+  /** How many there were at the beginning of a period. */
+  #began(from: number, current: number): number {
+    return this.#changes.reduce((count, { at, by }) => (at > from ? count - by : count), current);
+  }
+
+  #change(at: number, current: number, next: number): number {
+    if (next !== current) this.#changes.push({ at, by: next - current });
+    if (this.#changes.length > 100) this.#changes.shift();
+    return next;
   }
 }

@@ -58,13 +58,15 @@ export function hpa({ targets, limits, prefillMetric = "waiting" }: HpaOptions):
   const size = (view: View, role: PoolRole): number => {
     const current = view.asked[role];
     const metrics = metricsOf(view, role);
+    // The controller's first recommendation is what it finds: nothing is taken away within the first window.
+    if (windows[role].since(-Infinity) === undefined) windows[role].add(view.now, current);
     if (metrics.length === 0) return current;
     const extra = (each: PodMetrics): number => (role === "prefill" && prefillMetric === "requests" ? each.running : 0);
     heard[role].push(mean(metrics.map((each) => metricOf(role, each) + extra(each))));
     if (heard[role].length > SMOOTHED) heard[role].shift();
     const wanted = recommend(mean(heard[role]) / targetOf(role, targets), metrics.length, current);
     windows[role].add(view.now, wanted);
-    const held = Math.max(wanted, Math.min(current, windows[role].since(view.now - DOWN_WINDOW_MS) ?? wanted));
+    const held = Math.max(wanted, Math.min(current, windows[role].since(view.now - DOWN_WINDOW_MS + 1) ?? wanted));
     return within(Math.min(held, Math.max(2 * current, current + 4)), role, limits);
   };
   return {
@@ -75,12 +77,14 @@ export function hpa({ targets, limits, prefillMetric = "waiting" }: HpaOptions):
 
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
-/** Pods metrics: unready ones count nothing on the way up; where they turn the answer around, nothing happens. */
+/**
+ * Pods metrics. Pods without any count as empty on the way up and as on target on the way down; where they turn the answer
+ * around, nothing happens.
+ */
 function recommend(ratio: number, ready: number, current: number): number {
-  if (Math.abs(ratio - 1) <= TOLERANCE) return current;
-  const unready = Math.max(0, current - ready);
-  if (unready === 0 || ratio < 1) return Math.ceil(ratio * current);
-  const credited = (ratio * ready) / (ready + unready);
-  if (Math.abs(credited - 1) <= TOLERANCE || credited < 1) return current;
-  return Math.ceil(credited * (ready + unready));
+  const missing = Math.max(0, current - ready);
+  const counted = ratio * (current - missing) + (ratio < 1 ? missing : 0);
+  const credited = counted / current;
+  if (Math.abs(credited - 1) <= TOLERANCE || credited < 1 !== ratio < 1) return current;
+  return Math.ceil(counted);
 }
