@@ -1,7 +1,7 @@
-/** Workloads over simulated pods: how traces are read, what shapes draw, and what holds of every run. */
+/** Workloads over simulated pods: what holds of every run. */
 import fc from "fast-check";
 import t from "tap";
-import { multiplied, parseArrivals, type Arrival } from "../../../src/simulator/scaling/arrivals.ts";
+import type { Arrival } from "../../../src/simulator/scaling/arrivals.ts";
 import { runScalingCell, type Workload } from "../../../src/simulator/scaling/cells.ts";
 import { LIMITS, REPLICA_SET, type ScalingPolicy, type View } from "../../../src/simulator/scaling/policy.ts";
 import { policiesNamed, SCALING_POLICIES } from "../../../src/simulator/scaling/policies/index.ts";
@@ -9,91 +9,13 @@ import { TRUTH } from "../../../src/simulator/scaling/pool.ts";
 import { runScaling } from "../../../src/simulator/scaling/run.ts";
 import { arrivalsOf, SHAPES, type Shape } from "../../../src/simulator/scaling/shapes.ts";
 import { latenciesOf, POOL_ROLES, World, type PoolRole } from "../../../src/simulator/scaling/world.ts";
-import { quantile } from "../../../src/autoscaler/windows.ts";
 import { seededRandom } from "../../../src/simulator/random.ts";
 
-const HEAD = "TIMESTAMP,ContextTokens,GeneratedTokens";
 const STEP_MS = 50;
 
 const demand = (isTrue: boolean, what: string): void => {
   if (!isTrue) throw new Error(what);
 };
-
-t.test("Azure's traces, in the form of 2023 and of 2024; times from the first request", (t) => {
-  const of2023 = `${HEAD}\r\n2023-11-16 18:15:50.9951690,396,109\r\n2023-11-16 18:15:46.6805900,374,44\r\n`;
-  t.same(parseArrivals(of2023), [
-    { at: 0, promptTokens: 374, answerTokens: 44 },
-    { at: 4315, promptTokens: 396, answerTokens: 109 },
-  ]);
-  const of2024 = `${HEAD}\n2024-05-10 00:00:00.009930+00:00,2162,5\n\n2024-05-10 00:00:01+00:00,0,0\n`;
-  t.same(parseArrivals(of2024), [
-    { at: 0, promptTokens: 2162, answerTokens: 5 },
-    { at: 991, promptTokens: 1, answerTokens: 1 },
-  ]);
-  const zones = `${HEAD}\n2024-05-10 02:00:00.5+02:00,1,1\n2024-05-10 00:00:01Z,1,1`;
-  t.same(
-    parseArrivals(zones).map(({ at }) => at),
-    [0, 500],
-    "a zone counts",
-  );
-  t.end();
-});
-
-const mooncake = (timestamp: unknown, more: object = {}): string =>
-  JSON.stringify({ timestamp, input_length: 700, output_length: 20, hash_ids: [1, 2], ...more });
-
-t.test("Mooncake's traces, in the order of their times, from the first request", (t) => {
-  t.same(parseArrivals(`${mooncake(9000)}\n\n${mooncake(6000, { output_length: 0 })}\n`), [
-    { at: 0, promptTokens: 700, answerTokens: 1 },
-    { at: 3000, promptTokens: 700, answerTokens: 20 },
-  ]);
-  t.end();
-});
-
-t.test("what is no trace names its line and what was expected", (t) => {
-  const good = "2023-11-16 18:15:46.6805900,374,44";
-  for (const [text, message] of [
-    ["", /^line 1: expected TIMESTAMP,ContextTokens,GeneratedTokens, or a JSON object a line$/],
-    ["time,in,out\n", /^line 1: expected TIMESTAMP/],
-    [HEAD, /^the trace has no request$/],
-    [`${HEAD}\n${good}\nsoon,1,1`, /^line 3: soon is no time as 2023-11-16 18:15:46\.6805900$/],
-    [`${HEAD}\n5,1,1`, /^line 2: 5 is no time/],
-    [`${HEAD}\n2023-11-16,1,1`, /^line 2: 2023-11-16 is no time/],
-    [`${HEAD}\n2023-13-16 18:15:46,1,1`, /^line 2: 2023-13-16 18:15:46 is no time/],
-    [`${HEAD}\n,1,1`, /^line 2: an empty field is no time/],
-    [
-      `${HEAD}\n${good}\n\n2023-11-16 18:15:46,-1,1`,
-      /^line 4: ContextTokens is to be an integer of 0 or more, not -1$/,
-    ],
-    [`${HEAD}\n2023-11-16 18:15:46,1,1.5`, /^line 2: GeneratedTokens is to be an integer of 0 or more, not 1\.5$/],
-    [`${HEAD}\n2023-11-16 18:15:46,1`, /^line 2: GeneratedTokens is to be an integer of 0 or more, not empty$/],
-    [`${HEAD}\n2023-11-16 18:15:46,9999999999,1`, /^line 2: ContextTokens is to be an integer/],
-    [`${mooncake(0)}\n{"timestamp": 1`, /^line 2: not a JSON object$/],
-    [`${mooncake(0)}\n${mooncake("now")}`, /^line 2: timestamp is to be an integer of 0 or more$/],
-    [
-      `${mooncake(0)}\n\n${mooncake(0, { input_length: 0 })}`,
-      /^line 3: input_length is to be an integer of 1 or more$/,
-    ],
-    [`${mooncake(0)}\n${mooncake(1e12)}`, /^from the first request to the last are 11575 days; at most 31 are run$/],
-    [`${HEAD}\n${good}\n2024-11-16 18:15:46,1,1`, /^from the first request to the last are 366 days/],
-  ] as const)
-    t.throws(() => parseArrivals(text), { name: "RangeError", message });
-  t.end();
-});
-
-t.test("copies lie within five seconds of their request, and a seed repeats them", (t) => {
-  const arrivals = [60_000, 120_000].map((at) => ({ at, promptTokens: at / 100, answerTokens: 7 }));
-  const copies = multiplied(arrivals, 50, seededRandom(3));
-  t.equal(copies.length, 100);
-  for (const { at, promptTokens } of copies) t.ok(Math.abs(at - 100 * promptTokens) <= 5000);
-  t.same(
-    copies.map(({ at }) => at),
-    copies.map(({ at }) => at).sort((a, b) => a - b),
-  );
-  t.same(multiplied(arrivals, 50, seededRandom(3)), copies);
-  t.notSame(multiplied(arrivals, 50, seededRandom(4)), copies);
-  t.end();
-});
 
 const shapeNamed = (name: string): Shape => {
   const shape = SHAPES.find((each) => each.name === name);
@@ -103,118 +25,6 @@ const shapeNamed = (name: string): Shape => {
 
 /** The first minutes alone. */
 const first = (name: string, minutes: number): Shape => ({ ...shapeNamed(name), hours: minutes / 60 });
-
-t.test("shapes: the same seed draws the same, another others; in order, whole tokens", (t) => {
-  for (const { name } of SHAPES) {
-    const arrivals = arrivalsOf(first(name, 3), 5);
-    // As text: the test library takes minutes to compare thousands of objects.
-    const text = JSON.stringify(arrivals);
-    t.ok(JSON.stringify(arrivalsOf(first(name, 3), 5)) === text, name);
-    t.ok(JSON.stringify(arrivalsOf(first(name, 3), 6)) !== text, name);
-    t.ok(
-      arrivals.every(({ at }, index) => at >= (arrivals[index - 1]?.at ?? 0) && at < 180_000),
-      "in order, within the time",
-    );
-    t.ok(arrivals.every((each) => [each.promptTokens, each.answerTokens].every((n) => Number.isInteger(n) && n >= 1)));
-  }
-  t.end();
-});
-
-/** What their descriptions say, in requests a second from one minute to another. */
-const RATES: readonly (readonly [string, number, number, number])[] = [
-  ["diurnal", 0, 3.8 * 60, 40],
-  ["diurnal", 0, 2, 10],
-  ["diurnal", 56, 58, 70],
-  ["bursts", 0, 25, 25],
-  ["bursts", 25, 28, 75],
-  ["bursts", 28, 55, 25],
-  ["bursts", 55, 58, 75],
-  ["bursts", 205, 208, 75],
-  ["shift", 0, 3.8 * 60, 25],
-  ["ramp", 0, 90, 42.5],
-  ["ramp", 90, 150, 80],
-  ["silence", 0, 50, 30],
-  ["silence", 51, 90, 0],
-  ["silence", 90, 150, 30],
-  ["noise", 0, 3.8 * 60, 40],
-];
-
-const drawn = new Map<string, readonly Arrival[]>();
-const all = (name: string): readonly Arrival[] => {
-  const arrivals = drawn.get(name) ?? arrivalsOf(shapeNamed(name), 1);
-  drawn.set(name, arrivals);
-  return arrivals;
-};
-
-t.test("shapes: rates are those of their descriptions within 4 %", (t) => {
-  for (const [name, from, to, rate] of RATES) {
-    const count = all(name).filter(({ at }) => at >= 60_000 * from && at < 60_000 * to).length;
-    const seen = count / (60 * (to - from));
-    t.ok(Math.abs(seen - rate) <= 0.04 * rate, `${name} from minute ${from} to ${to}: ${seen} of ${rate}`);
-  }
-  t.end();
-});
-
-t.test("shapes: slots of bursty spread as 2.6 and 32.7 requests/s were seen, 13 on average", (t) => {
-  const slots = new Array<number>(1368).fill(0);
-  for (const { at } of all("bursty")) slots[Math.floor(at / 10_000)] = (slots[Math.floor(at / 10_000)] ?? 0) + 1;
-  const mean = slots.reduce((sum, count) => sum + count, 0) / slots.length / 10;
-  t.ok(mean > 11.8 && mean < 14.8, `mean ${mean}`);
-  const ratio = (quantile(slots, 0.99) ?? 0) / (quantile(slots, 0.5) ?? 1);
-  t.ok(ratio > 9 && ratio < 16, `p99 is ${ratio} times the median`);
-  t.end();
-});
-
-t.test("shapes: medians of lengths within 2 %, and 99th percentiles within 6 %, are the published ones", (t) => {
-  const near = (seen: number, published: number, share: number, what: string): void =>
-    void t.ok(Math.abs(seen - published) <= share * published + 0.5, `${what}: ${seen} of ${published}`);
-  for (const [name, prompt, answer] of [
-    ["diurnal", [1020, 4142], [129, 601]],
-    ["bursty", [1469, 7436], [13, 252]],
-  ] as const) {
-    const of = (get: (arrival: Arrival) => number, share: number): number => quantile(all(name).map(get), share) ?? NaN;
-    near(
-      of(({ promptTokens }) => promptTokens, 0.5),
-      prompt[0],
-      0.02,
-      `${name}, prompts`,
-    );
-    near(
-      of(({ promptTokens }) => promptTokens, 0.99),
-      prompt[1],
-      0.06,
-      `${name}, long prompts`,
-    );
-    near(
-      of(({ answerTokens }) => answerTokens, 0.5),
-      answer[0],
-      0.02,
-      `${name}, answers`,
-    );
-    near(
-      of(({ answerTokens }) => answerTokens, 0.99),
-      answer[1],
-      0.06,
-      `${name}, long answers`,
-    );
-  }
-  const shift = all("shift");
-  const ends = [shift.slice(0, 50_000), shift.slice(-50_000)].map((part) => [
-    quantile(
-      part.map(({ promptTokens }) => promptTokens),
-      0.5,
-    ) ?? NaN,
-    quantile(
-      part.map(({ answerTokens }) => answerTokens),
-      0.5,
-    ) ?? NaN,
-  ]);
-  for (const [index, [prompt, answer]] of [[3000, 60] as const, [350, 550] as const].entries()) {
-    near(ends[index]?.[0] ?? NaN, prompt, 0.03, "shift, prompts");
-    near(ends[index]?.[1] ?? NaN, answer, 0.03, "shift, answers");
-  }
-  t.end();
-});
 
 /** A few requests in a minute or two, some of them long. */
 const workload = fc
@@ -234,10 +44,21 @@ const sizes = fc.array(fc.record({ prefill: fc.integer({ min: 1, max: 6 }), deco
   maxLength: 24,
 });
 
+type FirstUse = Map<string, { readonly readyAt: number; readonly at: number }>;
+
+function noteUse(world: World, firstUse: FirstUse, at: number): void {
+  for (const { id, readyAt, engine } of [...world.prefill, ...world.decode])
+    if (!engine.isIdle && !firstUse.has(id)) firstUse.set(id, { readyAt, at });
+}
+
+function askFor(world: World, wanted: Readonly<Record<PoolRole, number>> | undefined, now: number): void {
+  for (const role of POOL_ROLES) world.scale(role, wanted?.[role] ?? 1, now);
+}
+
 interface Watched {
   readonly world: World;
   /** Of each pod ever seen: when it was ready, and when something of it first was in use. */
-  readonly firstUse: ReadonlyMap<string, { readonly readyAt: number; readonly at: number }>;
+  readonly firstUse: FirstUse;
   readonly podSteps: number;
 }
 
@@ -251,15 +72,14 @@ function watched(
   const shrinking = { victims: reclaims ? "least-loaded" : "youngest", reclaims } as const;
   const world = new World({ startupMs, shrinking, random: seededRandom(1) });
   for (const role of POOL_ROLES) world.begin(role, 1);
-  const firstUse = new Map<string, { readyAt: number; at: number }>();
+  const firstUse: FirstUse = new Map();
   let [podSteps, next] = [0, 0];
   for (let now = STEP_MS; world.done.length < arrivals.length; now += STEP_MS) {
     for (let each = arrivals[next]; each !== undefined && each.at < now; each = arrivals[++next]) world.arrive(each);
     podSteps += world.prefill.length + world.decode.length;
     world.advance(now, STEP_MS);
-    for (const { id, readyAt, engine } of [...world.prefill, ...world.decode])
-      if (!engine.isIdle && !firstUse.has(id)) firstUse.set(id, { readyAt, at: now });
-    if (now % 5000 === 0) for (const role of POOL_ROLES) world.scale(role, wanted[now / 5000 - 1]?.[role] ?? 1, now);
+    noteUse(world, firstUse, now);
+    if (now % 5000 === 0) askFor(world, wanted[now / 5000 - 1], now);
     demand(now < 3_600_000, "work does not end");
   }
   return { world, firstUse, podSteps };
@@ -430,9 +250,9 @@ t.test("no policy ever asks for more than 24 of a role, nor has more that are no
     if (make === undefined) throw new Error(name);
     const { course, requests } = runScaling({ arrivals, policy: make(), startupMs: 30_000, seed: 1 });
     t.equal(requests, arrivals.length);
-    for (const { asked, ready } of course)
-      for (const role of POOL_ROLES)
-        if (!(asked[role] >= 1 && asked[role] <= 24 && ready[role] <= 24)) t.fail(`${name}: ${asked[role]}`);
+    const most = course.flatMap(({ asked, ready }) => POOL_ROLES.map((role) => Math.max(asked[role], ready[role])));
+    const least = course.flatMap(({ asked }) => POOL_ROLES.map((role) => asked[role]));
+    t.ok(Math.max(...most) <= 24 && Math.min(...least) >= 1, `${name}: ${Math.min(...least)} to ${Math.max(...most)}`);
   }
   t.end();
 });
