@@ -44,9 +44,7 @@ const AZURE_TIME = /^(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(\.\d+)?([+-]\d\d:\d\d
 
 function azureLine(line: string, number: number): Arrival {
   const [time = "", prompt = "", answer = ""] = line.split(",").map((part) => part.trim());
-  // Up to seven digits of a second, of which Date reads three; in the files of 2024 a zone follows.
-  const [, day = "", clock = "", part = "", zone = "Z"] = AZURE_TIME.exec(time) ?? [];
-  const at = Date.parse(`${day}T${clock}${part.slice(0, 4)}${zone}`);
+  const at = timeOf(time);
   if (!Number.isFinite(at))
     throw new RangeError(`line ${number}: ${time || "an empty field"} is no time as 2023-11-16 18:15:46.6805900`);
   return {
@@ -54,6 +52,12 @@ function azureLine(line: string, number: number): Arrival {
     promptTokens: tokens(prompt, number, "ContextTokens"),
     answerTokens: tokens(answer, number, "GeneratedTokens"),
   };
+}
+
+/** Up to seven digits of a second, of which Date reads three; in the files of 2024 a zone follows. NaN of what is no time. */
+function timeOf(text: string): number {
+  const [, day = "", clock = "", part = "", zone = "Z"] = AZURE_TIME.exec(text) ?? [];
+  return Date.parse(`${day}T${clock}${part.slice(0, 4)}${zone}`);
 }
 
 function tokens(text: string, number: number, column: string): number {
