@@ -68,16 +68,15 @@ export class CapacityMemory {
   readonly #startups = new Map<string, number>();
   #kvTokens: number | undefined;
   #maxSequences: number | undefined;
-  #tpotMs = 0;
 
   learn(workload: WorkloadSeen, observation: Observation): void {
     const mine = observation.instances.filter((instance) => instance.workload === workload.id);
-    this.#tpotMs = observation.scaling.tpotSloMs;
+    const { tpotSloMs } = observation.scaling;
     for (const instance of mine) {
       // Readiness that comes and goes is no start.
       if (instance.readyAt !== undefined && !this.#startups.has(instance.id))
         this.#startups.set(instance.id, instance.readyAt - instance.createdAt);
-      if (teaches(instance, observation.at)) this.#learnEngine(instance.id, instance.engine);
+      if (teaches(instance, observation.at)) this.#learnEngine(instance.id, instance.engine, tpotSloMs);
       else this.#forget(instance.id);
     }
     const alive = new Set(mine.map(({ id }) => id));
@@ -119,7 +118,7 @@ export class CapacityMemory {
     return this.#answered.length < LEAST_MINUTES ? undefined : quantile(this.#answered, 0.75);
   }
 
-  #learnEngine(id: string, engine: EngineSeen): void {
+  #learnEngine(id: string, engine: EngineSeen, tpotMs: number): void {
     const before = this.#seen.get(id);
     if (before !== undefined && engine.at <= before.at) return;
     this.#seen.set(id, engine);
@@ -129,14 +128,14 @@ export class CapacityMemory {
     const ms = engine.at - before.at;
     if (ms > 2 * FRESH_MS) return;
     this.#learnPrompts(id, before, engine);
-    this.#learnSteps(id, before, engine);
+    this.#learnSteps(id, tpotMs, before, engine);
   }
 
   /**
    * Over a minute: two looks at a batch five seconds apart say little of what it was in between, and what is too high by
    * chance there would look slow, too low fast.
    */
-  #learnSteps(id: string, before: EngineSeen, engine: EngineSeen): void {
+  #learnSteps(id: string, tpotMs: number, before: EngineSeen, engine: EngineSeen): void {
     if (before.generatedTokens === undefined || engine.generatedTokens === undefined) return;
     const turn = this.#turns.get(id) ?? { ms: 0, batchMs: 0, generated: 0 };
     const ms = engine.at - before.at;
@@ -146,14 +145,14 @@ export class CapacityMemory {
     this.#turns.set(id, turn);
     // Idle now and then: its steps cannot be told apart from its pauses.
     if (engine.running < 1) this.#turns.delete(id);
-    else if (turn.ms >= this.#leastMs(turn)) {
+    else if (turn.ms >= this.#leastMs(turn, tpotMs)) {
       this.#turns.delete(id);
       this.steps.learn({ at: engine.at, ms: turn.ms, batch: turn.batchMs / turn.ms, generated: turn.generated });
     }
   }
 
-  #leastMs({ batchMs, generated }: Turn): number {
-    const isUrgent = !this.steps.knows(this.#tpotMs) && isNear(batchMs / generated, this.#tpotMs);
+  #leastMs({ batchMs, generated }: Turn, tpotMs: number): number {
+    const isUrgent = !this.steps.knows(tpotMs) && isNear(batchMs / generated, tpotMs);
     return isUrgent ? FIRST_TURN_MS : TURN_MS;
   }
 

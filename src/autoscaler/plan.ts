@@ -10,7 +10,7 @@ import { workloadMemory } from "./memory.ts";
 import { RoleMemory, type RoleTarget } from "./role.ts";
 import { askedOf, servingOf, type RoleParts, type Sizing } from "./sizing.ts";
 import { stopOfBoth } from "./settle.ts";
-import { ArrangementMemory, towards, type Variant } from "./variants.ts";
+import { ArrangementMemory, EPSILON, towards, type Variant } from "./variants.ts";
 import { whole } from "./words.ts";
 import { activation, type Idleness } from "./zero.ts";
 
@@ -106,9 +106,6 @@ const carefulOf = (workloads: readonly WorkloadSeen[]): { panicThreshold: number
   panicThreshold: Math.min(...workloads.map(({ scaling }) => scaling.panicThreshold)),
   scaleInDelayMs: Math.max(...workloads.map(({ scaling }) => scaling.scaleInDelayMs)),
 });
-
-/** Rounding of sums of rates. */
-const EPSILON = 1e-9;
 
 interface Counting {
   readonly target: RoleTarget | undefined;

@@ -79,7 +79,7 @@ export class ArrangementMemory {
 }
 
 /** Rounding of sums of rates. */
-const EPSILON = 1e-9;
+export const EPSILON = 1e-9;
 
 function grow(variants: readonly Variant[], from: Allocation, required: Required): Allocation {
   const of = new Map(from);
